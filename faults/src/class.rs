@@ -1,0 +1,179 @@
+//! The registry of fault classes. A class is what a scenario asks for, what `--without` switches off and what the
+//! planned / fired / bit shares are counted by. It says nothing about how a fault is carried out (see `sim`).
+use serde::{Deserialize, Serialize};
+
+/// A kind of fault. The serialised name (kebab-case) is what scenario files, plans and the command line use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Settlement is killed when an event's batch is about to leave; the batch never leaves.
+    CrashBeforeBatch,
+    /// Settlement is killed after an event's batch has left, before its answer is read.
+    CrashAfterBatch,
+    /// The coordinator of an event's batch is killed once the batchlog holds it.
+    CoordinatorKillAfterBatchlog,
+    /// The coordinator of an event's batch is killed after k of its n mutations were sent.
+    CoordinatorKillMidBatch,
+    /// The client is told WriteTimeout; the batch is never applied.
+    TimeoutNeverApplied,
+    /// The client is told WriteTimeout; the batch was applied at once.
+    TimeoutAppliedAtOnce,
+    /// The client is told WriteTimeout; the batchlog's replay applies the batch later with its original timestamp.
+    TimeoutAppliedByReplay,
+    /// The client is told WriteTimeout; a coordinator that slept executes the batch later with a new server timestamp.
+    TimeoutExecutedLate,
+    /// The feed delivers events twice.
+    DuplicateDelivery,
+    /// The feed delivers neighbouring events in the wrong order.
+    ReorderedDelivery,
+    /// The feed loses events in the middle of the stream.
+    SequenceGap,
+    /// The feed loses its last events before a silence: only the heartbeat tells.
+    TailLoss,
+    /// Events are lost while the engine answers replay requests slowly.
+    GapSlowReplay,
+    /// Events are lost while the engine answers replay requests with fewer events than asked.
+    GapPartialReplay,
+    /// The engine publishes an event whose content contradicts itself.
+    RefusedEvent,
+    /// The matching engine's process is killed and restarted.
+    EngineCrash,
+    /// A process is killed (kill -9) and restarted; its machine lives on.
+    ProcessKill,
+    /// A machine loses power: what was not synced is lost or torn.
+    PowerLoss,
+    /// Every machine loses power at once.
+    PowerLossAll,
+    /// A process stands still (SIGSTOP, a long stall) and goes on.
+    Pause,
+    /// Settlement cannot reach a database node, or not hear from it.
+    PartitionClient,
+    /// Database nodes cannot reach each other, one way or both.
+    PartitionPeer,
+    /// Settlement's machine loses power in the middle of an append: the WAL ends in a torn record.
+    DiskTornTail,
+    /// A write or fsync on settlement's disk fails with EIO.
+    DiskEio,
+    /// Settlement's disk is full for a while.
+    DiskFull,
+}
+
+/// What people read about a class.
+pub struct Info {
+    /// The class.
+    pub class: Class,
+    /// One sentence: what happens.
+    pub about: &'static str,
+    /// The one predicate over the trace that says that it changed an outcome.
+    pub bit_when: &'static str,
+}
+
+macro_rules! classes {
+    ($($class:ident: $about:literal, $bit:literal;)*) => {
+        /// Every class, in declaration order.
+        pub const ALL: &[Info] = &[$(Info { class: Class::$class, about: $about, bit_when: $bit }),*];
+    };
+}
+classes! {
+    CrashBeforeBatch: "settlement killed as an event's batch leaves; nothing of it was sent",
+        "settlement was killed, and the event's batch reached a coordinator only after the restart";
+    CrashAfterBatch: "settlement killed after an event's batch left, before the answer",
+        "settlement was killed, and the event's batch reached a coordinator both before the kill and after the restart";
+    CoordinatorKillAfterBatchlog: "coordinator killed after the batchlog write",
+        "the coordinator was killed, and the event's batch reached a coordinator again or its entry was replayed";
+    CoordinatorKillMidBatch: "coordinator killed after k of n mutations",
+        "the coordinator was killed, and the event's batch reached a coordinator again or its entry was replayed";
+    TimeoutNeverApplied: "write timeout, never applied",
+        "the client was answered a write timeout for the event's batch";
+    TimeoutAppliedAtOnce: "write timeout, yet applied at once",
+        "the client was answered a write timeout for the event's batch, and its mutations were applied";
+    TimeoutAppliedByReplay: "write timeout, applied by the batchlog's replay",
+        "the client was answered a write timeout for the event's batch, and a holder replayed the entry";
+    TimeoutExecutedLate: "write timeout, executed late with a new timestamp",
+        "the client was answered a write timeout for the event's batch, and the coordinator executed it later";
+    DuplicateDelivery: "events delivered twice",
+        "settlement counted a duplicate";
+    ReorderedDelivery: "neighbouring events swapped",
+        "settlement saw a gap that closed";
+    SequenceGap: "events lost in mid-stream",
+        "settlement saw a gap and asked for a replay";
+    TailLoss: "last events before a silence lost",
+        "settlement found events missing behind the last one received and asked for a replay";
+    GapSlowReplay: "events lost while replay is slow",
+        "settlement asked for a replay that was answered slowly";
+    GapPartialReplay: "events lost while replay is partial",
+        "settlement asked for a replay, got fewer events than asked and asked again";
+    RefusedEvent: "a self-contradicting event is published",
+        "settlement wrote a dead letter";
+    EngineCrash: "matching engine killed",
+        "the engine was killed and started again";
+    ProcessKill: "kill -9 of one process",
+        "the process was killed while it had work in flight: connections were reset or unsynced log was lost";
+    PowerLoss: "power loss of one machine",
+        "the machine lost power and came back by recovery from its disk";
+    PowerLossAll: "power loss of all machines",
+        "every machine lost power and came back by recovery from its disk";
+    Pause: "a process stands still",
+        "the process was paused and bytes or messages waited for it";
+    PartitionClient: "settlement cut off from a database node",
+        "bytes between settlement and the node were held back by the cut";
+    PartitionPeer: "database nodes cut off from each other",
+        "a message between the nodes was lost in the cut";
+    DiskTornTail: "WAL torn by a power loss in mid-append",
+        "the disk tore unsynced bytes, or recovery truncated the WAL's tail";
+    DiskEio: "EIO on settlement's disk",
+        "an operation on settlement's disk was answered EIO";
+    DiskFull: "ENOSPC on settlement's disk",
+        "an operation on settlement's disk was answered ENOSPC";
+}
+
+impl Class {
+    /// The class's entry in [`ALL`].
+    pub fn info(self) -> &'static Info {
+        &ALL[self as usize]
+    }
+
+    /// The kebab-case name, as in files and on the command line.
+    pub fn name(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            _ => format!("{self:?}"),
+        }
+    }
+
+    /// The class of that name, or the list of names that exist.
+    pub fn parse(name: &str) -> Result<Class, UnknownClass> {
+        serde_json::from_value(serde_json::Value::String(name.into())).map_err(|_| UnknownClass {
+            name: name.into(),
+            known: ALL.iter().map(|info| info.class.name()).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+/// A name that is no fault class.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("unknown fault class `{name}`; the classes are: {known}")]
+pub struct UnknownClass {
+    name: String,
+    known: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_order_is_the_enum_order_and_names_round_trip() {
+        for (index, info) in ALL.iter().enumerate() {
+            assert_eq!(info.class as usize, index);
+            assert_eq!(Class::parse(&info.class.name()), Ok(info.class));
+        }
+        assert_eq!(Class::DiskFull as usize + 1, ALL.len());
+    }
+
+    #[test]
+    fn an_unknown_class_lists_the_known_ones() {
+        let text = Class::parse("gremlins").unwrap_err().to_string();
+        assert!(text.contains("`gremlins`") && text.contains("crash-before-batch") && text.contains("disk-full"));
+    }
+}
