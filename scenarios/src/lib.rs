@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Scenarios: what runs, what is looked at, and what the verdict is.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`protocol`] | what the command and the worker say to each other |
+//! | [`scenario`] | scenario files and the catalog |
+//! | [`rows`] | rows as the judge decodes them |
+//! | [`convert`] | from the engine's events to the oracle's facts |
+//! | [`evidence`] | everything the judge has in hand |
+//! | [`invariants`] | one checker per file |
+//! | [`causes`] | what became of money that is wrong |
+//! | `sim` | runs a seed in the simulated world (only there) |
+pub mod causes;
+pub mod convert;
+pub mod evidence;
+pub mod invariants;
+pub mod protocol;
+pub mod rows;
+pub mod scenario;
+#[cfg(madsim)]
+pub mod sim;

@@ -466,21 +466,32 @@ mod tests {
     }
 
     fn to_worker(work: Work) -> ToWorker {
-        ToWorker::Job(Box::new(Job { id: 7, limit_ms: 60_000, work }))
+        ToWorker::Job(Box::new(Job {
+            id: 7,
+            limit_ms: 60_000,
+            work,
+        }))
     }
 
     #[test]
     fn every_line_to_the_worker_survives_the_trip() {
         let seed = SeedJob {
             seed: u64::MAX,
-            scenario: ScenarioSource::Inline { origin: "mine.toml".into(), toml: "a = 1\nb = 2\n".into() },
+            scenario: ScenarioSource::Inline {
+                origin: "mine.toml".into(),
+                toml: "a = 1\nb = 2\n".into(),
+            },
             design: "ledger".into(),
             plan: Some(serde_json::json!({ "version": 1, "faults": [{ "id": u64::MAX }] })),
             without: vec!["pause".into()],
             extra_draw: true,
             ..SeedJob::default()
         };
-        let probe = ProbeJob { seed: 1, behave: Behave::Hang, ballast: "x".repeat(9) };
+        let probe = ProbeJob {
+            seed: 1,
+            behave: Behave::Hang,
+            ballast: "x".repeat(9),
+        };
         round_trip(&ToWorker::Hello { version: VERSION });
         for work in [
             Work::Catalog,
@@ -497,27 +508,42 @@ mod tests {
     fn every_answer_survives_the_trip() {
         let report = SeedReport {
             seed: 1 << 60,
-            verdict: Verdict::Error { message: "two\nlines".into() },
+            verdict: Verdict::Error {
+                message: "two\nlines".into(),
+            },
             draws: BTreeMap::from([("links".into(), 3)]),
             ..SeedReport::default()
         };
-        let bad = Checked::Bad { message: "no such design".into() };
+        let bad = Checked::Bad {
+            message: "no such design".into(),
+        };
         for answer in [
             Answer::Seed(report),
             Answer::Catalog(Catalog::default()),
             Answer::Checked(bad),
             Answer::Error { message: String::new() },
         ] {
-            round_trip(&FromWorker::Result { id: 1, answer: Box::new(answer) });
+            round_trip(&FromWorker::Result {
+                id: 1,
+                answer: Box::new(answer),
+            });
         }
         round_trip(&FromWorker::Ready(Ready::default()));
-        round_trip(&FromWorker::Failed { id: 3, failed: Failed::Hung { limit_ms: 10 } });
-        round_trip(&FromWorker::Refused { message: "stale".into() });
+        round_trip(&FromWorker::Failed {
+            id: 3,
+            failed: Failed::Hung { limit_ms: 10 },
+        });
+        round_trip(&FromWorker::Refused {
+            message: "stale".into(),
+        });
     }
 
     #[test]
     fn a_seed_is_text_in_json_and_read_as_either() {
-        let job = SeedJob { seed: u64::MAX, ..SeedJob::default() };
+        let job = SeedJob {
+            seed: u64::MAX,
+            ..SeedJob::default()
+        };
         let json = serde_json::to_value(&job).unwrap();
         assert_eq!(json["seed"], "18446744073709551615");
         let read: SeedJob = serde_json::from_str(r#"{"seed":12}"#).unwrap();

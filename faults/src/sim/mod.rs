@@ -1,0 +1,367 @@
+//! Carries a plan out in the simulated world. Timed faults are calls of the world's clock; faults on a batch are hooks at
+//! the boundary of the database and a tap on settlement's connections; faults on the feed are handed to the publisher.
+//!
+//! | module | job |
+//! |---|---|
+//! | here | arming, firing, undoing, and keeping within the budget at the moment of firing |
+//! | [`batch`] | recognises the batch of an event, and what is watched of it |
+//!
+//! An executor decides nothing at random: all of that is in the plan.
+pub mod batch;
+
+use crate::budget::{self, Window};
+use crate::plan::{Action, Fault, Plan, Target, When};
+use sim_cluster::host::sim::SimCluster;
+use sim_world::trace::{Class as Traffic, FaultRecord, FaultStage, Kind};
+use sim_world::{DiskFault, Host, HostState, TapGuard, World};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+const MS: u64 = 1_000_000;
+
+/// Whoever publishes the feed: takes the faults that bend it, by event.
+pub trait FeedControl: Send + Sync {
+    /// Prepares the fault; it fires when the engine publishes its event.
+    fn program(&self, fault: &Fault);
+    /// Ids of the faults that have fired by now.
+    fn fired(&self) -> Vec<u32>;
+}
+
+/// The machines of a run.
+#[derive(Clone)]
+pub struct Machines {
+    /// Runs settlement.
+    pub settlement: Host,
+    /// Runs the matching engine.
+    pub engine: Host,
+    /// The database.
+    pub cluster: SimCluster,
+    /// Database nodes.
+    pub nodes: u16,
+}
+
+/// A plan being carried out.
+#[derive(Clone)]
+pub struct Executor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: World,
+    machines: Machines,
+    feed: Box<dyn FeedControl>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Faults whose moment has not come.
+    waiting: Vec<Fault>,
+    /// Faults that have fired, by id.
+    fired: Vec<u32>,
+    /// Spans in which a node was or will be impaired, power losses of everything left out.
+    windows: Vec<Window>,
+    /// When the last effect so far ends, simulated ms.
+    last_effect_ms: u64,
+    /// Things the trace is told once.
+    taps: Vec<TapGuard>,
+}
+
+impl Executor {
+    /// Arms every fault of the plan. Call it once the machines exist and before anything runs on them.
+    pub fn arm(world: &World, machines: Machines, plan: &Plan, feed: Box<dyn FeedControl>) -> Executor {
+        let state = State { waiting: plan.faults.clone(), ..State::default() };
+        let shared = Arc::new(Shared { world: world.clone(), machines, feed, state: Mutex::new(state) });
+        let executor = Executor { shared };
+        for fault in &plan.faults {
+            executor.record(fault, FaultStage::Planned, String::new());
+            match fault.when {
+                When::AtMs(at_ms) => executor.at(at_ms, fault.id),
+                When::Published { .. } => executor.shared.feed.program(fault),
+                When::Batch { .. } => {}
+            }
+        }
+        if plan.faults.iter().any(|fault| matches!(fault.when, When::Batch { .. })) {
+            batch::install(&executor, plan);
+        }
+        executor
+    }
+
+    /// Whether a timed fault is still to come.
+    pub fn timed_pending(&self) -> bool {
+        self.state().waiting.iter().any(|fault| matches!(fault.when, When::AtMs(_)))
+    }
+
+    /// When the last effect of what has fired ends or will end, simulated ms.
+    pub fn last_effect_ms(&self) -> u64 {
+        self.state().last_effect_ms
+    }
+
+    /// The spans in which a single node was impaired.
+    pub fn windows(&self) -> Vec<Window> {
+        self.state().windows.clone()
+    }
+
+    /// Ids of all faults that have fired.
+    pub fn fired(&self) -> Vec<u32> {
+        let mut fired = self.state().fired.clone();
+        fired.extend(self.shared.feed.fired());
+        fired.sort_unstable();
+        fired.dedup();
+        fired
+    }
+
+    /// Ends every cut. Processes that are down stay down until the plan restarts them.
+    pub fn heal_network(&self) {
+        for node in 0..self.shared.machines.nodes {
+            self.cut_client(node, true, true, false);
+            self.cut_peer(node, true, true, false);
+        }
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.shared.world
+    }
+
+    pub(crate) fn machines(&self) -> &Machines {
+        &self.shared.machines
+    }
+
+    pub(crate) fn weak(&self) -> WeakExecutor {
+        WeakExecutor { shared: Arc::downgrade(&self.shared) }
+    }
+
+    pub(crate) fn keep(&self, guard: TapGuard) {
+        self.state().taps.push(guard);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.shared.world.now_ns() / MS
+    }
+
+    fn at(&self, at_ms: u64, id: u32) {
+        let weak = self.weak();
+        self.later(at_ms, move || {
+            if let Some(executor) = weak.upgrade() {
+                executor.fire_timed(id);
+            }
+        });
+    }
+
+    fn later(&self, at_ms: u64, f: impl FnOnce() + Send + 'static) {
+        self.shared.world.call_at(at_ms * MS, f);
+    }
+
+    pub(crate) fn record(&self, fault: &Fault, stage: FaultStage, detail: String) {
+        let record = FaultRecord { id: fault.id, class: fault.class.name(), stage, detail };
+        self.shared.world.trace().emit(None, Kind::Fault(record));
+    }
+
+    /// Takes a waiting fault for firing; None if it is not waiting any more.
+    pub(crate) fn take(&self, id: u32) -> Option<Fault> {
+        let mut state = self.state();
+        let index = state.waiting.iter().position(|fault| fault.id == id)?;
+        Some(state.waiting.remove(index))
+    }
+
+    /// Notes that a fault has fired and that its effect lasts until `until_ms`.
+    pub(crate) fn fired_until(&self, fault: &Fault, until_ms: u64, detail: String) {
+        {
+            let mut state = self.state();
+            state.fired.push(fault.id);
+            state.last_effect_ms = state.last_effect_ms.max(until_ms);
+        }
+        self.record(fault, FaultStage::Fired, detail);
+    }
+
+    /// Reserves a node for impairment, unless that would leave no quorum.
+    pub(crate) fn reserve(&self, node: u16, for_ms: u64) -> bool {
+        let from_ms = self.now_ms();
+        let window = Window { node, from_ms, to_ms: from_ms + for_ms };
+        let mut state = self.state();
+        if state.windows.iter().any(|other| other.clashes(&window)) {
+            return false;
+        }
+        state.windows.push(window);
+        true
+    }
+
+    fn fire_timed(&self, id: u32) {
+        let Some(fault) = self.take(id) else { return };
+        let now_ms = self.now_ms();
+        if let Some((node, for_ms)) = budget::impairs(&fault)
+            && !self.reserve(node, for_ms)
+        {
+            return self.record(&fault, FaultStage::Healed, format!("left out: another node is impaired at {now_ms} ms"));
+        }
+        match fault.action {
+            Action::Kill { target, restart_after_ms } => self.outage(&fault, target, restart_after_ms, Blow::Kill),
+            Action::PowerLoss { target, restart_after_ms } => self.outage(&fault, target, restart_after_ms, Blow::Power),
+            Action::TornTail { restart_after_ms } => self.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power),
+            Action::PowerLossAll { restart_after_ms } => self.power_loss_all(&fault, restart_after_ms),
+            Action::Pause { target, for_ms } => self.pause(&fault, target, for_ms),
+            Action::CutClient { node, to_node, from_node, for_ms } => {
+                self.cut_client(node, to_node, from_node, true);
+                self.fired_until(&fault, now_ms + for_ms, format!("settlement and node {node} cut off for {for_ms} ms"));
+                self.undo(now_ms + for_ms, fault, move |e| e.cut_client(node, to_node, from_node, false));
+            }
+            Action::CutPeer { node, to_node, from_node, for_ms } => {
+                self.cut_peer(node, to_node, from_node, true);
+                self.fired_until(&fault, now_ms + for_ms, format!("node {node} cut off from its peers for {for_ms} ms"));
+                self.undo(now_ms + for_ms, fault, move |e| e.cut_peer(node, to_node, from_node, false));
+            }
+            Action::DiskEio { writes, fsyncs } => {
+                let broken = DiskFault { fail_writes: writes, fail_fsyncs: fsyncs, ..DiskFault::default() };
+                self.machines().settlement.disk().set_fault(broken);
+                self.fired_until(&fault, now_ms, format!("the next {writes} writes and {fsyncs} fsyncs of settlement's disk fail"));
+            }
+            Action::DiskFull { for_ms } => {
+                let disk = self.machines().settlement.disk();
+                disk.set_fault(DiskFault { capacity_bytes: Some(disk.used_bytes()), ..DiskFault::default() });
+                self.fired_until(&fault, now_ms + for_ms, format!("settlement's disk is full for {for_ms} ms"));
+                self.undo(now_ms + for_ms, fault, |e| e.machines().settlement.disk().set_fault(DiskFault::default()));
+            }
+            // Those of batches and of the feed have no time of their own.
+            _ => self.record(&fault, FaultStage::Healed, "left out: this action cannot be timed".into()),
+        }
+    }
+
+    /// Runs `f` at `at_ms` and records that the fault is over.
+    fn undo(&self, at_ms: u64, fault: Fault, f: impl FnOnce(&Executor) + Send + 'static) {
+        let weak = self.weak();
+        self.later(at_ms, move || {
+            if let Some(executor) = weak.upgrade() {
+                f(&executor);
+                executor.record(&fault, FaultStage::Healed, "over".into());
+            }
+        });
+    }
+
+    fn host(&self, target: Target) -> Host {
+        match target {
+            Target::Settlement => self.machines().settlement.clone(),
+            Target::Engine => self.machines().engine.clone(),
+            Target::Node(node) => self.machines().cluster.host(node),
+        }
+    }
+
+    /// Strikes a machine down, and has it back after `restart_after_ms`.
+    pub(crate) fn outage(&self, fault: &Fault, target: Target, restart_after_ms: u64, blow: Blow) {
+        if self.host(target).state() == HostState::Down {
+            return self.record(fault, FaultStage::Healed, format!("left out: {target:?} is down already"));
+        }
+        let until_ms = self.now_ms() + restart_after_ms;
+        let what = if blow == Blow::Kill { "killed" } else { "loses power" };
+        self.fired_until(fault, until_ms, format!("{target:?} {what}, back after {restart_after_ms} ms"));
+        self.strike(target, blow);
+        self.undo(until_ms, fault.clone(), move |e| e.bring_back(target));
+    }
+
+    fn strike(&self, target: Target, blow: Blow) {
+        match (target, blow) {
+            (Target::Node(node), Blow::Kill) => self.machines().cluster.kill(node),
+            (Target::Node(node), Blow::Power) => self.machines().cluster.power_off(node),
+            (_, Blow::Kill) => self.host(target).kill(),
+            (_, Blow::Power) => self.host(target).power_off(),
+        }
+    }
+
+    fn bring_back(&self, target: Target) {
+        if self.host(target).state() != HostState::Down {
+            return;
+        }
+        match target {
+            Target::Node(node) => self.machines().cluster.restart(node),
+            _ => self.host(target).restart(),
+        }
+    }
+
+    fn everyone(&self) -> Vec<Target> {
+        let nodes = (0..self.machines().nodes).map(Target::Node);
+        [Target::Settlement, Target::Engine].into_iter().chain(nodes).collect()
+    }
+
+    fn power_loss_all(&self, fault: &Fault, restart_after_ms: u64) {
+        let until_ms = self.now_ms() + restart_after_ms;
+        self.fired_until(fault, until_ms, format!("every machine loses power, back after {restart_after_ms} ms"));
+        for target in self.everyone() {
+            if self.host(target).state() != HostState::Down {
+                self.strike(target, Blow::Power);
+            }
+        }
+        self.undo(until_ms, fault.clone(), |e| {
+            for target in e.everyone() {
+                e.bring_back(target);
+            }
+        });
+    }
+
+    fn pause(&self, fault: &Fault, target: Target, for_ms: u64) {
+        if self.host(target).state() != HostState::Up {
+            return self.record(fault, FaultStage::Healed, format!("left out: {target:?} is not up"));
+        }
+        let until_ms = self.now_ms() + for_ms;
+        self.fired_until(fault, until_ms, format!("{target:?} stands still for {for_ms} ms"));
+        match target {
+            Target::Node(node) => self.machines().cluster.pause(node),
+            _ => self.host(target).pause(),
+        }
+        self.undo(until_ms, fault.clone(), move |e| {
+            if e.host(target).state() == HostState::Paused {
+                match target {
+                    Target::Node(node) => e.machines().cluster.resume(node),
+                    _ => e.host(target).resume(),
+                }
+            }
+        });
+    }
+
+    fn cut_client(&self, node: u16, to_node: bool, from_node: bool, cut: bool) {
+        let (client, server) = (self.machines().settlement.id(), self.machines().cluster.host(node).id());
+        let links = self.world().links();
+        if to_node {
+            links.cut_class(Traffic::Client, client, server, cut);
+        }
+        if from_node {
+            links.cut_class(Traffic::Client, server, client, cut);
+        }
+    }
+
+    fn cut_peer(&self, node: u16, to_node: bool, from_node: bool, cut: bool) {
+        let links = self.world().links();
+        let this = self.machines().cluster.host(node).id();
+        for peer in (0..self.machines().nodes).filter(|peer| *peer != node) {
+            let peer = self.machines().cluster.host(peer).id();
+            if to_node {
+                links.cut_class(Traffic::Peer, peer, this, cut);
+            }
+            if from_node {
+                links.cut_class(Traffic::Peer, this, peer, cut);
+            }
+        }
+    }
+}
+
+/// How a machine goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blow {
+    /// kill -9.
+    Kill,
+    /// Power loss.
+    Power,
+}
+
+/// A reference that does not keep the executor alive: hooks and timers hold it.
+#[derive(Clone)]
+pub(crate) struct WeakExecutor {
+    shared: Weak<Shared>,
+}
+
+impl WeakExecutor {
+    pub(crate) fn upgrade(&self) -> Option<Executor> {
+        self.shared.upgrade().map(|shared| Executor { shared })
+    }
+}

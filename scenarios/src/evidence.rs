@@ -1,0 +1,176 @@
+//! What the judge has in hand when it judges: the oracle's books on one side, what was found on the other. Collected by
+//! the runner, read by the invariants; plain data, so that an invariant can be tested without a simulation.
+use crate::rows::Tables;
+use oracle::{Books, Fact};
+use settlement_events::{Digest, Registry};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a settlement design promises, as far as the judge must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promises {
+    /// It keeps an append-only ledger whose versions are the engine's.
+    pub ledger: bool,
+    /// It keeps `settled_events` and `trades_by_user`.
+    pub identity: bool,
+    /// It refuses events that contradict themselves, and keeps them as dead letters.
+    pub dead_letters: bool,
+    /// Its checkpoint says what is durable.
+    pub durable: bool,
+    /// Settling everything again changes nothing.
+    pub idempotent: bool,
+}
+
+/// One value that a reader saw in `user_balances` during the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceRead {
+    /// Simulated ms at the reply.
+    pub at_ms: u64,
+    /// Whose.
+    pub user: u64,
+    /// Which asset.
+    pub asset: u32,
+    /// The row's version.
+    pub version: i64,
+    /// The row's available.
+    pub avail: i64,
+    /// The row's frozen.
+    pub frozen: i64,
+    /// Events up to and including this sequence were acknowledged before the read began.
+    pub acknowledged_before: u64,
+}
+
+/// A moment at which something claimed durability and the storage was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurabilityBreach {
+    /// Simulated ms.
+    pub at_ms: u64,
+    /// What the checkpoint called durable.
+    pub durable: u64,
+    /// The first event at or below it that is not on the fsynced storage of a quorum.
+    pub output_sequence: u64,
+    /// On how many nodes it was on fsynced storage.
+    pub on_nodes: usize,
+    /// When it was looked at: a checkpoint's arrival, a truncation, a loss of data.
+    pub when: String,
+}
+
+/// Durability as seen over the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durability {
+    /// How many (checkpoint, event) pairs were looked at.
+    pub looked_at: u64,
+    /// What was found missing.
+    pub breaches: Vec<DurabilityBreach>,
+}
+
+/// The largest values that a bounded thing reached, with its stated bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// (name, largest value seen, stated bound).
+    pub seen: Vec<(String, u64, u64)>,
+}
+
+/// How the run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// Last sequence that the engine published.
+    pub head: u64,
+    /// Acknowledged watermark when waiting ended.
+    pub acknowledged: u64,
+    /// Durable watermark when waiting ended.
+    pub durable: u64,
+    /// From the last fault (or the last event, whichever came later) to the end of waiting, ms.
+    pub waited_ms: u64,
+    /// The bound, ms.
+    pub bound_ms: u64,
+    /// Why settlement stopped, if it stopped by itself.
+    pub stopped: Option<String>,
+}
+
+/// Everything the judge knows.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// What the design promises.
+    pub promises: Promises,
+    /// Names and decimals for reports.
+    pub registry: Registry,
+    /// The facts, in order of sequence, refused events left out.
+    pub facts: Vec<(u64, Fact)>,
+    /// Digest of every event by sequence, refused ones included.
+    pub digests: BTreeMap<u64, Digest>,
+    /// Kind of every event by sequence, as rows name it.
+    pub kinds: BTreeMap<u64, &'static str>,
+    /// Day (days since 1970) is not judged; deposits and withdrawals by sequence: event id.
+    pub event_ids: BTreeMap<u64, u64>,
+    /// Matches by sequence: (match_seq, event_time_ms).
+    pub trade_meta: BTreeMap<u64, (u64, u64)>,
+    /// Refused events by sequence, with the reason that must be given.
+    pub refused: BTreeMap<u64, String>,
+    /// The books as they should be.
+    pub books: Books,
+    /// What a client reads at the end, on the healed cluster.
+    pub found: Tables,
+    /// What each replica held before the heal.
+    pub replicas_before_heal: Vec<Tables>,
+    /// What each replica held after it and before any read at ALL.
+    pub replicas_after_heal: Vec<Tables>,
+    /// What the reader saw during the run.
+    pub reads: Vec<BalanceRead>,
+    /// Rows with a negative or impossible amount that anyone saw at any time.
+    pub replica_losses_ms: Vec<u64>,
+    /// Checkpoints against fsynced storage.
+    pub durability: Durability,
+    /// Differences that settling everything again made to any replica; None: it was not done.
+    pub resettled: Option<Vec<String>>,
+    /// Bounded things.
+    pub bounds: Bounds,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+impl Evidence {
+    /// The name of an asset, or its number.
+    pub fn asset_name(&self, asset: u32) -> String {
+        let known = self.registry.asset(settlement_events::AssetId(asset));
+        known.map_or_else(|| format!("asset {asset}"), |a| a.name.clone())
+    }
+
+    /// Minor units as people read them: `3.20`, with the asset's decimals, trailing zeros cut to two.
+    pub fn amount(&self, asset: u32, minor: i128) -> String {
+        let known = self.registry.asset(settlement_events::AssetId(asset));
+        format_minor(minor, known.map_or(0, |a| a.decimals.into()))
+    }
+
+    /// Users that appear in the facts.
+    pub fn users(&self) -> BTreeSet<u64> {
+        self.books.accounts.keys().map(|(user, _)| *user).collect()
+    }
+}
+
+/// `minor` units with `decimals` decimals; at least two decimals are kept where the asset has them.
+pub fn format_minor(minor: i128, decimals: u32) -> String {
+    let sign = if minor < 0 { "-" } else { "" };
+    let unit = 10u128.pow(decimals);
+    let (whole, rest) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
+    if decimals == 0 {
+        return format!("{sign}{whole}");
+    }
+    let mut digits = format!("{rest:0width$}", width = decimals as usize);
+    while digits.len() > 2 && digits.ends_with('0') {
+        digits.pop();
+    }
+    format!("{sign}{whole}.{digits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format_minor;
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        assert_eq!(format_minor(320, 2), "3.20");
+        assert_eq!(format_minor(-5, 8), "-0.00000005");
+        assert_eq!(format_minor(150_000_000, 8), "1.50");
+        assert_eq!(format_minor(7, 0), "7");
+    }
+}

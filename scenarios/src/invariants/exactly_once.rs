@@ -1,0 +1,164 @@
+//! Invariant 3. The settled trades are the engine's trades, and the settled events its events: none missing, none
+//! extra, every field equal. Verified on what a client reads at the end; on every replica before the heal, that there is
+//! nothing extra. Not verified here: balances (1, 2).
+use super::Finding;
+use crate::evidence::Evidence;
+use crate::rows::{Tables, TradeRow};
+use oracle::TradeRecord;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings = trades(evidence);
+    if evidence.promises.identity {
+        findings.extend(events(evidence));
+    }
+    findings.extend(failed(evidence));
+    for (node, tables) in evidence.replicas_before_heal.iter().enumerate() {
+        findings.extend(extra_trades(
+            evidence,
+            tables,
+            &format!("on node {node} before the heal: "),
+        ));
+    }
+    findings
+}
+
+fn trades(evidence: &Evidence) -> Vec<Finding> {
+    let mut found: BTreeMap<u64, Vec<(u32, &TradeRow)>> = BTreeMap::new();
+    for (symbol, rows) in &evidence.found.trades {
+        for row in rows {
+            found.entry(row.trade_id as u64).or_default().push((*symbol, row));
+        }
+    }
+    let mut findings = extra_trades(evidence, &evidence.found, "");
+    for (id, record) in &evidence.books.trades {
+        match found.get(id).map(Vec::as_slice) {
+            None | Some([]) => findings.push(Finding::text(format!(
+                "trade {id} (event {}, {} for {} by users {} and {}) is not settled",
+                record.seq, record.trade.quantity, record.quote_amount, record.buyer, record.seller
+            ))),
+            Some([(symbol, row)]) => findings.extend(differs(evidence, record, *symbol, row)),
+            Some(rows) => findings.push(Finding::text(format!("trade {id} is settled {} times", rows.len()))),
+        }
+    }
+    findings
+}
+
+fn extra_trades(evidence: &Evidence, tables: &Tables, place: &str) -> Vec<Finding> {
+    let rows = tables.trades.values().flatten();
+    rows.filter(|row| {
+        evidence
+            .books
+            .trades
+            .get(&(row.trade_id as u64))
+            .is_none_or(|r| r.seq != row.output_sequence as u64)
+    })
+    .map(|row| {
+        let (id, seq) = (row.trade_id, row.output_sequence);
+        Finding::text(format!(
+            "{place}trade {id} under event {seq} is settled, but the engine made no such trade"
+        ))
+    })
+    .collect()
+}
+
+fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRow) -> Option<Finding> {
+    let pair = evidence.registry.symbol(settlement_events::SymbolId(record.symbol))?;
+    let (match_seq, event_time_ms) = evidence.trade_meta.get(&record.seq).copied().unwrap_or_default();
+    let mut fields: Vec<(&str, u64, i64)> = vec![
+        ("symbol", record.symbol.into(), symbol.into()),
+        ("output_sequence", record.seq, row.output_sequence),
+        ("match_seq", match_seq, row.match_seq),
+        ("event_time_ms", event_time_ms, row.event_time_ms),
+        ("buy_order_id", record.trade.buy_order, row.buy_order_id),
+        ("sell_order_id", record.trade.sell_order, row.sell_order_id),
+        ("buyer_user_id", record.buyer, row.buyer_user_id),
+        ("seller_user_id", record.seller, row.seller_user_id),
+        ("base_asset", pair.base.0.into(), row.base_asset.into()),
+        ("quote_asset", pair.quote.0.into(), row.quote_asset.into()),
+        ("price", record.trade.price, row.price),
+        ("quantity", record.trade.quantity, row.quantity),
+        ("quote_amount", record.quote_amount, row.quote_amount),
+        ("buyer_refund", record.buyer_refund, row.buyer_refund),
+        ("seller_refund", record.seller_refund, row.seller_refund),
+    ];
+    if evidence.promises.ledger {
+        let columns = [
+            ("buyer_base_version", row.buyer_base_version),
+            ("buyer_quote_version", row.buyer_quote_version),
+            ("seller_base_version", row.seller_base_version),
+            ("seller_quote_version", row.seller_quote_version),
+        ];
+        for ((name, found), (_, version)) in columns.into_iter().zip(&record.versions) {
+            fields.push((name, *version, found.unwrap_or(-1)));
+        }
+        let digest = evidence.digests.get(&record.seq).map(|d| d.short().to_vec());
+        if row.digest != digest {
+            return Some(Finding::text(format!(
+                "trade {}: the row's digest is not event {}'s",
+                row.trade_id, record.seq
+            )));
+        }
+    }
+    let (name, expected, found) = fields
+        .into_iter()
+        .find(|(_, expected, found)| i128::from(*expected) != i128::from(*found))?;
+    Some(Finding::text(format!(
+        "trade {}: {name} is {found}, the engine says {expected}",
+        row.trade_id
+    )))
+}
+
+fn events(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let expected: BTreeSet<u64> = evidence.facts.iter().map(|(seq, _)| *seq).collect();
+    let mut found = BTreeSet::new();
+    for row in &evidence.found.settled {
+        let seq = row.output_sequence as u64;
+        if !found.insert(seq) {
+            findings.push(Finding::text(format!("event {seq} stands twice in settled_events")));
+        }
+        if !expected.contains(&seq) {
+            findings.push(Finding::text(format!(
+                "event {seq} is marked settled, but the engine published no such event"
+            )));
+            continue;
+        }
+        let digest = |seq: u64| evidence.digests.get(&seq).map(|d| d.short().to_vec());
+        if Some(&row.digest) != digest(seq).as_ref() {
+            findings.push(Finding::text(format!(
+                "event {seq}: settled_events has another digest than the engine's event"
+            )));
+        }
+        if seq > 1 && Some(&row.prev_digest) != digest(seq - 1).as_ref() {
+            findings.push(Finding::text(format!(
+                "event {seq}: prev_digest is not event {}'s digest",
+                seq - 1
+            )));
+        }
+        if Some(row.kind.as_str()) != evidence.kinds.get(&seq).copied() {
+            findings.push(Finding::text(format!(
+                "event {seq}: settled_events calls it {}",
+                row.kind
+            )));
+        }
+    }
+    findings.extend(
+        expected
+            .difference(&found)
+            .map(|seq| Finding::text(format!("event {seq} is not in settled_events"))),
+    );
+    findings
+}
+
+/// Designs that give up keep what they gave up; each is an event that is not settled by the design's own word.
+fn failed(evidence: &Evidence) -> Vec<Finding> {
+    let rows = evidence.found.failed.iter();
+    rows.map(|row| {
+        Finding::text(format!(
+            "event {} was given up after {} attempts: {}",
+            row.output_sequence, row.attempts, row.error
+        ))
+    })
+    .collect()
+}

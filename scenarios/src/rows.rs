@@ -1,0 +1,264 @@
+//! Rows as the judge reads them, whoever it reads them from: a replica's storage or a driver's result. Decoding is the
+//! judge's own, written against the CQL protocol and the columns' names; it shares nothing with settlement's encoding.
+//! A null or malformed cell where a value must be is kept as a [`BadRow`]: an incomplete row is a finding, not noise.
+use std::collections::BTreeMap;
+
+/// A column's value in a row: None is null or absent.
+pub type Cell<'a> = Option<&'a [u8]>;
+
+/// A row that is not what its table promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    /// The table.
+    pub table: String,
+    /// Which row, and what is wrong with it.
+    pub text: String,
+}
+
+trait Decode: Sized {
+    fn decode(cell: Cell<'_>) -> Option<Self>;
+}
+
+impl Decode for i64 {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        Some(i64::from_be_bytes(cell?.try_into().ok()?))
+    }
+}
+
+impl Decode for i32 {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        Some(i32::from_be_bytes(cell?.try_into().ok()?))
+    }
+}
+
+impl Decode for bool {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        cell.filter(|bytes| bytes.len() == 1).map(|bytes| bytes[0] != 0)
+    }
+}
+
+impl Decode for String {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        String::from_utf8(cell?.to_vec()).ok()
+    }
+}
+
+impl Decode for Vec<u8> {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        cell.map(<[u8]>::to_vec)
+    }
+}
+
+impl<T: Decode> Decode for Option<T> {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        match cell {
+            None => Some(None),
+            some => T::decode(some).map(Some),
+        }
+    }
+}
+
+/// A row type of one table.
+pub trait Row: Sized {
+    /// The columns it wants, in the order in which `from_cells` takes them.
+    const COLUMNS: &'static [&'static str];
+
+    /// Decodes; the error names the column.
+    fn from_cells(cells: &[Cell<'_>]) -> Result<Self, &'static str>;
+}
+
+macro_rules! rows {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty),* $(,)? })*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "fields are the columns of the table that the type names")]
+        pub struct $name { $(pub $field: $ty),* }
+
+        impl Row for $name {
+            const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn from_cells(cells: &[Cell<'_>]) -> Result<Self, &'static str> {
+                let mut cells = cells.iter().copied();
+                Ok($name { $($field: <$ty>::decode(cells.next().flatten()).ok_or(stringify!($field))?),* })
+            }
+        }
+    )* };
+}
+
+rows! {
+    /// `settled_trades_<symbol>`; optional columns are those that only the ledger design has.
+    TradeRow {
+        trade_id: i64, output_sequence: i64, match_seq: i64, event_time_ms: i64, buy_order_id: i64, sell_order_id: i64,
+        buyer_user_id: i64, seller_user_id: i64, base_asset: i32, quote_asset: i32, price: i64, quantity: i64,
+        quote_amount: i64, buyer_refund: i64, seller_refund: i64,
+        buyer_base_version: Option<i64>, buyer_quote_version: Option<i64>,
+        seller_base_version: Option<i64>, seller_quote_version: Option<i64>, digest: Option<Vec<u8>>,
+    }
+    /// `user_balances`.
+    BalanceRow { user_id: i64, asset_id: i32, version: i64, avail: i64, frozen: i64, digest: Option<Vec<u8>> }
+    /// `balance_ledger`.
+    LedgerRow {
+        user_id: i64, asset_id: i32, seq: i64, delta_avail: i64, delta_frozen: i64, avail: i64, frozen: i64,
+        cause: String, reference: i64, output_sequence: i64, digest: Vec<u8>,
+    }
+    /// `orders`.
+    OrderRow {
+        user_id: i64, order_id: i64, version: i64, symbol: i32, side: String, price: i64, quantity: i64,
+        filled_quantity: i64, status: String, digest: Option<Vec<u8>>,
+    }
+    /// `settled_events`.
+    SettledRow { output_sequence: i64, epoch: i32, kind: String, digest: Vec<u8>, prev_digest: Vec<u8> }
+    /// `ledger_events`.
+    LedgerEventRow {
+        user_id: i64, event_id: i64, output_sequence: i64, kind: String, asset_id: i32, amount: i64,
+    }
+    /// `trades_by_user`.
+    TradeByUserRow {
+        user_id: i64, output_sequence: i64, side: String, trade_id: i64, symbol: i32, order_id: i64, price: i64,
+        quantity: i64, quote_amount: i64, refund: i64,
+    }
+    /// `dead_letters`.
+    DeadLetterRow { output_sequence: i64, code: String, detail: String, event: Vec<u8> }
+    /// `skips`.
+    SkipRow { output_sequence: i64, reason: String }
+    /// `failed_trades`.
+    FailedRow { output_sequence: i64, kind: String, attempts: i32, error: String }
+    /// `settlement_checkpoint`.
+    CheckpointRow { epoch: i32, durable: i64, digest: Vec<u8> }
+}
+
+/// Everything that one reader found in one keyspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// By symbol id.
+    pub trades: BTreeMap<u32, Vec<TradeRow>>,
+    /// Current balances.
+    pub balances: Vec<BalanceRow>,
+    /// Append-only postings.
+    pub ledger: Vec<LedgerRow>,
+    /// Current orders.
+    pub orders: Vec<OrderRow>,
+    /// Identity of settled events.
+    pub settled: Vec<SettledRow>,
+    /// Deposits and withdrawals.
+    pub ledger_events: Vec<LedgerEventRow>,
+    /// Trades by user and day.
+    pub trades_by_user: Vec<TradeByUserRow>,
+    /// Refused events.
+    pub dead_letters: Vec<DeadLetterRow>,
+    /// Operators' skips.
+    pub skips: Vec<SkipRow>,
+    /// Events given up.
+    pub failed: Vec<FailedRow>,
+    /// The checkpoint of the stream.
+    pub checkpoint: Vec<CheckpointRow>,
+    /// Rows that could not be decoded.
+    pub bad: Vec<BadRow>,
+}
+
+/// The columns of a table that [`Tables::add`] wants, or None for a table that the judge does not read.
+pub fn columns(table: &str) -> Option<&'static [&'static str]> {
+    Some(match table {
+        _ if table.starts_with("settled_trades_") => TradeRow::COLUMNS,
+        "user_balances" => BalanceRow::COLUMNS,
+        "balance_ledger" => LedgerRow::COLUMNS,
+        "orders" => OrderRow::COLUMNS,
+        "settled_events" => SettledRow::COLUMNS,
+        "ledger_events" => LedgerEventRow::COLUMNS,
+        "trades_by_user" => TradeByUserRow::COLUMNS,
+        "dead_letters" => DeadLetterRow::COLUMNS,
+        "skips" => SkipRow::COLUMNS,
+        "failed_trades" => FailedRow::COLUMNS,
+        "settlement_checkpoint" => CheckpointRow::COLUMNS,
+        _ => return None,
+    })
+}
+
+impl Tables {
+    /// Adds one row of `table`, its cells in the order of [`columns`]. `symbol` is the symbol's id for a trade table.
+    pub fn add(&mut self, table: &str, symbol: u32, cells: &[Cell<'_>]) {
+        let Tables { bad, .. } = self;
+        fn keep<R: Row>(into: &mut Vec<R>, bad: &mut Vec<BadRow>, table: &str, cells: &[Cell<'_>]) {
+            match R::from_cells(cells) {
+                Ok(row) => into.push(row),
+                Err(column) => bad.push(BadRow {
+                    table: table.into(),
+                    text: describe(R::COLUMNS, cells, column),
+                }),
+            }
+        }
+        match table {
+            _ if table.starts_with("settled_trades_") => {
+                keep(self.trades.entry(symbol).or_default(), bad, table, cells);
+            }
+            "user_balances" => keep(&mut self.balances, bad, table, cells),
+            "balance_ledger" => keep(&mut self.ledger, bad, table, cells),
+            "orders" => keep(&mut self.orders, bad, table, cells),
+            "settled_events" => keep(&mut self.settled, bad, table, cells),
+            "ledger_events" => keep(&mut self.ledger_events, bad, table, cells),
+            "trades_by_user" => keep(&mut self.trades_by_user, bad, table, cells),
+            "dead_letters" => keep(&mut self.dead_letters, bad, table, cells),
+            "skips" => keep(&mut self.skips, bad, table, cells),
+            "failed_trades" => keep(&mut self.failed, bad, table, cells),
+            "settlement_checkpoint" => keep(&mut self.checkpoint, bad, table, cells),
+            _ => {}
+        }
+    }
+}
+
+/// A bad row in words: the first two columns (its key) and the column at fault.
+fn describe(columns: &[&str], cells: &[Cell<'_>], bad: &str) -> String {
+    let key: Vec<String> = columns
+        .iter()
+        .zip(cells)
+        .take(2)
+        .map(|(name, cell)| match cell.map(<[u8]>::len) {
+            Some(8) => format!("{name} {}", i64::decode(*cell).unwrap_or_default()),
+            Some(4) => format!("{name} {}", i32::decode(*cell).unwrap_or_default()),
+            _ => format!("{name} {cell:02x?}"),
+        })
+        .collect();
+    format!("the row with {} has no valid {bad}", key.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_decodes_by_position_and_an_absent_optional_column_is_none() {
+        let (user, asset, version) = (7i64.to_be_bytes(), 2i32.to_be_bytes(), 3i64.to_be_bytes());
+        let (avail, frozen) = ((-5i64).to_be_bytes(), 0i64.to_be_bytes());
+        let cells: [Cell<'_>; 6] = [
+            Some(&user),
+            Some(&asset),
+            Some(&version),
+            Some(&avail),
+            Some(&frozen),
+            None,
+        ];
+        let mut tables = Tables::default();
+        tables.add("user_balances", 0, &cells);
+        assert_eq!(
+            tables.balances,
+            [BalanceRow {
+                user_id: 7,
+                asset_id: 2,
+                version: 3,
+                avail: -5,
+                frozen: 0,
+                digest: None
+            }]
+        );
+        tables.add(
+            "user_balances",
+            0,
+            &[cells[0], cells[1], cells[2], None, cells[4], None],
+        );
+        assert_eq!(
+            tables.bad[0].text,
+            "the row with user_id 7, asset_id 2 has no valid avail"
+        );
+        assert_eq!(tables.balances.len(), 1);
+    }
+}

@@ -1,0 +1,137 @@
+//! The judge as an ordinary client: a session of the real driver on a machine of its own, which reads whole tables and,
+//! beside the workload, single users' balances. It knows tables and columns by name and nothing of how settlement
+//! writes them.
+use crate::rows::{self, Cell, Tables};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::deserialize::row::ColumnIterator;
+use scylla::response::{PagingState, PagingStateResponse};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::{Consistency, Statement};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// Rows per page: the driver's default, stated because the number of requests depends on it.
+const PAGE_ROWS: i32 = 5_000;
+/// How long the judge waits for one answer; above the server's range timeout of 10 s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the judge asks again before it gives up: reads of the judge are idempotent, and after the heal a node may
+/// still be thought dead for up to 20 s.
+const ATTEMPTS: u32 = 12;
+/// Pause between two of them.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A reading client.
+pub struct Client {
+    session: Session,
+    keyspace: String,
+}
+
+/// Why the judge could not read.
+#[derive(Debug, thiserror::Error)]
+#[error("the judge could not {what}: {why}")]
+pub struct ReadError {
+    what: String,
+    why: String,
+}
+
+impl Client {
+    /// Connects; retried, because nodes may be away.
+    pub async fn connect(contact_points: &[SocketAddr], keyspace: &str) -> Result<Client, ReadError> {
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            match SessionBuilder::new().known_nodes_addr(contact_points).build().await {
+                Ok(session) => return Ok(Client { session, keyspace: keyspace.into() }),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(ReadError { what: "connect".into(), why: last })
+    }
+
+    async fn prepare(&self, cql: String, consistency: Consistency) -> Result<PreparedStatement, ReadError> {
+        let mut statement = Statement::new(cql.clone()).with_page_size(PAGE_ROWS);
+        statement.set_consistency(consistency);
+        statement.set_is_idempotent(true);
+        statement.set_request_timeout(Some(REQUEST_TIMEOUT));
+        let prepared = self.session.prepare(statement).await;
+        prepared.map_err(|error| ReadError { what: format!("prepare `{cql}`"), why: error.to_string() })
+    }
+
+    /// Reads every row of a table into `tables`.
+    pub async fn table(&self, name: &str, symbol: u32, consistency: Consistency, tables: &mut Tables) -> Result<(), ReadError> {
+        let Some(columns) = rows::columns(name) else { return Ok(()) };
+        let present = self.columns_of(name);
+        let wanted: Vec<&str> = columns.iter().copied().filter(|column| present.contains(&(*column).to_string())).collect();
+        let cql = format!("SELECT {} FROM {}.{name}", wanted.join(", "), self.keyspace);
+        let prepared = self.prepare(cql, consistency).await?;
+        let mut state = PagingState::start();
+        loop {
+            let (result, next) = self.page(&prepared, &state, name).await?;
+            let failed = |why: String| ReadError { what: format!("read {name}"), why };
+            let rows = result.into_rows_result().map_err(|e| failed(e.to_string()))?;
+            for row in rows.rows::<ColumnIterator<'_, '_>>().map_err(|e| failed(e.to_string()))? {
+                let mut found = row.map_err(|e| failed(e.to_string()))?;
+                let mut cells: Vec<Cell<'_>> = Vec::with_capacity(columns.len());
+                for column in columns {
+                    let cell = if wanted.contains(column) { found.next() } else { None };
+                    let cell = cell.transpose().map_err(|e| failed(e.to_string()))?;
+                    cells.push(cell.and_then(|cell| cell.slice).map(|slice| slice.as_slice()));
+                }
+                tables.add(name, symbol, &cells);
+            }
+            match next.into_paging_control_flow() {
+                ControlFlow::Break(()) => return Ok(()),
+                ControlFlow::Continue(more) => state = more,
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        prepared: &PreparedStatement,
+        state: &PagingState,
+        name: &str,
+    ) -> Result<(scylla::response::query_result::QueryResult, PagingStateResponse), ReadError> {
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            match self.session.execute_single_page(prepared, (), state.clone()).await {
+                Ok(page) => return Ok(page),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(ReadError { what: format!("read {name}"), why: last })
+    }
+
+    /// The columns that the database says the table has.
+    fn columns_of(&self, table: &str) -> Vec<String> {
+        let state = self.session.get_cluster_state();
+        let table = state.get_keyspace(&self.keyspace).and_then(|keyspace| keyspace.tables.get(table));
+        table.map_or_else(Vec::new, |table| table.columns.keys().cloned().collect())
+    }
+
+    /// Names of the keyspace's tables, sorted.
+    pub fn tables(&self) -> Vec<String> {
+        let state = self.session.get_cluster_state();
+        let mut names: Vec<String> =
+            state.get_keyspace(&self.keyspace).map_or_else(Vec::new, |keyspace| keyspace.tables.keys().cloned().collect());
+        names.sort_unstable();
+        names
+    }
+
+    /// Prepares the balance query of the reader that runs beside the workload.
+    pub async fn balances_query(&self) -> Result<PreparedStatement, ReadError> {
+        let columns = "asset_id, version, avail, frozen";
+        self.prepare(format!("SELECT {columns} FROM {}.user_balances WHERE user_id = ?", self.keyspace), Consistency::Quorum).await
+    }
+
+    /// One user's balances: (asset, version, available, frozen). None when the read failed, which proves nothing.
+    pub async fn balances(&self, query: &PreparedStatement, user: u64) -> Option<Vec<(i32, i64, i64, i64)>> {
+        let user = i64::try_from(user).ok()?;
+        let (result, _) = self.session.execute_single_page(query, (user,), PagingState::start()).await.ok()?;
+        let rows = result.into_rows_result().ok()?;
+        rows.rows::<(i32, i64, i64, i64)>().ok()?.collect::<Result<_, _>>().ok()
+    }
+}
