@@ -78,53 +78,53 @@ classes! {
     CrashBeforeBatch: "settlement killed as an event's batch leaves; nothing of it was sent",
         "settlement was killed, and the event's batch reached a coordinator only after the restart";
     CrashAfterBatch: "settlement killed after an event's batch left, before the answer",
-        "settlement was killed, and the event's batch reached a coordinator both before the kill and after the restart";
+        "settlement was killed, and the event's batch reached a coordinator again after the restart";
     CoordinatorKillAfterBatchlog: "coordinator killed after the batchlog write",
         "the coordinator was killed, and the event's batch reached a coordinator again or its entry was replayed";
     CoordinatorKillMidBatch: "coordinator killed after k of n mutations",
         "the coordinator was killed, and the event's batch reached a coordinator again or its entry was replayed";
     TimeoutNeverApplied: "write timeout, never applied",
-        "the client was answered a write timeout for the event's batch";
+        "a coordinator answered a write timeout";
     TimeoutAppliedAtOnce: "write timeout, yet applied at once",
-        "the client was answered a write timeout for the event's batch, and its mutations were applied";
+        "a coordinator answered a write timeout";
     TimeoutAppliedByReplay: "write timeout, applied by the batchlog's replay",
-        "the client was answered a write timeout for the event's batch, and a holder replayed the entry";
+        "a coordinator answered a write timeout, and a holder replayed an entry of its batchlog";
     TimeoutExecutedLate: "write timeout, executed late with a new timestamp",
-        "the client was answered a write timeout for the event's batch, and the coordinator executed it later";
+        "a coordinator answered a write timeout, and executed the write later";
     DuplicateDelivery: "events delivered twice",
         "settlement counted a duplicate";
     ReorderedDelivery: "neighbouring events swapped",
-        "settlement saw a gap that closed";
+        "settlement noticed a gap";
     SequenceGap: "events lost in mid-stream",
-        "settlement saw a gap and asked for a replay";
+        "settlement asked for a replay";
     TailLoss: "last events before a silence lost",
-        "settlement found events missing behind the last one received and asked for a replay";
+        "settlement asked for a replay";
     GapSlowReplay: "events lost while replay is slow",
-        "settlement asked for a replay that was answered slowly";
+        "settlement asked for a replay";
     GapPartialReplay: "events lost while replay is partial",
-        "settlement asked for a replay, got fewer events than asked and asked again";
+        "settlement asked for a replay and had to ask again";
     RefusedEvent: "a self-contradicting event is published",
         "settlement wrote a dead letter";
     EngineCrash: "matching engine killed",
-        "the engine was killed and started again";
+        "the engine went down and was restarted";
     ProcessKill: "kill -9 of one process",
-        "the process was killed while it had work in flight: connections were reset or unsynced log was lost";
+        "the machine's process went down and was restarted; for a node, the database noticed or recovered its log";
     PowerLoss: "power loss of one machine",
-        "the machine lost power and came back by recovery from its disk";
+        "the machine lost power and was restarted; for a node, the database noticed or recovered its log";
     PowerLossAll: "power loss of all machines",
-        "every machine lost power and came back by recovery from its disk";
+        "settlement, engine and database lost power and were restarted";
     Pause: "a process stands still",
-        "the process was paused and bytes or messages waited for it";
+        "the process stood still and went on; for a node, the database or settlement noticed";
     PartitionClient: "settlement cut off from a database node",
-        "bytes between settlement and the node were held back by the cut";
+        "settlement had to retry, or its acknowledged watermark stood still for half a second while events waited";
     PartitionPeer: "database nodes cut off from each other",
-        "a message between the nodes was lost in the cut";
+        "the database noticed: a timeout, a hint, a repair, a replay or a node thought down";
     DiskTornTail: "WAL torn by a power loss in mid-append",
-        "the disk tore unsynced bytes, or recovery truncated the WAL's tail";
+        "settlement's machine lost power and bytes of its disk with it, and was restarted";
     DiskEio: "EIO on settlement's disk",
-        "an operation on settlement's disk was answered EIO";
+        "a sync of settlement's WAL failed or a file of it was given up";
     DiskFull: "ENOSPC on settlement's disk",
-        "an operation on settlement's disk was answered ENOSPC";
+        "a sync of settlement's WAL failed or its intake had to wait";
 }
 
 impl Class {

@@ -85,6 +85,7 @@ pub fn draw(wishes: &[Wish], shape: Shape, stream: &mut Stream) -> Result<Plan, 
         windows: Vec::new(),
         faults: Vec::new(),
         taken: Vec::new(),
+        timed_out: Vec::new(),
     };
     for wish in wishes {
         drawer.class(wish);
@@ -120,6 +121,8 @@ struct Drawer<'a> {
     faults: Vec<Fault>,
     /// Events already named by a batch or feed fault: one event, one such fault, so that each can be told apart.
     taken: Vec<u64>,
+    /// Events whose batch times out, and on how many attempts so far.
+    timed_out: Vec<(u64, u32)>,
 }
 
 impl Drawer<'_> {
@@ -160,12 +163,12 @@ impl Drawer<'_> {
             CrashAfterBatch => self.crash(wish, &[BatchPoint::Arrived, BatchPoint::Answering]),
             CoordinatorKillAfterBatchlog => {
                 let restart_after_ms = self.duration(wish, 1_000, 15_000);
-                (self.batch(1), Action::KillCoordinatorAfterBatchlog { restart_after_ms })
+                (self.batch(), Action::KillCoordinatorAfterBatchlog { restart_after_ms })
             }
             CoordinatorKillMidBatch => {
                 let (mutations, restart_after_ms) = (self.between(1, 9) as u32, self.duration(wish, 1_000, 15_000));
                 (
-                    self.batch(1),
+                    self.batch(),
                     Action::KillCoordinatorMidBatch {
                         mutations,
                         restart_after_ms,
@@ -174,7 +177,15 @@ impl Drawer<'_> {
             }
             TimeoutNeverApplied => self.timeout(TimeoutWorld::NeverApplied),
             TimeoutAppliedAtOnce => self.timeout(TimeoutWorld::AppliedAtOnce),
-            TimeoutAppliedByReplay => self.timeout(TimeoutWorld::AppliedByReplay),
+            TimeoutAppliedByReplay => {
+                // Half of them before any mutation: nothing is seen until the replay. Otherwise a part is.
+                let after_mutations = if self.stream.below(2) == 0 {
+                    0
+                } else {
+                    self.between(1, 12) as u16
+                };
+                self.timeout(TimeoutWorld::AppliedByReplay { after_mutations })
+            }
             TimeoutExecutedLate => {
                 let after_ms = self.duration(wish, 200, 20_000);
                 self.timeout(TimeoutWorld::ExecutedLate { after_ms })
@@ -293,7 +304,7 @@ impl Drawer<'_> {
         let point = points[self.stream.below(points.len() as u64) as usize];
         let restart_after_ms = self.duration(wish, 50, 10_000);
         (
-            self.batch(1),
+            self.batch(),
             Action::CrashSettlement {
                 point,
                 restart_after_ms,
@@ -301,10 +312,27 @@ impl Drawer<'_> {
         )
     }
 
+    /// A retry's own timeout is where many retry policies end, so a batch that is struck already may be struck again.
     fn timeout(&mut self, world: TimeoutWorld) -> (When, Action) {
-        // The second attempt is struck at times too: a retry's own timeout is where many retry policies end.
-        let attempt = if self.stream.below(5) == 0 { 2 } else { 1 };
-        (self.batch(attempt), Action::TimeOutBatch(world))
+        let again = self.stream.below(3) == 0;
+        let when = match self.timed_out.last_mut() {
+            Some((output_sequence, attempts)) if again => {
+                *attempts += 1;
+                When::Batch {
+                    output_sequence: *output_sequence,
+                    attempt: *attempts,
+                }
+            }
+            _ => {
+                let output_sequence = self.event(1);
+                self.timed_out.push((output_sequence, 1));
+                When::Batch {
+                    output_sequence,
+                    attempt: 1,
+                }
+            }
+        };
+        (when, Action::TimeOutBatch(world))
     }
 
     fn drop_events(&mut self, replay_slow_ms: u64, replay_max_entries: u32, silence_ms: u64) -> (When, Action) {
@@ -337,10 +365,11 @@ impl Drawer<'_> {
         ))
     }
 
-    fn batch(&mut self, attempt: u32) -> When {
+    /// The first sending of some event's batch.
+    fn batch(&mut self) -> When {
         When::Batch {
             output_sequence: self.event(1),
-            attempt,
+            attempt: 1,
         }
     }
 

@@ -5,10 +5,12 @@
 //! | [`class`] | the registry of fault classes: name, what it does, when it has bitten |
 //! | [`plan`] | one run's faults as versioned, serialisable data |
 //! | [`draw`] | a plan from a seed and a profile, swarm style |
+//! | [`bit`] | when a fault has bitten, as predicates over the trace |
 //! | [`budget`] | which faults may coexist and still be survivable |
 //! | `sim` | carries a plan out in the simulated world (only there) |
 //!
 //! A new fault is one variant in [`class::Class`], one in [`plan::Action`], one arm in [`draw`] and one in `sim`.
+pub mod bit;
 pub mod budget;
 pub mod class;
 pub mod draw;

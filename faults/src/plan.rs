@@ -83,8 +83,11 @@ pub enum TimeoutWorld {
     NeverApplied,
     /// It is applied at once; only the answer says otherwise.
     AppliedAtOnce,
-    /// The batchlog's replay applies it, with its original timestamps.
-    AppliedByReplay,
+    /// Part of it is applied at once, the batchlog's replay applies all of it later, with its original timestamps.
+    AppliedByReplay {
+        /// Mutations that are sent before the timeout; 0 is none, more than there are means all but the last.
+        after_mutations: u16,
+    },
     /// The coordinator executes it this much later, with a new server timestamp where none was pinned.
     ExecutedLate {
         /// Milliseconds after the timeout was answered.

@@ -3,6 +3,7 @@
 use crate::invariants;
 use crate::protocol::{Catalog, Checked, InvariantInfo, NamedInfo, ScenarioInfo, ScenarioSource, SeedJob};
 use crate::scenario::{self, Scenario};
+use engine::tape::{Tape, TapeSpec};
 use faults::{Class, Plan};
 use settlement::config::DesignName;
 
@@ -81,7 +82,7 @@ pub fn check(job: &SeedJob) -> Checked {
         Err(message) => return Checked::Bad { message },
     };
     if let Some((path, bytes)) = &resolved.tape
-        && let Err(error) = engine::tape::check(bytes)
+        && let Err(error) = Tape::import(path, bytes, &TapeSpec::default())
     {
         return Checked::Bad { message: format!("the tape {path}: {error}") };
     }

@@ -9,13 +9,21 @@
 //! | [`evidence`] | everything the judge has in hand |
 //! | [`invariants`] | one checker per file |
 //! | [`causes`] | what became of money that is wrong |
+//! | [`job`] | from what is asked for to what can be run |
+//! | [`timeline`] | the lines that explain a failure |
 //! | `sim` | runs a seed in the simulated world (only there) |
 pub mod causes;
 pub mod convert;
 pub mod evidence;
 pub mod invariants;
+pub mod job;
 pub mod protocol;
 pub mod rows;
 pub mod scenario;
+pub mod timeline;
 #[cfg(madsim)]
 pub mod sim;
+
+pub use job::{catalog, check};
+#[cfg(madsim)]
+pub use sim::run_seed;

@@ -47,6 +47,7 @@ fn line(record: &Record, events: &BTreeSet<u64>) -> Option<Line> {
             let rank = if concerns(message, events) && !events.is_empty() { 1 } else { 5 };
             (rank, format!("{target}: {message}"))
         }
+        Kind::Note { text } if text.starts_with(faults::bit::METRICS_NOTE) => return None,
         Kind::Note { text } => (if concerns(text, events) { 1 } else { 3 }, text.clone()),
         Kind::Panic { message } => (0, format!("panic: {message}")),
         Kind::Link { from, to, cut, .. } => (3, format!("link {from} to {to} {}", if *cut { "cut" } else { "healed" })),

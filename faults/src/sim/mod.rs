@@ -1,30 +1,29 @@
 //! Carries a plan out in the simulated world. Timed faults are calls of the world's clock; faults on a batch are hooks at
-//! the boundary of the database and a tap on settlement's connections; faults on the feed are handed to the publisher.
+//! the boundary of the database and taps on settlement's connections; faults on the feed are taps on its connections too.
 //!
 //! | module | job |
 //! |---|---|
 //! | here | arming, firing, undoing, and keeping within the budget at the moment of firing |
+//! | [`feed`] | what is lost, doubled, held back between the engine and settlement |
 //! | [`batch`] | recognises the batch of an event, and what is watched of it |
 //!
 //! An executor decides nothing at random: all of that is in the plan.
 pub mod batch;
+pub mod feed;
 
 use crate::budget::{self, Window};
 use crate::plan::{Action, Fault, Plan, Target, When};
 use sim_cluster::host::sim::SimCluster;
+use sim_cluster::model::NodeIdx;
 use sim_world::trace::{Class as Traffic, FaultRecord, FaultStage, Kind};
 use sim_world::{DiskFault, Host, HostState, TapGuard, World};
+use feed::FeedPorts;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const MS: u64 = 1_000_000;
-
-/// Whoever publishes the feed: takes the faults that bend it, by event.
-pub trait FeedControl: Send + Sync {
-    /// Prepares the fault; it fires when the engine publishes its event.
-    fn program(&self, fault: &Fault);
-    /// Ids of the faults that have fired by now.
-    fn fired(&self) -> Vec<u32>;
-}
+/// How long a sync of settlement's disk takes before a power loss that is to tear its tail: long enough for a few events
+/// to be appended meanwhile at every workload's rate.
+const SLOW_FSYNC_MS: u64 = 400;
 
 /// The machines of a run.
 #[derive(Clone)]
@@ -48,7 +47,6 @@ pub struct Executor {
 struct Shared {
     world: World,
     machines: Machines,
-    feed: Box<dyn FeedControl>,
     state: Mutex<State>,
 }
 
@@ -68,27 +66,34 @@ struct State {
 
 impl Executor {
     /// Arms every fault of the plan. Call it once the machines exist and before anything runs on them.
-    pub fn arm(world: &World, machines: Machines, plan: &Plan, feed: Box<dyn FeedControl>) -> Executor {
-        let state = State { waiting: plan.faults.clone(), ..State::default() };
-        let shared = Arc::new(Shared { world: world.clone(), machines, feed, state: Mutex::new(state) });
+    pub fn arm(world: &World, machines: Machines, plan: &Plan, ports: &FeedPorts) -> Executor {
+        let state = State {
+            waiting: plan.faults.clone(),
+            ..State::default()
+        };
+        let shared = Arc::new(Shared { world: world.clone(), machines, state: Mutex::new(state) });
         let executor = Executor { shared };
         for fault in &plan.faults {
             executor.record(fault, FaultStage::Planned, String::new());
             match fault.when {
                 When::AtMs(at_ms) => executor.at(at_ms, fault.id),
-                When::Published { .. } => executor.shared.feed.program(fault),
-                When::Batch { .. } => {}
+                // By the hook and the taps below.
+                When::Published { .. } | When::Batch { .. } => {}
             }
         }
         if plan.faults.iter().any(|fault| matches!(fault.when, When::Batch { .. })) {
             batch::install(&executor, plan);
         }
+        feed::install(&executor, plan, ports);
         executor
     }
 
     /// Whether a timed fault is still to come.
     pub fn timed_pending(&self) -> bool {
-        self.state().waiting.iter().any(|fault| matches!(fault.when, When::AtMs(_)))
+        self.state()
+            .waiting
+            .iter()
+            .any(|fault| matches!(fault.when, When::AtMs(_)))
     }
 
     /// When the last effect of what has fired ends or will end, simulated ms.
@@ -104,7 +109,6 @@ impl Executor {
     /// Ids of all faults that have fired.
     pub fn fired(&self) -> Vec<u32> {
         let mut fired = self.state().fired.clone();
-        fired.extend(self.shared.feed.fired());
         fired.sort_unstable();
         fired.dedup();
         fired
@@ -127,7 +131,9 @@ impl Executor {
     }
 
     pub(crate) fn weak(&self) -> WeakExecutor {
-        WeakExecutor { shared: Arc::downgrade(&self.shared) }
+        WeakExecutor {
+            shared: Arc::downgrade(&self.shared),
+        }
     }
 
     pub(crate) fn keep(&self, guard: TapGuard) {
@@ -138,7 +144,8 @@ impl Executor {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn now_ms(&self) -> u64 {
+    /// Simulated time, ms.
+    pub fn now_ms(&self) -> u64 {
         self.shared.world.now_ns() / MS
     }
 
@@ -156,7 +163,12 @@ impl Executor {
     }
 
     pub(crate) fn record(&self, fault: &Fault, stage: FaultStage, detail: String) {
-        let record = FaultRecord { id: fault.id, class: fault.class.name(), stage, detail };
+        let record = FaultRecord {
+            id: fault.id,
+            class: fault.class.name(),
+            stage,
+            detail,
+        };
         self.shared.world.trace().emit(None, Kind::Fault(record));
     }
 
@@ -180,7 +192,11 @@ impl Executor {
     /// Reserves a node for impairment, unless that would leave no quorum.
     pub(crate) fn reserve(&self, node: u16, for_ms: u64) -> bool {
         let from_ms = self.now_ms();
-        let window = Window { node, from_ms, to_ms: from_ms + for_ms };
+        let window = Window {
+            node,
+            from_ms,
+            to_ms: from_ms + for_ms,
+        };
         let mut state = self.state();
         if state.windows.iter().any(|other| other.clashes(&window)) {
             return false;
@@ -195,38 +211,111 @@ impl Executor {
         if let Some((node, for_ms)) = budget::impairs(&fault)
             && !self.reserve(node, for_ms)
         {
-            return self.record(&fault, FaultStage::Healed, format!("left out: another node is impaired at {now_ms} ms"));
+            return self.left_out(&fault, format!("another node is impaired at {now_ms} ms"));
         }
         match fault.action {
-            Action::Kill { target, restart_after_ms } => self.outage(&fault, target, restart_after_ms, Blow::Kill),
-            Action::PowerLoss { target, restart_after_ms } => self.outage(&fault, target, restart_after_ms, Blow::Power),
-            Action::TornTail { restart_after_ms } => self.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power),
+            Action::Kill {
+                target,
+                restart_after_ms,
+            } => self.outage(&fault, target, restart_after_ms, Blow::Kill),
+            Action::PowerLoss {
+                target,
+                restart_after_ms,
+            } => self.outage(&fault, target, restart_after_ms, Blow::Power),
+            Action::TornTail { restart_after_ms } => {
+                self.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power)
+            }
             Action::PowerLossAll { restart_after_ms } => self.power_loss_all(&fault, restart_after_ms),
             Action::Pause { target, for_ms } => self.pause(&fault, target, for_ms),
-            Action::CutClient { node, to_node, from_node, for_ms } => {
+            Action::CutClient {
+                node,
+                to_node,
+                from_node,
+                for_ms,
+            } => {
                 self.cut_client(node, to_node, from_node, true);
-                self.fired_until(&fault, now_ms + for_ms, format!("settlement and node {node} cut off for {for_ms} ms"));
-                self.undo(now_ms + for_ms, fault, move |e| e.cut_client(node, to_node, from_node, false));
+                self.fired_until(
+                    &fault,
+                    now_ms + for_ms,
+                    format!("settlement and node {node} cut off for {for_ms} ms"),
+                );
+                self.undo(now_ms + for_ms, fault, move |e| {
+                    e.cut_client(node, to_node, from_node, false)
+                });
             }
-            Action::CutPeer { node, to_node, from_node, for_ms } => {
+            Action::CutPeer {
+                node,
+                to_node,
+                from_node,
+                for_ms,
+            } => {
                 self.cut_peer(node, to_node, from_node, true);
-                self.fired_until(&fault, now_ms + for_ms, format!("node {node} cut off from its peers for {for_ms} ms"));
-                self.undo(now_ms + for_ms, fault, move |e| e.cut_peer(node, to_node, from_node, false));
+                self.fired_until(
+                    &fault,
+                    now_ms + for_ms,
+                    format!("node {node} cut off from its peers for {for_ms} ms"),
+                );
+                self.undo(now_ms + for_ms, fault, move |e| {
+                    e.cut_peer(node, to_node, from_node, false)
+                });
             }
             Action::DiskEio { writes, fsyncs } => {
-                let broken = DiskFault { fail_writes: writes, fail_fsyncs: fsyncs, ..DiskFault::default() };
+                let broken = DiskFault {
+                    fail_writes: writes,
+                    fail_fsyncs: fsyncs,
+                    ..DiskFault::default()
+                };
                 self.machines().settlement.disk().set_fault(broken);
-                self.fired_until(&fault, now_ms, format!("the next {writes} writes and {fsyncs} fsyncs of settlement's disk fail"));
+                self.fired_until(
+                    &fault,
+                    now_ms,
+                    format!("the next {writes} writes and {fsyncs} fsyncs of settlement's disk fail"),
+                );
             }
             Action::DiskFull { for_ms } => {
                 let disk = self.machines().settlement.disk();
-                disk.set_fault(DiskFault { capacity_bytes: Some(disk.used_bytes()), ..DiskFault::default() });
-                self.fired_until(&fault, now_ms + for_ms, format!("settlement's disk is full for {for_ms} ms"));
-                self.undo(now_ms + for_ms, fault, |e| e.machines().settlement.disk().set_fault(DiskFault::default()));
+                disk.set_fault(DiskFault {
+                    capacity_bytes: Some(disk.used_bytes()),
+                    ..DiskFault::default()
+                });
+                self.fired_until(
+                    &fault,
+                    now_ms + for_ms,
+                    format!("settlement's disk is full for {for_ms} ms"),
+                );
+                self.undo(now_ms + for_ms, fault, |e| {
+                    e.machines().settlement.disk().set_fault(DiskFault::default())
+                });
             }
             // Those of batches and of the feed have no time of their own.
-            _ => self.record(&fault, FaultStage::Healed, "left out: this action cannot be timed".into()),
+            _ => self.left_out(&fault, "this action cannot be timed".into()),
         }
+    }
+
+    /// Records that a fault's moment came and that it could not strike.
+    pub(crate) fn left_out(&self, fault: &Fault, why: String) {
+        self.record(fault, FaultStage::Healed, format!("left out: {why}"));
+    }
+
+    /// Has a node back that a verdict has killed.
+    pub(crate) fn restart_node(&self, fault: &Fault, node: u16, at_ms: u64) {
+        self.undo(at_ms, fault.clone(), move |e| e.bring_back(Target::Node(node)));
+    }
+
+    /// Kills settlement because of a batch, and has it back later.
+    pub(crate) fn killed_at_batch(&self, fault: &Fault, restart_after_ms: u64, what: String) {
+        if self.machines().settlement.state() == HostState::Down {
+            return self.left_out(fault, "settlement is down already".into());
+        }
+        self.killed_by_tap(fault, restart_after_ms, what);
+        self.machines().settlement.kill();
+    }
+
+    /// Notes that a tap kills settlement now, and has it back later.
+    pub(crate) fn killed_by_tap(&self, fault: &Fault, restart_after_ms: u64, what: String) {
+        let until_ms = self.now_ms() + restart_after_ms;
+        self.fired_until(fault, until_ms, format!("{what}, back after {restart_after_ms} ms"));
+        self.undo(until_ms, fault.clone(), |e| e.bring_back(Target::Settlement));
     }
 
     /// Runs `f` at `at_ms` and records that the fault is over.
@@ -240,32 +329,61 @@ impl Executor {
         });
     }
 
+    /// A power loss tears only what is unsynced, so the disk is made slow first and power goes while it syncs.
+    fn torn_tail(&self, fault: Fault, restart_after_ms: u64) {
+        let slow = DiskFault { slow_fsync_ns: SLOW_FSYNC_MS * MS, ..DiskFault::default() };
+        self.machines().settlement.disk().set_fault(slow);
+        let weak = self.weak();
+        self.state().waiting.push(fault.clone());
+        self.later(self.now_ms() + SLOW_FSYNC_MS - 1, move || {
+            let Some(executor) = weak.upgrade() else { return };
+            let Some(fault) = executor.take(fault.id) else { return };
+            executor.machines().settlement.disk().set_fault(DiskFault::default());
+            executor.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power);
+        });
+    }
+
     fn host(&self, target: Target) -> Host {
         match target {
             Target::Settlement => self.machines().settlement.clone(),
             Target::Engine => self.machines().engine.clone(),
-            Target::Node(node) => self.machines().cluster.host(node),
+            Target::Node(node) => self.machines().cluster.host(index(node)),
         }
     }
 
     /// Strikes a machine down, and has it back after `restart_after_ms`.
     pub(crate) fn outage(&self, fault: &Fault, target: Target, restart_after_ms: u64, blow: Blow) {
         if self.host(target).state() == HostState::Down {
-            return self.record(fault, FaultStage::Healed, format!("left out: {target:?} is down already"));
+            return self.left_out(fault, format!("{target:?} is down already"));
         }
         let until_ms = self.now_ms() + restart_after_ms;
         let what = if blow == Blow::Kill { "killed" } else { "loses power" };
-        self.fired_until(fault, until_ms, format!("{target:?} {what}, back after {restart_after_ms} ms"));
+        self.fired_until(
+            fault,
+            until_ms,
+            format!("{target:?} {what}, back after {restart_after_ms} ms"),
+        );
         self.strike(target, blow);
         self.undo(until_ms, fault.clone(), move |e| e.bring_back(target));
     }
 
     fn strike(&self, target: Target, blow: Blow) {
         match (target, blow) {
-            (Target::Node(node), Blow::Kill) => self.machines().cluster.kill(node),
-            (Target::Node(node), Blow::Power) => self.machines().cluster.power_off(node),
+            (Target::Node(node), Blow::Kill) => self.machines().cluster.kill(index(node)),
+            (Target::Node(node), Blow::Power) => self.machines().cluster.power_off(index(node)),
             (_, Blow::Kill) => self.host(target).kill(),
-            (_, Blow::Power) => self.host(target).power_off(),
+            (_, Blow::Power) => self.power_off(&self.host(target)),
+        }
+    }
+
+    /// Power loss of a program's machine; what its disk lost is noted, because it shows nowhere else.
+    fn power_off(&self, host: &Host) {
+        let before = host.disk().stats().lost_bytes;
+        host.power_off();
+        let lost = host.disk().stats().lost_bytes - before;
+        if lost > 0 {
+            let text = format!("{}{lost} unsynced bytes", crate::bit::DISK_LOST_NOTE);
+            self.world().trace().emit(Some(host.id()), Kind::Note { text });
         }
     }
 
@@ -274,7 +392,7 @@ impl Executor {
             return;
         }
         match target {
-            Target::Node(node) => self.machines().cluster.restart(node),
+            Target::Node(node) => self.machines().cluster.restart(index(node)),
             _ => self.host(target).restart(),
         }
     }
@@ -286,7 +404,11 @@ impl Executor {
 
     fn power_loss_all(&self, fault: &Fault, restart_after_ms: u64) {
         let until_ms = self.now_ms() + restart_after_ms;
-        self.fired_until(fault, until_ms, format!("every machine loses power, back after {restart_after_ms} ms"));
+        self.fired_until(
+            fault,
+            until_ms,
+            format!("every machine loses power, back after {restart_after_ms} ms"),
+        );
         for target in self.everyone() {
             if self.host(target).state() != HostState::Down {
                 self.strike(target, Blow::Power);
@@ -301,18 +423,18 @@ impl Executor {
 
     fn pause(&self, fault: &Fault, target: Target, for_ms: u64) {
         if self.host(target).state() != HostState::Up {
-            return self.record(fault, FaultStage::Healed, format!("left out: {target:?} is not up"));
+            return self.left_out(fault, format!("{target:?} is not up"));
         }
         let until_ms = self.now_ms() + for_ms;
         self.fired_until(fault, until_ms, format!("{target:?} stands still for {for_ms} ms"));
         match target {
-            Target::Node(node) => self.machines().cluster.pause(node),
+            Target::Node(node) => self.machines().cluster.pause(index(node)),
             _ => self.host(target).pause(),
         }
         self.undo(until_ms, fault.clone(), move |e| {
             if e.host(target).state() == HostState::Paused {
                 match target {
-                    Target::Node(node) => e.machines().cluster.resume(node),
+                    Target::Node(node) => e.machines().cluster.resume(index(node)),
                     _ => e.host(target).resume(),
                 }
             }
@@ -320,7 +442,7 @@ impl Executor {
     }
 
     fn cut_client(&self, node: u16, to_node: bool, from_node: bool, cut: bool) {
-        let (client, server) = (self.machines().settlement.id(), self.machines().cluster.host(node).id());
+        let (client, server) = (self.machines().settlement.id(), self.machines().cluster.host(index(node)).id());
         let links = self.world().links();
         if to_node {
             links.cut_class(Traffic::Client, client, server, cut);
@@ -332,9 +454,9 @@ impl Executor {
 
     fn cut_peer(&self, node: u16, to_node: bool, from_node: bool, cut: bool) {
         let links = self.world().links();
-        let this = self.machines().cluster.host(node).id();
+        let this = self.machines().cluster.host(index(node)).id();
         for peer in (0..self.machines().nodes).filter(|peer| *peer != node) {
-            let peer = self.machines().cluster.host(peer).id();
+            let peer = self.machines().cluster.host(index(peer)).id();
             if to_node {
                 links.cut_class(Traffic::Peer, peer, this, cut);
             }
@@ -343,6 +465,11 @@ impl Executor {
             }
         }
     }
+}
+
+/// A node by the number that plans use.
+pub(crate) fn index(node: u16) -> NodeIdx {
+    NodeIdx(u8::try_from(node).unwrap_or(u8::MAX))
 }
 
 /// How a machine goes down.

@@ -210,7 +210,7 @@ fn extra(evidence: &Evidence, key: AccountKey, version: u64) -> Finding {
 fn posting_differs(evidence: &Evidence, key: AccountKey, posting: &Posting, row: &LedgerRow) -> Option<Finding> {
     let money = |row: &LedgerRow| [row.delta_avail, row.delta_frozen, row.avail, row.frozen].map(i128::from);
     let expected = [posting.delta_avail, posting.delta_frozen, posting.avail, posting.frozen];
-    let (kind, reference) = cause_columns(evidence, posting);
+    let (kind, reference) = cause_columns(evidence, key, posting);
     let digest = evidence.digests.get(&posting.seq).map(|d| d.short().to_vec());
     let fault = if money(row) != expected {
         format!(
@@ -239,14 +239,24 @@ fn posting_differs(evidence: &Evidence, key: AccountKey, posting: &Posting, row:
     )))
 }
 
-/// The `cause` and `reference` columns: the event's kind, and the id of what it is about.
-fn cause_columns(evidence: &Evidence, posting: &Posting) -> (&'static str, u64) {
-    let kind = evidence.kinds.get(&posting.seq).copied().unwrap_or("");
+/// The `cause` and `reference` columns: the event's kind (`fee` for what a trade credits to a fee account), and the id of
+/// what it is about.
+fn cause_columns(evidence: &Evidence, key: AccountKey, posting: &Posting) -> (&'static str, u64) {
+    let kind = match posting.cause {
+        Cause::Trade(id) if is_fee(evidence, id, key, posting.version) => "fee",
+        _ => evidence.kinds.get(&posting.seq).copied().unwrap_or(""),
+    };
     let reference = match posting.cause {
         Cause::Deposit | Cause::Withdrawal => evidence.event_ids.get(&posting.seq).copied().unwrap_or(0),
         Cause::Placed(id) | Cause::Cancelled(id) | Cause::Trade(id) => id,
     };
     (kind, reference)
+}
+
+/// Whether this version of the account is one of the trade's fee credits, which come behind the four of the two sides.
+fn is_fee(evidence: &Evidence, trade: u64, key: AccountKey, version: u64) -> bool {
+    let record = evidence.books.trades.get(&trade);
+    record.is_some_and(|record| record.versions.iter().skip(4).any(|fee| *fee == (key, version)))
 }
 
 fn replica(evidence: &Evidence, node: usize, tables: &Tables) -> Vec<Finding> {

@@ -14,6 +14,8 @@ mod liveness;
 mod orders;
 mod ranges;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 use crate::evidence::Evidence;
 use crate::protocol::{TAccount, Violation};

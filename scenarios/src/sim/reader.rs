@@ -15,7 +15,7 @@ pub const EVERY_MS: u64 = 250;
 pub type Seen = Arc<Mutex<Vec<BalanceRead>>>;
 
 /// Reads until it is aborted. `acknowledged` tells the acknowledged watermark now.
-pub async fn run(client: Client, users: Vec<u64>, mut stream: Stream, seen: Seen, acknowledged: impl Fn() -> u64) {
+pub async fn run(client: Client, users: Vec<u64>, stream: Stream, seen: Seen, acknowledged: impl Fn() -> u64) {
     let Ok(query) = client.balances_query().await else { return };
     let world = World::current();
     loop {

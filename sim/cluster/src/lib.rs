@@ -1,1 +1,5 @@
-//! Placeholder.
+//! A ScyllaDB/Cassandra cluster as a state machine.
+pub mod core;
+pub mod cql;
+pub mod host;
+pub mod model;

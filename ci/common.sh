@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What the scripts of ci/ share; they source it. It changes to the root of the tree and gives them `step`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Flags from the environment, even empty ones, silently replace `--config build.rustflags`, and with it --cfg madsim.
+unset RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+
+summary=()
+
+# step NAME COMMAND... runs a command under a heading and notes how long it took; the first failure ends the script.
+step() {
+    local name="$1" begun=$SECONDS status=0
+    shift
+    printf '\n==> %s: %s\n' "$name" "$*"
+    "$@" || status=$?
+    if [ "$status" -ne 0 ]; then
+        printf '\n==> %s FAILED (exit %s) after %s s\n    again: %s\n' "$name" "$status" "$((SECONDS - begun))" "$*" >&2
+        exit "$status"
+    fi
+    summary+=("$(printf 'ok      %4s s  %s' "$((SECONDS - begun))" "$name")")
+}
+
+# skip NAME REASON says plainly that something was not checked.
+skip() {
+    printf '\n==> %s SKIPPED: %s\n' "$1" "$2"
+    summary+=("$(printf 'skipped         %s (%s)' "$1" "$2")")
+}
+
+# The commit as a seed, so that each commit explores elsewhere and a failure is found again from the log.
+commit_seed() {
+    git rev-parse --verify --quiet HEAD || echo 1
+}

@@ -1,0 +1,260 @@
+//! `quench run`: every scenario over its seeds, one table, and for what failed the whole story of the failure that is
+//! easiest to read, saved so that it can be shown again. The very last line of the output is the command that does that.
+use crate::args::RunArgs;
+use crate::exit::Exit;
+use crate::failure::{FailureFile, describe, replay_command, run_command, shown};
+use crate::launch::{self, Profile};
+use crate::pool::{Event, Pool, Task};
+use crate::problem::Problem;
+use crate::progress::Progress;
+use crate::session::{Planned, Session, read_plan};
+use crate::tally::Tally;
+use crate::{junit, seed, table};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Seeds of a tape when no number is given: a tape is long.
+const TAPE_SEEDS: u64 = 5;
+
+/// Runs it.
+pub fn run(arguments: &RunArgs) -> Result<Exit, Problem> {
+    let first_seed = seed::parse(&arguments.seed)?;
+    let plan = arguments.plan.as_deref().map(read_plan).transpose()?;
+    let mut session = Session::open(Profile::of(arguments.worker.debug_build))?;
+    let mut planned = session.plan(&arguments.scenario, arguments.design.as_deref(), &arguments.world)?;
+    if let Some(plan) = plan {
+        for one in &mut planned {
+            one.job.plan = Some(plan.clone());
+            session.client.check(&one.job)?;
+        }
+    }
+    let seeds = |one: &Planned| match (arguments.seeds, &one.job.tape) {
+        (Some(seeds), _) => seeds,
+        (None, Some(_)) => TAPE_SEEDS,
+        (None, None) => u64::from(one.scenario.seeds.max(1)),
+    };
+    let wanted: Vec<(Planned, u64)> = planned.into_iter().map(|one| (one.clone(), seeds(&one))).collect();
+    let mut tallies: Vec<Tally> = wanted
+        .iter()
+        .map(|(one, _)| {
+            Tally::new(
+                &one.scenario,
+                &one.job.design,
+                arguments.max_inconclusive,
+                &arguments.world.without,
+            )
+        })
+        .collect();
+    let pool = session.pool(&arguments.worker);
+    if !arguments.json {
+        announce(&pool, &wanted, first_seed, &session);
+    }
+    let (cut_short, wall_ms) = run_all(&pool, &wanted, first_seed, &mut tallies)?;
+    // Scenarios that Ctrl-C left without a seed have nothing to say.
+    tallies.retain(|tally| tally.seeds > 0);
+    if tallies.is_empty() {
+        return Err(Problem::Interrupted);
+    }
+    let out = match &arguments.out {
+        Some(directory) => directory.clone(),
+        None => launch::workspace().unwrap_or_default().join("target/quench"),
+    };
+    let saved = save_failures(&session, &tallies, &out)?;
+    if let Some(path) = &arguments.junit {
+        junit::write(path, &tallies)?;
+    }
+    // A run that was cut short has not shown what it was asked to show.
+    let least = if cut_short { Exit::Inconclusive } else { Exit::Pass };
+    let exit = worst(&tallies).worse(least);
+    let outcome = Outcome {
+        tallies: &tallies,
+        saved: &saved,
+        exit,
+        cut_short,
+        wall_ms,
+    };
+    if arguments.json {
+        println!("{}", outcome.json(first_seed));
+    } else {
+        print!("{}", outcome.text());
+    }
+    Ok(exit)
+}
+
+/// What is about to happen, before the first step: enough to see a wrong argument.
+fn announce(pool: &Pool, wanted: &[(Planned, u64)], first_seed: u64, session: &Session) {
+    let seeds: u64 = wanted.iter().map(|(_, seeds)| seeds).sum();
+    eprintln!(
+        "{} from {first_seed}, {}, {}, {} build, address randomisation {}",
+        table::counted(seeds, "seed"),
+        table::counted(wanted.len() as u64, "scenario"),
+        table::counted(pool.workers.into(), "worker"),
+        session.client.ready.profile,
+        session.client.ready.address_randomisation,
+    );
+}
+
+/// Runs the seeds of every scenario. Returns whether Ctrl-C cut it short, and the wall time in ms.
+fn run_all(
+    pool: &Pool,
+    wanted: &[(Planned, u64)],
+    first_seed: u64,
+    tallies: &mut [Tally],
+) -> Result<(bool, u64), Problem> {
+    let tasks = wanted.iter().enumerate().flat_map(|(group, (one, seeds))| {
+        (0..*seeds).map(move |n| {
+            let mut job = one.job.clone();
+            job.seed = first_seed.wrapping_add(n);
+            Task { group, job }
+        })
+    });
+    let mut progress = Progress::new(wanted.iter().map(|(_, seeds)| seeds).sum());
+    let outcome = pool.run(tasks, |event| match event {
+        Event::Done(task, report) => {
+            let fails = !matches!(Exit::of(&report.verdict), Exit::Pass | Exit::Inconclusive);
+            progress.done(&report.scenario, fails);
+            tallies[task.group].add(&task.job, report);
+        }
+        Event::Tick => progress.tick(),
+    });
+    let wall_ms = u64::try_from(progress.elapsed().as_millis()).unwrap_or(u64::MAX);
+    progress.finish();
+    outcome.map(|(_, cut_short)| (cut_short, wall_ms))
+}
+
+/// Saves the kept failures of every scenario. Returns them with their tally's place, the one to end with last.
+fn save_failures(session: &Session, tallies: &[Tally], out: &Path) -> Result<Vec<(usize, PathBuf)>, Problem> {
+    let mut order: Vec<usize> = (0..tallies.len())
+        .filter(|i| tallies[*i].worst_failure().is_some())
+        .collect();
+    if order.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The worst is told last, next to the command that shows it again.
+    order.sort_by_key(|i| (tallies[*i].exit().worse(Exit::Pass) == worst(tallies), *i));
+    let build = session.build()?;
+    let mut saved = Vec::new();
+    for i in order {
+        for (kind, failure) in &tallies[i].failures {
+            let path = FailureFile::new(&failure.job, &failure.report, build.clone()).save(out)?;
+            if *kind == tallies[i].exit().word() {
+                saved.push((i, path));
+            }
+        }
+    }
+    Ok(saved)
+}
+
+fn worst(tallies: &[Tally]) -> Exit {
+    tallies
+        .iter()
+        .fold(Exit::Pass, |worst, tally| worst.worse(tally.exit()))
+}
+
+/// Everything that a run ends with.
+struct Outcome<'a> {
+    tallies: &'a [Tally],
+    saved: &'a [(usize, PathBuf)],
+    exit: Exit,
+    cut_short: bool,
+    wall_ms: u64,
+}
+
+impl Outcome<'_> {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n", table::of_tallies(self.tallies));
+        for line in table::remarks(self.tallies) {
+            text.push_str(&format!("{line}\n"));
+        }
+        let seeds = table::counted(self.tallies.iter().map(|tally| tally.seeds).sum(), "seed");
+        let cut = if self.cut_short { ", cut short by Ctrl-C" } else { "" };
+        text.push_str(&format!(
+            "{}: {seeds} in {}{cut}\n",
+            self.exit.word(),
+            table::seconds(self.wall_ms * 1_000)
+        ));
+        for (i, path) in self.saved {
+            if let Some(failure) = self.tallies[*i].worst_failure() {
+                text.push_str(&format!("\n{}", describe(&failure.job, &failure.report)));
+                text.push_str(&format!("  saved in {}\n", shown(path)));
+                text.push_str(&format!(
+                    "  without that file: {}\n",
+                    run_command(&failure.job, &failure.report)
+                ));
+            }
+        }
+        if let Some((_, path)) = self.saved.last() {
+            text.push_str(&format!("\n{}\n", replay_command(path)));
+        }
+        text
+    }
+
+    fn json(&self, first_seed: u64) -> serde_json::Value {
+        let failures: Vec<_> = self
+            .saved
+            .iter()
+            .filter_map(|(i, path)| {
+                let failure = self.tallies[*i].worst_failure()?;
+                let again = replay_command(path);
+                Some(json!({ "file": path, "replay": again, "job": failure.job, "report": failure.report }))
+            })
+            .collect();
+        let scenarios: Vec<_> = self
+            .tallies
+            .iter()
+            .map(|tally| {
+                let mut row = json!(tally);
+                row["verdict"] = json!(tally.exit().word());
+                row["never_bit"] = json!(tally.never_bit());
+                row
+            })
+            .collect();
+        json!({
+            "version": 1,
+            "verdict": self.exit.word(),
+            "exit_code": self.exit.code(),
+            "first_seed": first_seed.to_string(),
+            "cut_short": self.cut_short,
+            "wall_ms": self.wall_ms,
+            "scenarios": scenarios,
+            "failures": failures,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::tests::canned;
+    use crate::protocol::ScenarioInfo;
+
+    #[test]
+    fn the_last_line_is_the_command_that_shows_the_failure_again() {
+        let (job, report) = canned();
+        let info = ScenarioInfo {
+            name: report.scenario.clone(),
+            ..ScenarioInfo::default()
+        };
+        let mut tally = Tally::new(&info, "logged-rmw", None, &[]);
+        tally.add(&job, report);
+        let saved = [(0, PathBuf::from("target/quench/failures/f.json"))];
+        let outcome = Outcome {
+            tallies: &[tally],
+            saved: &saved,
+            exit: Exit::Safety,
+            cut_short: true,
+            wall_ms: 1_234,
+        };
+        let text = outcome.text();
+        assert_eq!(
+            text.lines().last().unwrap(),
+            "cargo quench replay target/quench/failures/f.json"
+        );
+        insta::assert_snapshot!("run", text);
+        let json = outcome.json(7);
+        assert_eq!(json["exit_code"], 10);
+        assert_eq!(json["first_seed"], "7");
+        assert_eq!(json["failures"][0]["report"]["seed"], "137");
+        assert_eq!(json["scenarios"][0]["verdict"], "safety");
+    }
+}

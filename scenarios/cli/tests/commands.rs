@@ -1,0 +1,195 @@
+//! The command as a person runs it, with a worker that is a shell script: exit codes, the last line that can be pasted, and
+//! what is said when a worker hangs, dies or is stale. The real worker has tests of its own.
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What the script does with each seed.
+const SEEDS: &str = r#"
+        *'"seed":"3"'*) report 3 '{"is":"safety"}' 'lost' ;;
+        *'"seed":"4"'*) echo '{"type":"failed","id":'$id',"failed":{"how":"hung","limit_ms":7}}' ;;
+        *'"seed":"5"'*) exit 1 ;;
+        *'"seed":"6"'*) report 6 '{"is":"liveness"}' 'stuck' ;;
+        *'"seed":"7"'*) report 7 '{"is":"inconclusive"}' 'beyond' ;;
+        *'"seed":"8"'*) echo '{"type":"result","id":'$id',"answer":{"kind":"error","message":"thread seed: panicked"}}' ;;
+        *'"seed":"9"'*) printf '{"type":"resu'; echo; echo '{"type":"failed","id":'$id',"failed":{"how":"signal","signal":11}}' ;;
+        *) report 1 '{"is":"pass"}' '' ;;
+"#;
+
+/// A worker that answers by pattern, in a directory of its own.
+struct Fake {
+    directory: tempfile::TempDir,
+    worker: PathBuf,
+}
+
+impl Fake {
+    fn new(version: u32) -> Fake {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let worker = directory.path().join("worker.sh");
+        let script = format!(
+            r#"#!/bin/sh
+info='{{"name":"pause","about":"a stall","faults":[],"seeds":2,"inconclusive_max_percent":5}}'
+report() {{
+    seed=$(printf '%s' "$line" | sed 's/.*"seed":"\([0-9]*\)".*/\1/')
+    violations='[]'
+    [ -n "$3" ] && violations='[{{"invariant":2,"name":"agreement","text":"user 17 '$3'","accounts":[]}}]'
+    echo '{{"type":"result","id":'$id',"answer":{{"kind":"seed","seed":"'$seed'","scenario":"pause","design":"ledger","verdict":'$2',"violations":'$violations',"timeline":[],"causes":{{}},"faults":[],"trace_hash":"'${{QUENCH_TEST_HASH:-aaaa}}$seed'","draws":{{}},"counts":{{"events":1,"settled_trades":500}},"sim_time_ms":1000,"notes":[],"plan":{{"version":1,"faults":[]}},"cost":{{"cpu_us":1000}}}}}}'
+}}
+while read -r line; do
+    id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+    case "$line" in
+        *'"type":"hello"'*) echo '{{"type":"ready","version":{version},"world":"sim","profile":"release","versions":{{}},"address_randomisation":"off"}}' ;;
+        *'"kind":"catalog"'*) echo '{{"type":"result","id":'$id',"answer":{{"kind":"catalog","scenarios":['$info'],"designs":[{{"name":"ledger","about":"absolute"}}],"invariants":[],"faults":[],"kindness":[],"tape_scenario":"pause","bench_scenario":"pause"}}}}' ;;
+        *'"kind":"check"'*nope*) echo '{{"type":"result","id":'$id',"answer":{{"kind":"checked","bad":{{"message":"there is no scenario `nope`"}}}}}}' ;;
+        *'"kind":"check"'*) echo '{{"type":"result","id":'$id',"answer":{{"kind":"checked","fine":{{"scenario":'$info',"design":"ledger"}}}}}}' ;;
+        {SEEDS}
+    esac
+done
+"#
+        );
+        std::fs::write(&worker, script).unwrap();
+        std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Fake { directory, worker }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quench"));
+        command
+            .args(arguments)
+            .env("QUENCH_WORKER", &self.worker)
+            .current_dir(self.directory.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        ended(self.command(arguments).output().unwrap())
+    }
+
+    /// One seed of the scenario.
+    fn seed(&self, seed: &str) -> (i32, String, String) {
+        self.run(&["run", "--out", "out", "--seed", seed, "--seeds", "1"])
+    }
+
+    fn out(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+fn ended(output: Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn each_verdict_ends_with_its_exit_code() {
+    let fake = Fake::new(1);
+    for (seed, code) in [
+        ("1", 0),
+        ("3", 10),
+        ("4", 14),
+        ("5", 1),
+        ("6", 11),
+        ("7", 13),
+        ("8", 1),
+        ("9", 1),
+    ] {
+        let (exit, stdout, stderr) = fake.seed(seed);
+        assert_eq!(exit, code, "seed {seed}\n{stdout}\n{stderr}");
+    }
+    let (exit, stdout, _) = fake.run(&["run", "--out", "out", "--seed", "1", "--seeds", "9", "--workers", "2"]);
+    assert_eq!(exit, 10, "the worst of them decides\n{stdout}");
+    assert!(stdout.contains("6 of 9 seeds fail"), "{stdout}");
+}
+
+#[test]
+fn the_last_line_pasted_shows_the_identical_failure() {
+    let fake = Fake::new(1);
+    let (_, stdout, _) = fake.seed("3");
+    let last = stdout.lines().last().unwrap();
+    let pasted: Vec<&str> = last.strip_prefix("cargo quench ").unwrap().split(' ').collect();
+    assert_eq!(pasted, ["replay", "out/failures/pause-ledger-3.json"]);
+    let (exit, replayed, _) = fake.run(&pasted);
+    assert_eq!(exit, 10, "{replayed}");
+    assert!(
+        replayed.contains("identical, the failure and the whole trace"),
+        "{replayed}"
+    );
+    assert!(replayed.contains("trace hash aaaa3"), "{replayed}");
+    // The same worker that runs differently is found out.
+    let mut command = fake.command(&pasted);
+    let (exit, replayed, _) = ended(command.env("QUENCH_TEST_HASH", "bbbb").output().unwrap());
+    assert_eq!(exit, 12, "{replayed}");
+}
+
+#[test]
+fn a_seed_that_kills_or_blocks_its_child_is_named() {
+    let fake = Fake::new(1);
+    let (_, hung, _) = fake.seed("4");
+    assert!(hung.contains("HUNG pause x ledger, seed 4"), "{hung}");
+    let (_, lost, _) = fake.seed("5");
+    assert!(
+        lost.contains("seed 5") && lost.contains("the worker was lost with this seed"),
+        "{lost}"
+    );
+    let (_, died, _) = fake.seed("9");
+    assert!(died.contains("died by signal 11"), "{died}");
+}
+
+#[test]
+fn wrong_arguments_are_exit_code_1_and_say_what_would_be_right() {
+    let fake = Fake::new(1);
+    let error = |arguments: &[&str]| {
+        let (exit, stdout, stderr) = fake.run(arguments);
+        assert_eq!(exit, 1, "{arguments:?}: {stdout}{stderr}");
+        stderr
+    };
+    assert!(error(&["rnu"]).contains("rnu"));
+    assert!(error(&["run", "--seed", "f859b7b"]).contains("git rev-parse HEAD"));
+    assert!(error(&["run", "--scenario", "nope"]).contains("there is no scenario `nope`"));
+    assert!(error(&["run", "--scenario", "mine.toml"]).contains("mine.toml"));
+    assert!(error(&["run", "--tape", "nothing.csv.gz"]).contains("nothing.csv.gz"));
+    assert!(error(&["replay", "nothing.json"]).contains("nothing.json"));
+    assert_eq!(fake.run(&["--help"]).0, 0);
+    assert_eq!(fake.run(&["run", "--help"]).0, 0);
+}
+
+#[test]
+fn a_stale_or_missing_worker_is_said_to_be_so() {
+    let fake = Fake::new(99);
+    let (exit, _, stderr) = fake.run(&["run"]);
+    assert_eq!(exit, 1);
+    assert!(stderr.contains("speaks protocol version 99"), "{stderr}");
+    let mut command = fake.command(&["run"]);
+    let (exit, _, stderr) = ended(command.env("QUENCH_WORKER", "/nowhere/worker").output().unwrap());
+    assert_eq!(exit, 1);
+    assert!(
+        stderr.contains("/nowhere/worker") && stderr.contains("Unset it"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn json_is_the_only_thing_on_standard_output() {
+    let fake = Fake::new(1);
+    let (exit, stdout, _) = fake.run(&[
+        "run", "--json", "--out", "out", "--seed", "2", "--seeds", "2", "--junit", "j.xml",
+    ]);
+    assert_eq!(exit, 10);
+    let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(json["verdict"], "safety");
+    assert_eq!(json["scenarios"][0]["seeds"], 2);
+    assert_eq!(json["scenarios"][0]["settled_trades"], 1_000);
+    assert_eq!(json["failures"][0]["job"]["seed"], "3");
+    assert!(
+        std::fs::read_to_string(fake.out().join("j.xml"))
+            .unwrap()
+            .contains("user 17 lost")
+    );
+    let (_, listed, _) = fake.run(&["list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(json["scenarios"][0]["name"], "pause");
+}

@@ -1,0 +1,277 @@
+//! Every invariant against evidence worked out from a small stream: silent on right books, and for each kind of wrong
+//! books exactly the invariants that should speak.
+use super::check;
+use crate::convert;
+use crate::evidence::{BalanceRead, Bounds, Durability, DurabilityBreach, Ending, Evidence, Promises};
+use crate::rows::{
+    BalanceRow, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, Tables, TradeByUserRow, TradeRow,
+};
+use oracle::Books;
+use settlement_events::{Body, Event, OrderStatus, Registry, Side, samples};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn evidence() -> Evidence {
+    let registry = Registry::example();
+    let events = samples::stream();
+    let facts: Vec<_> = events.iter().filter_map(|e| Some((e.output_sequence.0, convert::fact(e)?))).collect();
+    let books = Books::replay(convert::market(&registry), &facts).expect("the samples are valid");
+    let head = events.iter().map(|e| e.output_sequence.0).max().unwrap_or(0);
+    let found = tables(&events);
+    Evidence {
+        promises: Promises { ledger: true, identity: true, dead_letters: true, durable: true, idempotent: true },
+        facts,
+        digests: events.iter().map(|e| (e.output_sequence.0, e.digest())).collect(),
+        kinds: events.iter().map(|e| (e.output_sequence.0, e.kind().as_str())).collect(),
+        event_ids: event_ids(&events),
+        trade_meta: events
+            .iter()
+            .filter_map(|e| Some((e.output_sequence.0, (e.trade()?.match_seq.0, e.event_time_ms.0))))
+            .collect(),
+        refused: BTreeMap::new(),
+        books,
+        replicas_before_heal: vec![found.clone()],
+        replicas_after_heal: vec![found.clone()],
+        found,
+        reads: Vec::new(),
+        replica_losses_ms: Vec::new(),
+        durability: Durability { looked_at: head, breaches: Vec::new() },
+        resettled: Some(Vec::new()),
+        bounds: Bounds { seen: vec![("batches in flight".into(), 3, 64)] },
+        ending: Ending { head, acknowledged: head, durable: head, bound_ms: 180_000, ..Ending::default() },
+        registry,
+    }
+}
+
+fn event_ids(events: &[Event]) -> BTreeMap<u64, u64> {
+    let id = |e: &Event| match &e.body {
+        Body::Deposit { event_id, .. } | Body::Withdrawal { event_id, .. } => Some((e.output_sequence.0, event_id.0)),
+        _ => None,
+    };
+    events.iter().filter_map(id).collect()
+}
+
+/// The rows that a right settlement writes, from the states that the events carry.
+fn tables(events: &[Event]) -> Tables {
+    let mut t = Tables::default();
+    for event in events.iter().filter(|e| !matches!(e.body, Body::EpochStart { .. })) {
+        let (seq, digest) = (event.output_sequence.0 as i64, event.digest().short().to_vec());
+        t.settled.push(SettledRow {
+            output_sequence: seq,
+            epoch: event.epoch.0 as i32,
+            kind: event.kind().as_str().into(),
+            digest: digest.clone(),
+            prev_digest: event.prev_digest.short().to_vec(),
+        });
+        let reference = match &event.body {
+            Body::Deposit { event_id, .. } | Body::Withdrawal { event_id, .. } => event_id.0,
+            Body::OrderPlaced { order, .. } | Body::OrderCancelled { order, .. } => order.order_id.0,
+            Body::Trade(trade) => trade.trade_id.0,
+            Body::EpochStart { .. } => 0,
+        };
+        for c in event.changes() {
+            let (user_id, asset_id) = (c.user_id.0 as i64, c.asset_id.0 as i32);
+            let (avail, frozen) = (c.avail.0 as i64, c.frozen.0 as i64);
+            t.ledger.push(LedgerRow {
+                user_id,
+                asset_id,
+                seq: c.version.0 as i64,
+                delta_avail: c.delta_avail.0,
+                delta_frozen: c.delta_frozen.0,
+                avail,
+                frozen,
+                cause: event.kind().as_str().into(),
+                reference: reference as i64,
+                output_sequence: seq,
+                digest: digest.clone(),
+            });
+            t.balances.retain(|row| (row.user_id, row.asset_id) != (user_id, asset_id));
+            let version = c.version.0 as i64;
+            t.balances.push(BalanceRow { user_id, asset_id, version, avail, frozen, digest: Some(digest.clone()) });
+        }
+        for o in event.orders() {
+            t.orders.retain(|row| row.order_id != o.order_id.0 as i64);
+            t.orders.push(OrderRow {
+                user_id: o.user_id.0 as i64,
+                order_id: o.order_id.0 as i64,
+                version: o.version.0 as i64,
+                symbol: o.symbol.0 as i32,
+                side: o.side.as_str().into(),
+                price: o.price.0 as i64,
+                quantity: o.quantity.0 as i64,
+                filled_quantity: o.filled_quantity.0 as i64,
+                status: o.status.as_str().into(),
+                digest: Some(digest.clone()),
+            });
+        }
+        special(&mut t, event, seq, &digest);
+    }
+    t
+}
+
+fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
+    match &event.body {
+        Body::Deposit { event_id, change } | Body::Withdrawal { event_id, change } => {
+            t.ledger_events.push(LedgerEventRow {
+                user_id: change.user_id.0 as i64,
+                event_id: event_id.0 as i64,
+                output_sequence: seq,
+                kind: event.kind().as_str().into(),
+                asset_id: change.asset_id.0 as i32,
+                amount: change.delta_avail.0.abs(),
+            });
+        }
+        Body::Trade(trade) => {
+            let version = |i: usize| Some(trade.changes[i].version.0 as i64);
+            t.trades.entry(trade.symbol.0).or_default().push(TradeRow {
+                trade_id: trade.trade_id.0 as i64,
+                output_sequence: seq,
+                match_seq: trade.match_seq.0 as i64,
+                event_time_ms: event.event_time_ms.0 as i64,
+                buy_order_id: trade.buy_order_id.0 as i64,
+                sell_order_id: trade.sell_order_id.0 as i64,
+                buyer_user_id: trade.buyer_user_id.0 as i64,
+                seller_user_id: trade.seller_user_id.0 as i64,
+                base_asset: trade.base_asset.0 as i32,
+                quote_asset: trade.quote_asset.0 as i32,
+                price: trade.price.0 as i64,
+                quantity: trade.quantity.0 as i64,
+                quote_amount: trade.quote_amount.0 as i64,
+                buyer_refund: trade.buyer_refund.0 as i64,
+                seller_refund: trade.seller_refund.0 as i64,
+                buyer_base_version: version(0),
+                buyer_quote_version: version(1),
+                seller_base_version: version(2),
+                seller_quote_version: version(3),
+                digest: Some(digest.to_vec()),
+            });
+            for (side, user, order, refund) in [
+                (Side::Buy, trade.buyer_user_id, trade.buy_order_id, trade.buyer_refund),
+                (Side::Sell, trade.seller_user_id, trade.sell_order_id, trade.seller_refund),
+            ] {
+                t.trades_by_user.push(TradeByUserRow {
+                    user_id: user.0 as i64,
+                    output_sequence: seq,
+                    side: side.as_str().into(),
+                    trade_id: trade.trade_id.0 as i64,
+                    symbol: trade.symbol.0 as i32,
+                    order_id: order.0 as i64,
+                    price: trade.price.0 as i64,
+                    quantity: trade.quantity.0 as i64,
+                    quote_amount: trade.quote_amount.0 as i64,
+                    refund: refund.0 as i64,
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+fn spoken(evidence: &Evidence) -> BTreeSet<u32> {
+    check(evidence).into_iter().map(|violation| violation.invariant).collect()
+}
+
+#[test]
+fn right_books_are_silent() {
+    assert_eq!(check(&evidence()), []);
+}
+
+#[test]
+fn each_wrong_book_is_caught_by_the_invariants_that_should() {
+    type Spoil = fn(&mut Evidence);
+    let cases: [(&str, Spoil, &[u32]); 19] = [
+        ("money appears", |e| e.found.balances[0].avail += 1, &[1, 2]),
+        ("money moves to another user", |e| swap_money(e), &[2]),
+        ("a posting is missing", |e| drop(e.found.ledger.remove(1)), &[2]),
+        ("a posting is wrong", |e| e.found.ledger[1].delta_avail += 1, &[2]),
+        ("a posting has no business there", |e| extra_posting(e), &[2]),
+        ("a replica holds a wrong posting", |e| e.replicas_before_heal[0].ledger[0].digest[0] ^= 1, &[2]),
+        ("a trade is missing", |e| e.found.trades.clear(), &[3]),
+        ("a trade stands twice", |e| twice(e), &[3]),
+        ("a trade has another price", |e| trade(e).price += 1, &[3]),
+        ("an event is not marked settled", |e| drop(e.found.settled.pop()), &[3]),
+        ("a negative balance on a replica", |e| e.replicas_after_heal[0].balances[0].frozen = -1, &[4]),
+        ("a checkpoint too early", |e| breach(e), &[5]),
+        ("an order in the wrong state", |e| e.found.orders[0].status = OrderStatus::Cancelled.as_str().into(), &[6]),
+        ("a deposit is missing from its table", |e| drop(e.found.ledger_events.pop()), &[7]),
+        ("a trade is missing from a user's history", |e| drop(e.found.trades_by_user.pop()), &[7]),
+        ("a dead letter for a good event", |e| dead_letter(e), &[9]),
+        ("events are left behind", |e| e.ending.acknowledged -= 1, &[10]),
+        ("settling again changes a cell", |e| e.resettled = Some(vec!["node 1 orders".into()]), &[12]),
+        ("too much in flight", |e| e.bounds.seen[0].1 = 65, &[14]),
+    ];
+    for (name, spoil, expected) in cases {
+        let mut evidence = evidence();
+        spoil(&mut evidence);
+        assert_eq!(spoken(&evidence), expected.iter().copied().collect(), "{name}");
+    }
+}
+
+fn trade(e: &mut Evidence) -> &mut TradeRow {
+    e.found.trades.values_mut().flatten().next().expect("the samples have a trade")
+}
+
+fn swap_money(e: &mut Evidence) {
+    let rows = &mut e.found.balances;
+    let first = rows[0].asset_id;
+    let other = rows.iter().skip(1).position(|row| row.asset_id == first).expect("two users hold the first asset") + 1;
+    rows[0].avail += 1;
+    rows[other].avail -= 1;
+}
+
+fn twice(e: &mut Evidence) {
+    let copy = trade(e).clone();
+    e.found.trades.values_mut().next().expect("a symbol").push(copy);
+}
+
+fn extra_posting(e: &mut Evidence) {
+    let mut row = e.found.ledger[0].clone();
+    row.seq = 1_000;
+    e.found.ledger.push(row);
+}
+
+fn breach(e: &mut Evidence) {
+    let when = "a checkpoint arrived".into();
+    e.durability.breaches.push(DurabilityBreach { at_ms: 5, durable: 3, output_sequence: 2, on_nodes: 1, when });
+}
+
+fn dead_letter(e: &mut Evidence) {
+    let row = DeadLetterRow { output_sequence: 1, code: "overflow".into(), detail: "x".into(), event: vec![1] };
+    e.found.dead_letters.push(row);
+}
+
+#[test]
+fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
+    let mut e = evidence();
+    e.refused.insert(99, "overflow".into());
+    assert_eq!(spoken(&e), [9].into());
+    let mut row = DeadLetterRow { output_sequence: 99, code: "contradiction".into(), detail: "x".into(), event: vec![1] };
+    e.found.dead_letters.push(row.clone());
+    assert_eq!(spoken(&e), [9].into());
+    row.code = "overflow".into();
+    e.found.dead_letters = vec![row];
+    assert_eq!(spoken(&e), BTreeSet::new());
+}
+
+#[test]
+fn reads_must_be_versions_that_were_and_not_older_than_acknowledged() {
+    let mut e = evidence();
+    let (key, account) = e.books.accounts.iter().find(|(_, a)| a.postings.len() > 1).expect("an account with history");
+    let old = account.postings[0];
+    let read = BalanceRead {
+        at_ms: 10,
+        user: key.0,
+        asset: key.1,
+        version: 1,
+        avail: old.avail as i64,
+        frozen: old.frozen as i64,
+        acknowledged_before: old.seq,
+    };
+    e.reads = vec![read];
+    assert_eq!(spoken(&e), BTreeSet::new());
+    e.reads = vec![BalanceRead { avail: read.avail + 1, ..read }];
+    assert_eq!(spoken(&e), [11].into());
+    e.reads = vec![BalanceRead { acknowledged_before: e.ending.head, ..read }];
+    assert_eq!(spoken(&e), [11].into(), "an older version than the acknowledged one");
+    e.replica_losses_ms = vec![5];
+    assert_eq!(spoken(&e), BTreeSet::new(), "a replica had lost unsynced data before");
+}

@@ -1,0 +1,298 @@
+//! Builds the machines of a run and the programs on them: the database, the matching engine, settlement, and a machine
+//! for the judge. Everything random about them is drawn here, from streams of their own, before anything runs.
+use crate::job::{Kindness, Resolved};
+use crate::scenario::{CommitlogSync, Flavor};
+use engine::session::Session;
+use engine::source::Source;
+use engine::tape::{Tape, TapeSpec};
+use engine::workload::WorkloadSpec;
+use engine::{EngineConfig, LOG_FILE};
+use faults::draw::Shape;
+use faults::sim::feed::FeedPorts;
+use settlement::Metrics;
+use settlement_events::Registry;
+use sim_cluster::core;
+use sim_cluster::host::sim::SimCluster;
+use sim_world::{Host, World};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the engine publishes and answers.
+const ENGINE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
+const SETTLEMENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 1));
+const JUDGE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 4, 1));
+const PUBLISH_PORT: u16 = 5555;
+const REPLAY_PORT: u16 = 5556;
+/// Roughly when the first event is published: the programs have started by then.
+const START_MS: u64 = 100;
+
+/// The machines of a run, nothing started yet but the database.
+pub struct Plant {
+    /// The world they are in.
+    pub world: World,
+    /// The database.
+    pub cluster: SimCluster,
+    /// Runs the matching engine.
+    pub engine: Host,
+    /// Runs settlement.
+    pub settlement: Host,
+    /// The judge, the reader and the operator.
+    pub judge: Host,
+    /// What the engine is started with.
+    pub engine_config: EngineConfig,
+    /// What settlement is started with.
+    pub settlement_config: settlement::Config,
+    /// One entry per start of settlement, the last is the running one.
+    pub instances: Instances,
+}
+
+/// The metrics of every start of settlement, and how each ended.
+#[derive(Clone, Default)]
+pub struct Instances {
+    shared: Arc<Mutex<Vec<Instance>>>,
+}
+
+/// One start of settlement.
+#[derive(Clone)]
+pub struct Instance {
+    /// Its metrics, live.
+    pub metrics: Arc<Metrics>,
+    /// Why it ended by itself, if it did.
+    pub ended: Option<String>,
+}
+
+impl Instances {
+    fn add(&self, metrics: Arc<Metrics>) -> usize {
+        let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Instance { metrics, ended: None });
+        all.len() - 1
+    }
+
+    fn ended(&self, index: usize, why: String) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)[index].ended = Some(why);
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> Vec<Instance> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The running one.
+    pub fn last(&self) -> Option<Instance> {
+        self.all().pop()
+    }
+
+    /// The largest acknowledged watermark that any instance has shown.
+    pub fn acknowledged(&self) -> u64 {
+        self.all().iter().map(|i| i.metrics.snapshot().acknowledged).max().unwrap_or(0)
+    }
+}
+
+/// What the workload will be, known before anything runs.
+pub struct Preview {
+    /// What a draw must know.
+    pub shape: Shape,
+    /// Users with accounts.
+    pub users: Vec<u64>,
+    /// For each event, in order, the number of accepted commands before it.
+    pub commands_before: Vec<u64>,
+}
+
+impl Plant {
+    /// Runs the engine's core without any I/O to learn what the workload will be.
+    pub fn preview(&self) -> Result<Preview, String> {
+        let config = &self.engine_config;
+        let mut session = Session::new(config.registry.clone(), &config.source, &config.contradictions)
+            .map_err(|error| format!("the workload: {error}"))?;
+        let mut commands_before = Vec::new();
+        let mut accepted = 0;
+        while let Some(record) = session.step() {
+            commands_before.extend(record.entries.iter().map(|_| accepted));
+            accepted += 1;
+        }
+        let events = commands_before.len() as u64;
+        let shape = Shape {
+            events,
+            first_event_ms: START_MS,
+            last_event_ms: START_MS + events * 1_000 / config.pacing.events_per_s.max(1),
+            nodes: self.cluster.nodes().count() as u16,
+        };
+        let users = {
+            let users: BTreeSet<u64> = session.exchange().accounts().map(|(user, _, _)| user.0).collect();
+            users.into_iter().collect()
+        };
+        Ok(Preview { shape, users, commands_before })
+    }
+
+    /// The last event that the engine has fsynced.
+    pub fn published(&self) -> u64 {
+        self.engine_config.controls.status.durable_sequence().0
+    }
+
+    /// Where the feed is, for faults on it.
+    pub fn feed_ports(&self) -> FeedPorts {
+        FeedPorts { publish: PUBLISH_PORT, replay: REPLAY_PORT, codec: Arc::new(super::feed::Codec) }
+    }
+
+    /// The engine's log as it lies on its disk.
+    pub fn engine_log(&self) -> Option<Vec<u8>> {
+        self.engine.disk().read_live(self.engine_config.data_dir.join(LOG_FILE))
+    }
+
+    /// Whether the engine has published all that its source gives.
+    pub fn source_ended(&self) -> bool {
+        self.engine_config.controls.status.source_ended()
+    }
+
+    /// What a person should know of the tape: counts by type, and what was skipped and why.
+    pub fn notes(&self) -> Vec<String> {
+        match &self.engine_config.source {
+            Source::Tape(tape) => serde_json::to_string(&tape.report).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Settlement's counters that tests and reports look at, summed over its starts.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for instance in self.instances.all() {
+            let m = instance.metrics.snapshot();
+            for (name, value) in [
+                ("batches_sent", m.batches_sent),
+                ("retries", m.retries),
+                ("indeterminate", m.indeterminate),
+                ("duplicates", m.duplicates),
+                ("gaps", m.gaps),
+                ("replays_requested", m.replays_requested),
+                ("dead_letters", m.dead_letters),
+                ("failed_trades", m.failed_trades),
+                ("checkpoints", m.checkpoints),
+                ("wal_syncs", m.wal_syncs),
+                ("windows_sent_again", m.windows_sent_again),
+            ] {
+                *sums.entry(name.to_string()).or_insert(0) += value;
+            }
+        }
+        sums
+    }
+
+    /// Builds everything. The engine's contradictions are set later, once the plan is known.
+    pub fn build(world: &World, job: &Resolved, seed: u64) -> Result<Plant, String> {
+        let (registry, source) = source(job, seed)?;
+        let cluster = cluster(world, job, &registry)?;
+        let engine = world.host("engine", ENGINE_IP);
+        let settlement = world.host("settlement", SETTLEMENT_IP);
+        let judge = world.host("judge", JUDGE_IP);
+        let engine_config = engine_config(job, &registry, source);
+        let settlement_config = settlement_config(job, &registry, &cluster);
+        let world = world.clone();
+        let instances = Instances::default();
+        Ok(Plant { world, cluster, engine, settlement, judge, engine_config, settlement_config, instances })
+    }
+
+    /// Starts settlement; every restart of its machine starts it again, as an init system would, and also after it has
+    /// stopped by itself, a second later.
+    pub fn start_settlement(&self) {
+        let (config, instances) = (self.settlement_config.clone(), self.instances.clone());
+        self.settlement.start(move || {
+            let (config, instances) = (config.clone(), instances.clone());
+            Box::pin(async move {
+                loop {
+                    let metrics = Arc::new(Metrics::new());
+                    let index = instances.add(metrics.clone());
+                    let exit = settlement::serve(config.clone(), metrics, std::future::pending::<()>()).await;
+                    let why = match exit {
+                        Ok(exit) => format!("{exit:?}"),
+                        Err(error) => error.to_string(),
+                    };
+                    tracing::warn!(target: "settlement", "stopped by itself: {why}");
+                    instances.ended(index, why);
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+            })
+        });
+    }
+
+    /// Starts the engine; every restart of its machine starts it again.
+    pub fn start_engine(&self) {
+        let config = self.engine_config.clone();
+        self.engine.start(move || {
+            let config = config.clone();
+            Box::pin(async move {
+                if let Err(error) = engine::serve(config).await {
+                    tracing::warn!(target: "engine", "stopped: {error}");
+                }
+            })
+        });
+    }
+}
+
+/// The registry and what drives the engine: the tape, or the generated workload.
+fn source(job: &Resolved, seed: u64) -> Result<(Registry, Source), String> {
+    if let Some((path, bytes)) = &job.tape {
+        let spec = TapeSpec { seed, ..TapeSpec::default() };
+        let tape = Tape::import(path, bytes, &spec).map_err(|error| format!("the tape {path}: {error}"))?;
+        return Ok((tape.registry.clone(), Source::Tape(tape)));
+    }
+    let registry = Registry::example();
+    let workload = &job.scenario.workload;
+    let symbols = registry.symbols().iter().take(workload.symbols as usize).map(|symbol| symbol.name.clone());
+    let spec = WorkloadSpec {
+        seed,
+        trades: workload.trades.into(),
+        users: workload.users,
+        symbols: symbols.collect(),
+        ..WorkloadSpec::default()
+    };
+    Ok((registry, Source::Workload(spec)))
+}
+
+fn cluster(world: &World, job: &Resolved, registry: &Registry) -> Result<SimCluster, String> {
+    let settings = &job.scenario.cluster;
+    let skews = world.stream("cluster/skew");
+    let skew_max = settings.clock_skew_max_us;
+    let keyspace = job.design.default_keyspace();
+    let replication = u8::try_from(settings.replication_factor).unwrap_or(3);
+    let ddl = schema::ddl(job.design, keyspace, replication, registry).map_err(|error| error.to_string())?;
+    let flavor = match settings.flavor {
+        Flavor::Scylla => core::Flavor::Scylla,
+        Flavor::Cassandra => core::Flavor::Cassandra,
+    };
+    let mut config = core::ClusterConfig::new(settings.nodes.into(), flavor);
+    config.commitlog_sync = match settings.commitlog_sync {
+        CommitlogSync::Periodic => core::CommitlogSync::Periodic { period_ms: settings.commitlog_period_ms },
+        CommitlogSync::Batch => core::CommitlogSync::Batch,
+    };
+    for node in &mut config.nodes {
+        node.clock.skew_us = skews.below(2 * skew_max + 1) as i64 - skew_max as i64;
+    }
+    config.kindness.rollback_failed_batch = job.kindness.contains(&Kindness::RollbackFailedBatch);
+    config.kindness.fsync_every_write = job.kindness.contains(&Kindness::FsyncEveryWrite);
+    SimCluster::start_with(world, config, &ddl).map_err(|error| error.to_string())
+}
+
+fn engine_config(job: &Resolved, registry: &Registry, source: Source) -> EngineConfig {
+    let publish = format!("tcp://{ENGINE_IP}:{PUBLISH_PORT}");
+    let replay = format!("tcp://{ENGINE_IP}:{REPLAY_PORT}");
+    let mut config = EngineConfig::new(registry.clone(), source, "/var/lib/engine".into(), &publish, &replay);
+    config.pacing.events_per_s = job.scenario.workload.events_per_s.into();
+    config
+}
+
+fn settlement_config(job: &Resolved, registry: &Registry, cluster: &SimCluster) -> settlement::Config {
+    let contact_points = cluster.contact_points().iter().map(ToString::to_string).collect();
+    let mut config = settlement::Config::new(
+        contact_points,
+        format!("tcp://{ENGINE_IP}:{PUBLISH_PORT}"),
+        format!("tcp://{ENGINE_IP}:{REPLAY_PORT}"),
+        "/var/lib/settlement",
+        registry.clone(),
+    );
+    config.design = job.design;
+    config.durable.sync_period_ms = match job.scenario.cluster.commitlog_sync {
+        CommitlogSync::Periodic => job.scenario.cluster.commitlog_period_ms,
+        CommitlogSync::Batch => 0,
+    };
+    config
+}

@@ -1,0 +1,325 @@
+//! The course of a run. Everything is started; the plan strikes; when the engine has published everything and the last
+//! timed fault has come, replicas are looked at, the network is healed and nothing else; then every event must settle
+//! within the bound. What is found is [`crate::evidence::Evidence`]; judging it is not done here.
+use super::plant::{Plant, Preview};
+use super::reader::{self, Seen};
+use super::watch::Watch;
+use super::{client::Client, collect, feed, operator, report};
+use crate::evidence::Ending;
+use crate::job::{self, Resolved};
+use crate::protocol::{SeedJob, SeedReport, Verdict};
+use crate::rows::Tables;
+use faults::Plan;
+use faults::sim::{Executor, Machines};
+use scylla::statement::Consistency;
+use sim_cluster::host::sim::SimCluster;
+use sim_world::seed::Seed;
+use sim_world::{HostState, World, WorldConfig};
+use settlement_events::{OutputSequence, Registry};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Every event must settle within this much simulated time after the last fault.
+pub const LIVENESS_BOUND_MS: u64 = 180_000;
+/// How often the runner looks whether something has come to its end.
+const POLL: Duration = Duration::from_millis(100);
+/// A run that simulates more than this is stuck: the longest plan, the liveness bound and the judge's patience fit twice.
+const TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
+/// How much longer than its undisturbed time the workload may take: outages of the engine lengthen it.
+const PUBLISH_PATIENCE_MS: u64 = 900_000;
+/// What the judge waits for hints and replays after everything has settled, before it compares replicas.
+const QUIET_MAX_MS: u64 = 120_000;
+
+/// Everything a run leaves for judging, besides the world's own summary.
+pub struct Outcome {
+    /// The plan that was run.
+    pub plan: Plan,
+    /// Ids of faults that fired.
+    pub fired: Vec<u32>,
+    /// Spans in which a node was impaired.
+    pub windows: Vec<faults::budget::Window>,
+    /// The engine's log, as it lies on its disk.
+    pub engine_log: Vec<u8>,
+    /// What a client reads at the end.
+    pub found: Tables,
+    /// What the replicas held before the heal.
+    pub before_heal: Vec<Tables>,
+    /// What they held after it.
+    pub after_heal: Vec<Tables>,
+    /// What the reader saw.
+    pub reads: Vec<crate::evidence::BalanceRead>,
+    /// Durability, bounds, losses.
+    pub watch: super::watch::Watched,
+    /// What settling again changed.
+    pub resettled: Option<Vec<String>>,
+    /// How it ended.
+    pub ending: Ending,
+    /// Something the judge could not do, which makes the run worthless rather than passed.
+    pub trouble: Option<String>,
+    /// Counters of settlement, summed over its instances.
+    pub counters: BTreeMap<String, u64>,
+    /// When the course ended, before the world was taken down.
+    pub ended_ns: u64,
+    /// Assets and symbols of the run.
+    pub registry: Registry,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// CPU time by stage.
+    pub stages_us: BTreeMap<String, u64>,
+}
+
+/// Runs one seed and judges it.
+pub fn run_seed(job: &SeedJob) -> SeedReport {
+    let started_us = super::cpu_time_us();
+    let resolved = match job::resolve(job) {
+        Ok(resolved) => resolved,
+        Err(message) => return report::broken(job, message),
+    };
+    let config = WorldConfig {
+        record_all: job.record_all,
+        time_limit_ns: u64::try_from(TIME_LIMIT.as_nanos()).ok(),
+        ..WorldConfig::default()
+    };
+    let course = World::run(Seed(job.seed), config, |world| {
+        let resolved = resolved.clone();
+        let extra_draw = job.extra_draw;
+        let seed = job.seed;
+        async move {
+            if extra_draw {
+                world.stream("negative-control").bits();
+            }
+            course(world, &resolved, seed).await
+        }
+    });
+    match course {
+        Ok((Ok(outcome), summary)) => report::judge(job, &resolved, outcome, summary, started_us),
+        Ok((Err(message), _)) => report::broken(job, message),
+        Err(error) => report::failed_run(job, &resolved, &error),
+    }
+}
+
+struct Stages {
+    at_us: u64,
+    us: BTreeMap<String, u64>,
+}
+
+impl Stages {
+    fn end(&mut self, name: &str) {
+        let now = super::cpu_time_us();
+        *self.us.entry(name.into()).or_default() += now.saturating_sub(self.at_us);
+        self.at_us = now;
+    }
+}
+
+async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, String> {
+    let mut stages = Stages { at_us: super::cpu_time_us(), us: BTreeMap::new() };
+    let mut plant = Plant::build(&world, job, seed)?;
+    let preview = plant.preview()?;
+    let plan = plan(&world, job, &preview)?;
+    plant.engine_config.contradictions = feed::contradictions(&plan, &preview);
+    let machines = Machines {
+        settlement: plant.settlement.clone(),
+        engine: plant.engine.clone(),
+        cluster: plant.cluster.clone(),
+        nodes: job.scenario.cluster.nodes,
+    };
+    let executor = Executor::arm(&world, machines, &plan, &plant.feed_ports());
+    stages.end("setup");
+
+    plant.start_engine();
+    plant.start_settlement();
+    let watch = Watch::start(&plant, job.design);
+    let helpers = Helpers::start(&plant, &preview, &world);
+    publish(&plant, &executor, &preview).await;
+    stages.end("run");
+    let before_heal = collect::replicas(&plant);
+    executor.heal_network();
+    let ending = settle(&plant, &executor, job).await;
+    stages.end("settle");
+
+    let mut trouble = None;
+    let after_heal = collect::replicas(&plant);
+    let reads = helpers.stop();
+    let watch = watch.stop();
+    let found = match read_everything(&plant, job).await {
+        Ok(found) => found,
+        Err(error) => {
+            trouble = Some(error);
+            Tables::default()
+        }
+    };
+    stages.end("read");
+    let resettled = if trouble.is_none() && report::promises(job.design).idempotent && is_settled(&ending) {
+        resettle(&plant, &mut trouble).await
+    } else {
+        None
+    };
+    stages.end("resettle");
+    let engine_log = plant.engine_log().ok_or("the engine has no log on its disk")?;
+    Ok(Outcome {
+        fired: executor.fired(),
+        windows: executor.windows(),
+        engine_log,
+        found,
+        before_heal,
+        after_heal,
+        reads,
+        watch,
+        resettled,
+        ending,
+        trouble,
+        counters: plant.counters(),
+        ended_ns: world.now_ns(),
+        registry: plant.settlement_config.registry.clone(),
+        notes: plant.notes(),
+        plan,
+        stages_us: stages.us,
+    })
+}
+
+/// The plan: the job's own, or drawn; the draw is made in either case, so that a plan given gives the trace of the same
+/// plan drawn.
+fn plan(world: &World, job: &Resolved, preview: &Preview) -> Result<Plan, String> {
+    let mut stream = world.stream("faults/plan");
+    let drawn = faults::draw::draw(&job.scenario.faults, preview.shape, &mut stream).map_err(|e| e.to_string())?;
+    Ok(job.plan.clone().unwrap_or(drawn).without(&job.without))
+}
+
+fn is_settled(ending: &Ending) -> bool {
+    ending.stopped.is_none() && ending.acknowledged >= ending.head && ending.durable >= ending.head
+}
+
+/// The reader and the operator, on the judge's machine.
+struct Helpers {
+    seen: Seen,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Helpers {
+    fn start(plant: &Plant, preview: &Preview, world: &World) -> Helpers {
+        let seen = Seen::default();
+        let contact = plant.cluster.contact_points();
+        let keyspace = plant.settlement_config.keyspace().to_string();
+        let (users, stream) = (preview.users.clone(), world.stream("reader"));
+        let (instances, log) = (plant.instances.clone(), seen.clone());
+        let reader = plant.judge.spawn({
+            let (contact, keyspace) = (contact.clone(), keyspace.clone());
+            async move {
+                if let Ok(client) = Client::connect(&contact, &keyspace).await {
+                    reader::run(client, users, stream, log, move || instances.acknowledged()).await;
+                }
+            }
+        });
+        let mut tasks = vec![reader];
+        if !plant.engine_config.contradictions.is_empty() {
+            let config = plant.settlement_config.clone();
+            tasks.push(plant.judge.spawn(async move {
+                if let Ok(client) = Client::connect(&contact, &keyspace).await {
+                    operator::run(client, config).await;
+                }
+            }));
+        }
+        Helpers { seen, tasks }
+    }
+
+    fn stop(self) -> Vec<crate::evidence::BalanceRead> {
+        for task in &self.tasks {
+            task.abort();
+        }
+        std::mem::take(&mut *self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// Waits until the engine has published everything and every timed fault has come.
+async fn publish(plant: &Plant, executor: &Executor, preview: &Preview) {
+    loop {
+        tokio::time::sleep(POLL).await;
+        let given_up = executor.now_ms() >= preview.shape.last_event_ms + PUBLISH_PATIENCE_MS;
+        if (plant.source_ended() && !executor.timed_pending()) || given_up {
+            return;
+        }
+    }
+}
+
+/// Waits until everything has settled, or the bound has passed since the last effect of a fault.
+async fn settle(plant: &Plant, executor: &Executor, job: &Resolved) -> Ending {
+    let healed_ms = executor.now_ms();
+    let promises = report::promises(job.design);
+    loop {
+        let last_ms = executor.last_effect_ms().max(healed_ms);
+        let now_ms = executor.now_ms();
+        let ending = Ending {
+            head: plant.published(),
+            acknowledged: plant.instances.last().map_or(0, |i| i.metrics.snapshot().acknowledged),
+            durable: plant.instances.last().map_or(0, |i| i.metrics.snapshot().durable),
+            waited_ms: now_ms.saturating_sub(last_ms),
+            bound_ms: LIVENESS_BOUND_MS,
+            stopped: None,
+        };
+        let durable = ending.durable >= ending.head || !promises.durable;
+        let quiet = now_ms >= last_ms && everyone_up(plant);
+        if ending.acknowledged >= ending.head && durable && quiet {
+            return ending;
+        }
+        if ending.waited_ms >= LIVENESS_BOUND_MS {
+            let stopped = plant.instances.last().and_then(|instance| instance.ended);
+            return Ending { stopped, ..ending };
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn everyone_up(plant: &Plant) -> bool {
+    plant.world.hosts().iter().all(|host| host.state() == HostState::Up)
+}
+
+/// Reads every table as a client would: at QUORUM, on the judge's machine.
+async fn read_everything(plant: &Plant, job: &Resolved) -> Result<Tables, String> {
+    let contact = plant.cluster.contact_points();
+    let keyspace = plant.settlement_config.keyspace().to_string();
+    let symbols = collect::symbols(&plant.settlement_config.registry);
+    quiet(&plant.cluster).await;
+    let read = async move {
+        let client = Client::connect(&contact, &keyspace).await.map_err(|e| e.to_string())?;
+        let mut tables = Tables::default();
+        for name in client.tables() {
+            let symbol = symbols.get(&name).copied().unwrap_or(0);
+            client.table(&name, symbol, Consistency::Quorum, &mut tables).await.map_err(|e| e.to_string())?;
+        }
+        Ok(tables)
+    };
+    let _ = job;
+    plant.judge.spawn(read).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// Waits until no batchlog entry and no hint is left, within a bound: until then replicas may still change.
+async fn quiet(cluster: &SimCluster) {
+    let mut waited = Duration::ZERO;
+    while !cluster.is_quiet() && waited < Duration::from_millis(QUIET_MAX_MS) {
+        tokio::time::sleep(POLL).await;
+        waited += POLL;
+    }
+}
+
+/// Settles everything again and compares every replica's cells with what they were.
+async fn resettle(plant: &Plant, trouble: &mut Option<String>) -> Option<Vec<String>> {
+    let before = collect::cells(plant);
+    let config = plant.settlement_config.clone();
+    let again = plant.settlement.spawn(async move { 
+        let metrics = Arc::new(settlement::Metrics::new());
+        settlement::resettle(config, OutputSequence(1), metrics).await.map_err(|error| error.to_string())
+     });
+    match again.await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => *trouble = Some(format!("settling everything again failed: {error}")),
+        Err(error) => *trouble = Some(format!("settling everything again did not end: {error}")),
+    }
+    quiet(&plant.cluster).await;
+    Some(collect::differences(&before, &collect::cells(plant)))
+}
+
+/// The verdict when nothing could be judged.
+pub fn trouble(message: String) -> Verdict {
+    Verdict::Error { message }
+}

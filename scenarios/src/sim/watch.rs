@@ -1,0 +1,232 @@
+//! Looks on while a run goes on: samples settlement's metrics into the trace, and holds what is called durable against
+//! the fsynced storage of the database's nodes. It judges nothing but durability, which can only be seen at the time.
+use super::plant::{Instances, Plant};
+use crate::evidence::{Bounds, Durability, DurabilityBreach};
+use faults::bit::METRICS_NOTE;
+use settlement::config::{Config, DesignName};
+use settlement::metrics::MetricsSnapshot;
+use sim_cluster::host::sim::SimCluster;
+use sim_cluster::core::snapshot::ReplicaSnapshot;
+use sim_cluster::model::Components;
+use sim_world::World;
+use sim_world::trace::Kind;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Simulated time between two looks.
+const EVERY: Duration = Duration::from_millis(100);
+/// At most this many breaches are kept: one early checkpoint makes hundreds of the same kind.
+const BREACHES_MAX: usize = 20;
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// Durability against storage.
+    pub durability: Durability,
+    /// Largest values against bounds.
+    pub bounds: Bounds,
+    /// When database nodes lost unsynced data, simulated ms.
+    pub losses_ms: Vec<u64>,
+}
+
+/// A running watch.
+pub struct Watch {
+    shared: Arc<Mutex<Looker>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Watch {
+    /// Starts looking, on the main node.
+    pub fn start(plant: &Plant, design: DesignName) -> Watch {
+        let looker = Looker {
+            world: plant.world.clone(),
+            cluster: plant.cluster.clone(),
+            instances: plant.instances.clone(),
+            config: plant.settlement_config.clone(),
+            durable_promised: super::report::promises(design).durable,
+            generations: Vec::new(),
+            checked: 0,
+            highest: 0,
+            received: 0,
+            instance_count: 0,
+            last_note: String::new(),
+            watched: Watched::default(),
+        };
+        let shared = Arc::new(Mutex::new(looker));
+        let task = tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(EVERY).await;
+                    shared.lock().unwrap_or_else(PoisonError::into_inner).look();
+                }
+            }
+        });
+        Watch { shared, task }
+    }
+
+    /// Looks once more and ends.
+    pub fn stop(self) -> Watched {
+        self.task.abort();
+        let mut looker = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        looker.look();
+        looker.bounds();
+        looker.watched.clone()
+    }
+}
+
+struct Looker {
+    world: World,
+    cluster: SimCluster,
+    instances: Instances,
+    config: Config,
+    durable_promised: bool,
+    /// Of the database's hosts, at the last look.
+    generations: Vec<u32>,
+    /// Events up to this sequence were found on the fsynced storage of a quorum.
+    checked: u64,
+    /// The highest sequence that anything has called durable.
+    highest: u64,
+    /// The highest received watermark of any start of settlement.
+    received: u64,
+    instance_count: usize,
+    last_note: String,
+    watched: Watched,
+}
+
+impl Looker {
+    fn look(&mut self) {
+        self.sample();
+        let lost = self.lost_data();
+        if self.durable_promised {
+            self.durability(lost);
+        }
+    }
+
+    /// Writes settlement's metrics into the trace when they have changed.
+    fn sample(&mut self) {
+        let all = self.instances.all();
+        let snapshots: Vec<MetricsSnapshot> = all.iter().map(|instance| instance.metrics.snapshot()).collect();
+        let Some(last) = snapshots.last() else { return };
+        let sum = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).sum::<u64>();
+        let mut note = String::from(METRICS_NOTE);
+        for (name, value) in [
+            ("received", last.received),
+            ("acknowledged", last.acknowledged),
+            ("durable", last.durable),
+            ("duplicates", sum(|m| m.duplicates)),
+            ("gaps", sum(|m| m.gaps)),
+            ("replays_requested", sum(|m| m.replays_requested)),
+            ("replays_refused", sum(|m| m.replays_refused)),
+            ("retries", sum(|m| m.retries)),
+            ("dead_letters", sum(|m| m.dead_letters)),
+            ("wal_sync_failures", sum(|m| m.wal_sync_failures)),
+            ("wal_files_abandoned", sum(|m| m.wal_files_abandoned)),
+            ("wal_full", sum(|m| m.wal_full)),
+        ] {
+            let _ = write!(note, "{name}={value} ");
+        }
+        if note != self.last_note {
+            self.world.trace().emit(None, Kind::Note { text: note.trim_end().to_string() });
+            self.last_note = note;
+        }
+        self.received_goes_on(all.len(), last.received);
+    }
+
+    /// What was received is fsynced in the WAL, so a later start of settlement must know it again. A new start shows its
+    /// watermark a moment after it began, so zero says nothing.
+    fn received_goes_on(&mut self, instances: usize, received: u64) {
+        if instances != self.instance_count && received > 0 {
+            self.instance_count = instances;
+            if received < self.received && self.durable_promised {
+                let (before, at_ms) = (self.received, self.now_ms());
+                self.breach(DurabilityBreach {
+                    at_ms,
+                    durable: before,
+                    output_sequence: received + 1,
+                    on_nodes: 0,
+                    when: "settlement started again and had forgotten events that it had called received".into(),
+                });
+            }
+        }
+        self.received = self.received.max(received);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.world.now_ns() / 1_000_000
+    }
+
+    /// Whether a node went down since the last look, and so may have lost what it had not synced.
+    fn lost_data(&mut self) -> bool {
+        let generations: Vec<u32> = self.cluster.nodes().map(|node| self.cluster.host(node).generation()).collect();
+        let lost = !self.generations.is_empty() && self.generations != generations;
+        self.generations = generations;
+        if lost {
+            let now_ms = self.now_ms();
+            self.watched.losses_ms.push(now_ms.saturating_sub(EVERY.as_millis() as u64));
+        }
+        lost
+    }
+
+    /// Holds what is called durable against storage: new claims, and after a loss all of them. A refused event that was
+    /// passed over has no row; whatever is a dead letter on some replica is one of those.
+    fn durability(&mut self, lost: bool) {
+        let metric = self.instances.last().map_or(0, |instance| instance.metrics.snapshot().durable);
+        self.highest = self.highest.max(metric);
+        let (from, when) = if lost { (1, "a node lost data") } else { (self.checked + 1, "a checkpoint") };
+        if from > self.highest {
+            return;
+        }
+        let keyspace = self.config.keyspace().to_string();
+        let durable: Vec<BTreeSet<u64>> =
+            self.cluster.nodes().map(|node| sequences(&self.cluster.durable(node), &keyspace, "settled_events")).collect();
+        let dead: BTreeSet<u64> =
+            self.cluster.nodes().flat_map(|node| sequences(&self.cluster.survives_kill(node), &keyspace, "dead_letters")).collect();
+        let quorum = usize::from(self.config.replication_factor) / 2 + 1;
+        for sequence in from..=self.highest {
+            self.watched.durability.looked_at += 1;
+            let on_nodes = durable.iter().filter(|node| node.contains(&sequence)).count();
+            if on_nodes < quorum && !dead.contains(&sequence) {
+                let (at_ms, durable) = (self.now_ms(), self.highest);
+                self.breach(DurabilityBreach { at_ms, durable, output_sequence: sequence, on_nodes, when: when.into() });
+            }
+        }
+        self.checked = self.checked.max(self.highest);
+    }
+
+    fn breach(&mut self, breach: DurabilityBreach) {
+        if self.watched.durability.breaches.len() < BREACHES_MAX {
+            self.watched.durability.breaches.push(breach);
+        }
+    }
+
+    /// Peaks of every start of settlement against the configuration.
+    fn bounds(&mut self) {
+        let limits = &self.config.limits;
+        let snapshots: Vec<MetricsSnapshot> = self.instances.all().iter().map(|i| i.metrics.snapshot()).collect();
+        let peak = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).max().unwrap_or(0);
+        self.watched.bounds.seen = vec![
+            ("batches in flight".into(), peak(|m| m.in_flight_peak), limits.in_flight_max as u64),
+            ("events waiting in memory".into(), peak(|m| m.ready_peak), limits.ready_max as u64),
+            ("WAL bytes".into(), peak(|m| m.wal_bytes_peak), self.config.wal.max_bytes),
+            ("retries".into(), peak(|m| m.retries), self.retries_max()),
+        ];
+    }
+
+    /// Retries are bounded in rate: each batch in flight at most one per smallest pause.
+    fn retries_max(&self) -> u64 {
+        let run_ms = self.now_ms();
+        run_ms / self.config.retry.pause_min_ms.max(1) * self.config.limits.in_flight_max as u64
+    }
+}
+
+/// The clustering keys (output sequences) of a table's rows.
+fn sequences(replica: &ReplicaSnapshot, keyspace: &str, table: &str) -> BTreeSet<u64> {
+    let rows = replica.table(keyspace, table).map_or(&[][..], |table| &table.rows);
+    rows.iter()
+        .filter_map(|row| Components::new(row.row.clustering()).next())
+        .filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)))
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! The `settlement` program: reads its command line and its configuration, and calls the library. What only a program of
+//! its own needs (signals, log output, the HTTP endpoint) is here; what settlement does is not.
+
+mod cli;
+mod http;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use settlement::{Config, Metrics};
+use settlement_events::OutputSequence;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,settlement=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("settlement: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), AnyError> {
+    let config = Config::load(&cli.config, cli.overrides())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        match cli.command {
+            Command::Serve => serve(config).await,
+            Command::Status => {
+                println!("{}", settlement::status(&config).await?);
+                Ok(())
+            }
+            Command::Skip { seq, reason } => {
+                println!("{}", settlement::skip(&config, OutputSequence(seq), &reason).await?);
+                Ok(())
+            }
+            Command::Resettle { from } => {
+                let metrics = Arc::new(Metrics::new());
+                println!("{}", settlement::resettle(config, OutputSequence(from), metrics).await?);
+                Ok(())
+            }
+            Command::Migrate => {
+                let session = settlement::session::connect(&config).await?;
+                println!("{}", schema::migrate(&session, &config.target()).await?);
+                Ok(())
+            }
+        }
+    })
+}
+
+async fn serve(config: Config) -> Result<(), AnyError> {
+    let metrics = Arc::new(Metrics::new());
+    if let Some(address) = &config.metrics_addr {
+        http::spawn(address, metrics.clone()).await?;
+    }
+    // A termination signal simply ends the process: an orderly end and a crash are the same case.
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let exit = settlement::serve(config, metrics, interrupted).await?;
+    eprintln!(
+        "settlement: stopped; received {}, acknowledged {}, durable {}. The next start sends again what is not durable",
+        exit.received, exit.acknowledged, exit.durable
+    );
+    Ok(())
+}

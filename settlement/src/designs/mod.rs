@@ -1,0 +1,157 @@
+//! The settlement designs: how an event becomes rows. They are first-class because comparing them is what people come
+//! for; everything around them (feed, WAL, watermarks, checkpoint) is the same for all.
+//!
+//! | module | design |
+//! |---|---|
+//! | [`ledger`] | absolute postings keyed by account version, pinned timestamps, LOGGED batch; the default |
+//! | [`logged_rmw`] | read, compute, LOGGED batch, existence check, retry; from the source |
+//!
+//! To add one: a module here, a variant in [`Design`] with a line in each of its matches, and its name and tables
+//! in the `schema` crate.
+
+pub mod fees;
+pub mod ledger;
+pub mod logged_rmw;
+pub mod prepare;
+pub mod retry;
+pub mod row;
+
+use std::sync::Arc;
+
+use schema::{DesignName, TableDef};
+use scylla::client::session::Session;
+use settlement_events::{Digest, Event, OutputSequence, Refusal};
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use prepare::{Preparer, StatementError};
+
+/// An event to be settled.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its place in the stream.
+    pub sequence: OutputSequence,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its content.
+    pub event: Event,
+    /// When it arrived here.
+    pub arrived: Instant,
+}
+
+/// An event that needs no more work.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    /// Which one.
+    pub sequence: OutputSequence,
+    /// When it arrived here.
+    pub arrived: Instant,
+    /// When the attempt that was acknowledged left.
+    pub sent: Instant,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// How it ended.
+    pub how: How,
+}
+
+/// How an event ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A quorum acknowledged its batch.
+    Acknowledged,
+    /// The design found it settled already.
+    AlreadyThere,
+    /// The design gave it up and wrote that down.
+    GivenUp,
+}
+
+/// What makes an acknowledged event count as done for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// The proof of rule 8; a window is sent again when a node became another process.
+    Durable,
+    /// The acknowledgement alone, as the source designs have it.
+    Acknowledged,
+}
+
+/// What every design works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The connection.
+    pub session: Arc<Session>,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A design with its statements prepared.
+pub enum Design {
+    /// See [`ledger`].
+    Ledger(ledger::Ledger),
+    /// See [`logged_rmw`].
+    LoggedRmw(logged_rmw::LoggedRmw),
+}
+
+impl Design {
+    /// Prepares the statements of the configured design.
+    pub async fn prepare(context: Context, defs: &[TableDef]) -> Result<Self, StatementError> {
+        let session = context.session.clone();
+        let config = context.config.clone();
+        let preparer = Preparer {
+            session: &session,
+            keyspace: config.keyspace(),
+            defs,
+        };
+        match config.design {
+            DesignName::Ledger => ledger::Ledger::prepare(context, preparer).await.map(Self::Ledger),
+            DesignName::LoggedRmw => logged_rmw::LoggedRmw::prepare(context, preparer)
+                .await
+                .map(Self::LoggedRmw),
+        }
+    }
+
+    /// Settles one event, however long that takes. Dropping the future abandons the event, which start-up sends again.
+    pub async fn settle(self: Arc<Self>, item: Item) -> Settled {
+        match &*self {
+            Self::Ledger(design) => design.settle(&item).await,
+            Self::LoggedRmw(design) => design.settle(&item).await,
+        }
+    }
+
+    /// Whether the event's rows can be written at all; else why it is refused.
+    pub fn fits(&self, item: &Item) -> Result<(), Refusal> {
+        match self {
+            Self::Ledger(design) => design.fits(item),
+            Self::LoggedRmw(_) => Ok(()),
+        }
+    }
+
+    /// Whether the design writes the identity of every event to `settled_events`.
+    #[must_use]
+    pub const fn has_settled_events(&self) -> bool {
+        match self {
+            Self::Ledger(_) => true,
+            Self::LoggedRmw(_) => false,
+        }
+    }
+
+    /// How many events may be on their way at once.
+    #[must_use]
+    pub fn in_flight_max(&self, config: &Config) -> usize {
+        match self {
+            Self::Ledger(_) => config.limits.in_flight_max,
+            Self::LoggedRmw(_) => 1,
+        }
+    }
+
+    /// When an event is done for good.
+    #[must_use]
+    pub const fn promise(&self) -> Promise {
+        match self {
+            Self::Ledger(_) => Promise::Durable,
+            Self::LoggedRmw(_) => Promise::Acknowledged,
+        }
+    }
+}

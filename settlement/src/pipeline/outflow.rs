@@ -1,0 +1,294 @@
+//! Ready -> verified -> one batch, a bounded number in flight -> acknowledged. Or refused: a dead letter, and the
+//! watermarks stay before it until an operator has said to skip it (rules 5 and 7). Also the old duplicates that have to
+//! be compared with the database (rule 4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use schema::keys;
+use scylla::client::session::Session;
+use settlement_events::{Digest, OutputSequence, Refusal, RefusalCode};
+use tokio::time::{Instant, sleep};
+
+use super::{Pipeline, REFUSED_MAX, Side, Unreadable, Work, bytes_of};
+use crate::config::Config;
+use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
+use crate::designs::row::Bigint;
+use crate::designs::{How, Item, Settled, retry};
+use crate::error::ServeError;
+use crate::identity::Fork;
+use crate::metrics::{Metrics, set, set_sequence};
+
+impl Pipeline {
+    /// Fills the places in flight.
+    pub(super) fn fill(&mut self) {
+        while self.tasks.in_flight.len() < self.in_flight_max
+            && let Some(work) = self.ready.pop_front()
+        {
+            match work {
+                Work::Settle(item) => self.submit(item),
+                Work::Unreadable(unreadable) => self.refuse_unreadable(unreadable),
+            }
+        }
+    }
+
+    fn submit(&mut self, item: Item) {
+        match self.verify(&item) {
+            Ok(()) => self.tasks.in_flight.push(Box::pin(self.design.clone().settle(item))),
+            Err(refusal) => {
+                let letter = DeadLetter::new(&refusal, item.digest, bytes_of(&item));
+                self.refuse(item.sequence, letter);
+            }
+        }
+    }
+
+    /// What was refused before stays refused with the same reason, also after a restart that forgot what it
+    /// contradicted.
+    fn verify(&mut self, item: &Item) -> Result<(), Refusal> {
+        if let Some(letter) = self.refused.get(&item.sequence)
+            && letter.digest == item.digest
+        {
+            return Err(Refusal::new(RefusalCode::Contradiction, &letter.detail));
+        }
+        self.verifier.check(&item.event, &item.digest, &self.config.registry)?;
+        self.design.fits(item)
+    }
+
+    fn refuse_unreadable(&mut self, unreadable: Unreadable) {
+        let Unreadable {
+            sequence,
+            envelope,
+            error,
+        } = unreadable;
+        let letter = DeadLetter {
+            code: "unreadable".to_owned(),
+            detail: error.to_string(),
+            digest: envelope.digest,
+            event: envelope.bytes,
+        };
+        self.refuse(sequence, letter);
+    }
+
+    /// Writes the event down and asks whether it is skipped. Later events go on.
+    fn refuse(&mut self, sequence: OutputSequence, letter: DeadLetter) {
+        // A known one keeps the words that were written down.
+        let is_new = !self.refused.contains_key(&sequence);
+        let letter = self.refused.entry(sequence).or_insert(letter).clone();
+        if is_new {
+            self.metrics.refused.inc();
+            tracing::error!(
+                target: "settlement", seq = sequence.0, code = %letter.code, detail = %letter.detail, "refused"
+            );
+        }
+        self.write_down(sequence, letter);
+        self.measure_refused();
+    }
+
+    fn write_down(&mut self, sequence: OutputSequence, letter: DeadLetter) {
+        let (store, config, metrics) = (self.dead_letters.clone(), self.config.clone(), self.metrics.clone());
+        self.tasks.side.push(Box::pin(async move {
+            let skipped = settle_refused(&store, &config, &metrics, sequence, &letter).await;
+            Side::Refused { sequence, skipped }
+        }));
+    }
+
+    fn measure_refused(&mut self) {
+        set(&self.metrics.refused_pending, self.refused.len() as u64);
+    }
+
+    /// While events are refused, asks now and then whether an operator said to skip one.
+    pub(super) fn begin_refused_poll(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.refused_poll_at?;
+        if now < at {
+            return Some(at);
+        }
+        self.refused_poll_at = None;
+        // Only the first ones hold the watermarks back; the others are asked about when it is their turn.
+        let pending: Vec<_> = self
+            .refused
+            .iter()
+            .take(8)
+            .map(|(sequence, letter)| (*sequence, letter.clone()))
+            .collect();
+        for (sequence, letter) in pending {
+            if !self.acknowledged.contains(sequence) && self.handed.contains(sequence) {
+                self.write_down(sequence, letter);
+            }
+        }
+        None
+    }
+
+    /// An event is settled.
+    pub(super) fn on_settled(&mut self, settled: Settled) {
+        let now = Instant::now();
+        let metrics = &self.metrics;
+        metrics.batches_acknowledged.inc();
+        metrics
+            .settlement_seconds
+            .observe(now.duration_since(settled.arrived).as_secs_f64());
+        if settled.attempts > 1 {
+            let (seq, attempt, how) = (settled.sequence.0, settled.attempts, settled.how);
+            tracing::debug!(target: "settlement", seq, attempt, how = ?how, "settled after retry");
+        }
+        if settled.how == How::GivenUp {
+            tracing::warn!(target: "settlement", seq = settled.sequence.0, "given up, next");
+        }
+        self.acknowledge(settled.sequence, settled.sent, now);
+    }
+
+    /// Takes the others that are settled by now, without asking everything else in between.
+    pub(super) fn on_settled_along(&mut self) {
+        while let Some(Some(settled)) = self.tasks.in_flight.next().now_or_never() {
+            self.on_settled(settled);
+        }
+    }
+
+    /// Takes note of an acknowledgement of something that was sent at `sent`.
+    fn acknowledge(&mut self, sequence: OutputSequence, sent: Instant, now: Instant) {
+        if self.acknowledged.add(sequence) {
+            set_sequence(&self.metrics.acknowledged, self.acknowledged.mark());
+        }
+        match &mut self.durability {
+            Some(durability) if durability.counts(sent) => {
+                if self.counted.add(sequence) {
+                    durability.acknowledged(self.counted.mark(), now);
+                }
+            }
+            // It was sent before some node became the process it is: it proves nothing and is sent again.
+            Some(_) => {}
+            None => {
+                self.counted.add(sequence);
+            }
+        }
+    }
+
+    /// Compares an old duplicate with its row, off the hot path.
+    pub(super) fn look_up(&mut self, item: Item) {
+        self.metrics.duplicates.inc();
+        if self.lookups >= self.config.limits.lookups_max {
+            self.metrics.duplicates_unchecked.inc();
+            return;
+        }
+        self.lookups += 1;
+        self.metrics.duplicates_looked_up.inc();
+        let (session, config) = (self.session.clone(), self.config.clone());
+        let has_identity = self.design.has_settled_events();
+        self.tasks.side.push(Box::pin(async move {
+            let found = if has_identity {
+                settled_digest(&session, &config, item.sequence).await
+            } else {
+                Some(item.digest)
+            };
+            Side::LookedUp {
+                item: Box::new(item),
+                found,
+            }
+        }));
+    }
+
+    pub(super) fn on_side(&mut self, side: Side) -> Result<(), ServeError> {
+        match side {
+            Side::Refused { sequence, skipped } => self.on_refused(sequence, skipped),
+            Side::LookedUp { item, found } => self.on_looked_up(*item, found),
+        }
+    }
+
+    fn on_refused(&mut self, sequence: OutputSequence, skipped: Option<Instant>) -> Result<(), ServeError> {
+        let now = Instant::now();
+        match skipped {
+            Some(sent) => {
+                if self.refused.remove(&sequence).is_some() {
+                    self.metrics.skipped.inc();
+                    tracing::warn!(target: "settlement", seq = sequence.0, "skipped by an operator");
+                }
+                self.acknowledge(sequence, sent, now);
+            }
+            None => {
+                let poll = Duration::from_millis(self.config.retry.skip_poll_ms);
+                self.refused_poll_at.get_or_insert(now + poll);
+            }
+        }
+        self.measure_refused();
+        let count = self.refused.len();
+        if count > REFUSED_MAX {
+            Err(ServeError::TooManyRefused { count, sequence })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn on_looked_up(&mut self, item: Item, found: Option<Digest>) -> Result<(), ServeError> {
+        self.lookups -= 1;
+        match found {
+            Some(ours) if ours == item.digest => Ok(()),
+            Some(ours) => {
+                self.metrics.forks.inc();
+                Err(Fork::Content {
+                    sequence: item.sequence,
+                    ours,
+                    theirs: item.digest,
+                }
+                .into())
+            }
+            // No row: settle it. Its rows say what they say whenever they are written.
+            None => {
+                self.metrics.duplicates_settled.inc();
+                tracing::warn!(target: "settlement", seq = item.sequence.0, "an old duplicate had no row, settled");
+                self.ready.push_back(Work::Settle(item));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes a refused event down, however long that takes, and looks whether it is skipped. If so the decision is
+/// written again under its own timestamp, so that it is as durable as anything else; since when that is.
+async fn settle_refused(
+    store: &DeadLetters,
+    config: &Config,
+    metrics: &Metrics,
+    sequence: OutputSequence,
+    letter: &DeadLetter,
+) -> Option<Instant> {
+    let sent = Instant::now();
+    insist(config, sequence, || store.write(sequence, letter)).await;
+    metrics.dead_letters.inc();
+    let skip = insist(config, sequence, || store.read_skip(sequence)).await?;
+    if skip.digest != letter.digest {
+        tracing::error!(target: "settlement", seq = sequence.0, "the skip names another content and is not followed");
+        return None;
+    }
+    insist(config, sequence, || store.write_skip(sequence, &skip)).await;
+    Some(sent)
+}
+
+/// Tries until it works.
+async fn insist<T, F: Future<Output = Result<T, DeadLetterError>>>(
+    config: &Config,
+    sequence: OutputSequence,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let mut attempts = 1;
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return done,
+            Err(error) => error,
+        };
+        tracing::debug!(target: "settlement", seq = sequence.0, attempt = attempts, error = %error, "dead letter failed");
+        sleep(retry::pause(&config.retry, attempts, sequence)).await;
+        attempts = attempts.saturating_add(1);
+    }
+}
+
+/// The digest that `settled_events` has for an event; `None` if there is no row. A read that fails is taken for "the
+/// same", because a duplicate that is not compared is only dropped.
+async fn settled_digest(session: &Arc<Session>, config: &Config, sequence: OutputSequence) -> Option<Digest> {
+    let keyspace = config.keyspace();
+    let query = format!("SELECT digest FROM {keyspace}.settled_events WHERE bucket = ? AND output_sequence = ?");
+    let key = (Bigint(keys::bucket(sequence)), Bigint::from(sequence));
+    let result = session.query_unpaged(query, key).await.ok()?;
+    let rows = result.into_rows_result().ok()?;
+    let (digest,) = rows.maybe_first_row::<(&[u8],)>().ok()??;
+    digest.try_into().ok().map(Digest)
+}

@@ -1,0 +1,261 @@
+//! `settlement resettle --from N`: sends every event from N to the head of the stream again, unconditionally (rule 4), as
+//! the matching engine replays them. For the ledger this changes nothing that is right and restores whatever is missing;
+//! a service may run beside it. Nothing moves: no WAL, no checkpoint, no watermark.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use settlement_events::{DecodeError, Digest, OutputSequence, Refusal, ReplayRefusal};
+use tokio::time::Instant;
+
+use crate::config::{Config, ConfigError};
+use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
+use crate::designs::prepare::StatementError;
+use crate::designs::{Context, Design, Item, Promise};
+use crate::feed::{Feed, FeedConfig, FeedItem};
+use crate::identity::{Fork, Identity, Verdict};
+use crate::metrics::Metrics;
+use crate::session::{self, SessionError};
+use crate::verify::Verifier;
+use crate::watermarks::Contiguous;
+
+/// What was sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resettled {
+    /// The first event.
+    pub from: OutputSequence,
+    /// The last one: the head of the stream when this began.
+    pub upto: OutputSequence,
+    /// How many were acknowledged.
+    pub events: u64,
+    /// How many were left out because they are refused.
+    pub refused: u64,
+}
+
+impl fmt::Display for Resettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            from,
+            upto,
+            events,
+            refused,
+        } = self;
+        write!(
+            f,
+            "events {from} to {upto}: {events} settled again, {refused} left out because they are refused"
+        )
+    }
+}
+
+/// Why it ended early. What was sent until then stays, and sending it again is harmless.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResettleError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be reached.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The keyspace is not the one expected.
+    #[error(transparent)]
+    Schema(#[from] schema::SchemaError),
+    /// The statements cannot be prepared.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// The dead letters cannot be read.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
+    /// The design does not bear it.
+    #[error("design {0} cannot settle an event twice: only designs whose rows are absolute can")]
+    NotRepeatable(schema::DesignName),
+    /// The sequence is not one.
+    #[error("sequences begin with 1")]
+    FromZero,
+    /// The matching engine does not keep the events any more.
+    #[error("events {from} to {to} are not served by the matching engine: {reason}. Begin later, or restore its log")]
+    Missing {
+        /// The first one missing.
+        from: OutputSequence,
+        /// The last one missing.
+        to: OutputSequence,
+        /// What the matching engine says.
+        reason: ReplayRefusal,
+    },
+    /// The stream does not fit itself.
+    #[error(transparent)]
+    Fork(#[from] Fork),
+    /// An event is refused that was not refused before.
+    #[error("event {sequence} is refused ({refusal}) and is not among the dead letters: `settlement serve` decides it")]
+    Refused {
+        /// Which event.
+        sequence: OutputSequence,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// An event cannot be read and is not among the dead letters.
+    #[error("event {sequence} cannot be read: {error}; `settlement serve` decides it")]
+    Unreadable {
+        /// Which event.
+        sequence: OutputSequence,
+        /// Why.
+        error: DecodeError,
+    },
+    /// Another life of the stream.
+    #[error("the matching engine is in another epoch than the configured one")]
+    OtherEpoch,
+}
+
+/// Sends everything from `from` to the head again.
+pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics>) -> Result<Resettled, ResettleError> {
+    config.validate()?;
+    if from.0 == 0 {
+        return Err(ResettleError::FromZero);
+    }
+    let config = Arc::new(config);
+    let session = Arc::new(session::connect(&config).await?);
+    let defs: Arc<[_]> = schema::check(&session, &config.target()).await?.into();
+    let context = Context {
+        session: session.clone(),
+        config: config.clone(),
+        metrics,
+    };
+    let design = Design::prepare(context, &defs).await?;
+    if design.promise() != Promise::Durable {
+        return Err(ResettleError::NotRepeatable(config.design));
+    }
+    let letters = DeadLetters::new(session, config.keyspace(), defs, config.generation);
+    let mut feed = FeedConfig::new(&config.publish_addr, &config.replay_addr, config.epoch, from);
+    feed.replay_chunk = config.feed.replay_chunk;
+    let before = OutputSequence(from.0 - 1);
+    let identity = if before.0 == 0 {
+        Identity::at(before, Digest::ZERO)
+    } else {
+        Identity::entered_after(before)
+    };
+    let run = Run {
+        verifier: Verifier::new(config.limits.verify_entries_max),
+        identity,
+        done: Contiguous::at(before),
+        feed: Feed::connect(feed),
+        design: Arc::new(design),
+        letters,
+        known: BTreeMap::new(),
+        result: Resettled {
+            from,
+            ..Resettled::default()
+        },
+        config,
+    };
+    run.to_the_head().await
+}
+
+struct Run {
+    config: Arc<Config>,
+    design: Arc<Design>,
+    letters: DeadLetters,
+    /// Dead letters by bucket, read when the first refused event of a bucket comes.
+    known: BTreeMap<u64, BTreeMap<OutputSequence, DeadLetter>>,
+    feed: Feed,
+    identity: Identity,
+    verifier: Verifier,
+    done: Contiguous,
+    result: Resettled,
+}
+
+impl Run {
+    async fn to_the_head(mut self) -> Result<Resettled, ResettleError> {
+        let mut in_flight = FuturesUnordered::new();
+        let in_flight_max = self.design.in_flight_max(&self.config);
+        let mut upto = None;
+        while upto.is_none_or(|upto| self.done.mark() < upto) {
+            let has_room = in_flight.len() < in_flight_max;
+            tokio::select! {
+                biased;
+                Some(settled) = in_flight.next(), if !in_flight.is_empty() => {
+                    let settled: crate::designs::Settled = settled;
+                    self.done.add(settled.sequence);
+                    self.result.events += 1;
+                }
+                item = self.feed.next(), if has_room => match item {
+                    // The head as it was when this began; what comes later is the running service's.
+                    FeedItem::Head(head) => upto = upto.or(Some(head.head_sequence)),
+                    other => {
+                        if let Some(item) = self.take(other).await? {
+                            in_flight.push(self.design.clone().settle(item));
+                        }
+                    }
+                },
+            }
+        }
+        self.result.upto = upto.unwrap_or_default();
+        Ok(self.result)
+    }
+
+    /// What is to be sent of what the feed says.
+    async fn take(&mut self, item: FeedItem) -> Result<Option<Item>, ResettleError> {
+        match item {
+            FeedItem::Event { envelope, event, .. } => {
+                let item = Item {
+                    sequence: event.output_sequence,
+                    digest: envelope.digest,
+                    event,
+                    arrived: Instant::now(),
+                };
+                self.take_event(item).await
+            }
+            FeedItem::Malformed { seq, error, .. } => {
+                if self.is_dead_letter(seq).await? {
+                    return Ok(None);
+                }
+                Err(ResettleError::Unreadable { sequence: seq, error })
+            }
+            FeedItem::ReplayRefused { from, to, reason } => match reason {
+                ReplayRefusal::Busy => Ok(None),
+                reason => Err(ResettleError::Missing { from, to, reason }),
+            },
+            FeedItem::OtherEpoch { .. } => Err(ResettleError::OtherEpoch),
+            _ => Ok(None),
+        }
+    }
+
+    async fn take_event(&mut self, item: Item) -> Result<Option<Item>, ResettleError> {
+        let prev_digest = item.event.prev_digest;
+        match self.identity.judge(item.sequence, item.digest, Some(prev_digest), None) {
+            Verdict::New => self.identity.accept(item.sequence, item.digest, Some(prev_digest)),
+            Verdict::Duplicate | Verdict::LookUp => return Ok(None),
+            Verdict::Fork(fork) => return Err(fork.into()),
+        }
+        let checked = self.verifier.check(&item.event, &item.digest, &self.config.registry);
+        let Err(refusal) = checked.and_then(|()| self.design.fits(&item)) else {
+            return Ok(Some(item));
+        };
+        if self.is_dead_letter(item.sequence).await? {
+            return Ok(None);
+        }
+        Err(ResettleError::Refused {
+            sequence: item.sequence,
+            refusal,
+        })
+    }
+
+    /// Whether an event is refused for the record; then it counts as done.
+    async fn is_dead_letter(&mut self, sequence: OutputSequence) -> Result<bool, ResettleError> {
+        let bucket = schema::keys::bucket(sequence);
+        if !self.known.contains_key(&bucket) {
+            let letters = self.letters.read(sequence, sequence).await?;
+            self.known.insert(bucket, letters);
+        }
+        let is_refused = self
+            .known
+            .get(&bucket)
+            .is_some_and(|letters| letters.contains_key(&sequence));
+        if is_refused && !self.done.contains(sequence) {
+            self.done.add(sequence);
+            self.result.refused += 1;
+        }
+        Ok(is_refused)
+    }
+}

@@ -1,0 +1,311 @@
+//! Rule 5: an event is verified before it is settled. First against itself and the registry
+//! ([`settlement_events::check`]), then each account change and each order state against its predecessor, where the
+//! predecessor is still remembered. A contradiction is a refused event, never a retry.
+//!
+//! The memory is bounded: what was not touched for long is forgotten, and then only the event itself is checked. What
+//! the database holds is not looked at: there is no read before a new event's write.
+
+use std::collections::BTreeMap;
+
+use settlement_events::{
+    Amount, AssetId, BalanceChange, Digest, Event, OrderId, OrderState, OrderStatus, Quantity, Refusal, RefusalCode,
+    Registry, SignedAmount, UserId, Version,
+};
+
+/// A map that forgets what was not used for long. Two halves: a full young half becomes the old half, and what is
+/// still used comes back young. At most `entries_max` entries; no order of iteration is ever used.
+#[derive(Debug)]
+struct Memory<K, V> {
+    young: BTreeMap<K, V>,
+    old: BTreeMap<K, V>,
+    half_max: usize,
+}
+
+impl<K: Ord + Copy, V: Copy> Memory<K, V> {
+    fn new(entries_max: usize) -> Self {
+        Self {
+            young: BTreeMap::new(),
+            old: BTreeMap::new(),
+            half_max: (entries_max / 2).max(1),
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    fn put(&mut self, key: K, value: V) {
+        if self.young.len() >= self.half_max && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+}
+
+/// An account after one of its changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Account {
+    version: Version,
+    digest: [u8; 8],
+    avail: Amount,
+    frozen: Amount,
+}
+
+/// An order after one of its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Order {
+    version: Version,
+    digest: [u8; 8],
+    filled: Quantity,
+    status: OrderStatus,
+}
+
+type AccountKey = (UserId, AssetId);
+
+/// Checks events against each other.
+#[derive(Debug)]
+pub struct Verifier {
+    accounts: Memory<AccountKey, Account>,
+    orders: Memory<OrderId, Order>,
+    /// Filled by each check; kept for its memory.
+    staged: Vec<(AccountKey, Account)>,
+}
+
+impl Verifier {
+    /// Remembers so many accounts and as many orders.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        Self {
+            accounts: Memory::new(entries_max),
+            orders: Memory::new(entries_max),
+            staged: Vec::new(),
+        }
+    }
+
+    /// Checks one event, in the order in which events arrive; remembers its states if nothing contradicts.
+    pub fn check(&mut self, event: &Event, digest: &Digest, registry: &Registry) -> Result<(), Refusal> {
+        settlement_events::check(event, registry)?;
+        let digest = digest.short();
+        self.staged.clear();
+        for change in event.changes() {
+            self.check_change(change, digest)?;
+        }
+        for order in event.orders() {
+            self.check_order(order, digest)?;
+        }
+        for (key, account) in self.staged.drain(..) {
+            if self
+                .accounts
+                .get(&key)
+                .is_none_or(|known| known.version < account.version)
+            {
+                self.accounts.put(key, account);
+            }
+        }
+        for order in event.orders() {
+            if self
+                .orders
+                .get(&order.order_id)
+                .is_none_or(|known| known.version < order.version)
+            {
+                let state = Order {
+                    version: order.version,
+                    digest,
+                    filled: order.filled_quantity,
+                    status: order.status,
+                };
+                self.orders.put(order.order_id, state);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_change(&mut self, change: &BalanceChange, digest: [u8; 8]) -> Result<(), Refusal> {
+        let key = (change.user_id, change.asset_id);
+        let staged = self
+            .staged
+            .iter()
+            .rev()
+            .find(|(other, _)| *other == key)
+            .map(|(_, account)| *account);
+        if let Some(before) = staged.or_else(|| self.accounts.get(&key)) {
+            follows(change, digest, &before)?;
+        } else if change.version == Version::FIRST {
+            continues(change, Amount::ZERO, Amount::ZERO)?;
+        }
+        let after = Account {
+            version: change.version,
+            digest,
+            avail: change.avail,
+            frozen: change.frozen,
+        };
+        self.staged.push((key, after));
+        Ok(())
+    }
+
+    fn check_order(&self, order: &OrderState, digest: [u8; 8]) -> Result<(), Refusal> {
+        let Some(before) = self.orders.get(&order.order_id) else {
+            return Ok(());
+        };
+        if order.version == before.version && digest != before.digest {
+            return Err(contradiction(format!(
+                "order {} has two events of version {}",
+                order.order_id, order.version
+            )));
+        }
+        if before.version.next() != Some(order.version) {
+            return Ok(());
+        }
+        if !before.status.may_become(order.status) {
+            let detail = format!(
+                "order {} went from {} to {}",
+                order.order_id, before.status, order.status
+            );
+            return Err(Refusal::new(RefusalCode::IllegalTransition, detail));
+        }
+        if order.filled_quantity < before.filled {
+            return Err(contradiction(format!(
+                "order {} had {} filled and now has {}",
+                order.order_id, before.filled, order.filled_quantity
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A change against the latest one known of its account.
+fn follows(change: &BalanceChange, digest: [u8; 8], before: &Account) -> Result<(), Refusal> {
+    if before.version.next() == Some(change.version) {
+        return continues(change, before.avail, before.frozen);
+    }
+    // The same event again is what resending is for; another event of the same version is not.
+    if before.version == change.version && before.digest != digest {
+        return Err(contradiction(format!(
+            "account {} asset {} has two events of version {}",
+            change.user_id, change.asset_id, change.version
+        )));
+    }
+    // An older version, or one beyond a gap: nothing to compare with.
+    Ok(())
+}
+
+/// `avail' = avail + delta`, and the same for what is frozen.
+fn continues(change: &BalanceChange, avail: Amount, frozen: Amount) -> Result<(), Refusal> {
+    let parts = [
+        ("avail", avail, change.delta_avail, change.avail),
+        ("frozen", frozen, change.delta_frozen, change.frozen),
+    ];
+    for (part, before, delta, after) in parts {
+        if !adds_up(before, delta, after) {
+            return Err(contradiction(format!(
+                "account {} asset {} version {}: {part} was {before}, changed by {delta}, and is said to be {after}",
+                change.user_id, change.asset_id, change.version
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn adds_up(before: Amount, delta: SignedAmount, after: Amount) -> bool {
+    delta.apply(before) == Ok(after)
+}
+
+fn contradiction(detail: String) -> Refusal {
+    Refusal::new(RefusalCode::Contradiction, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settlement_events::{Body, Envelope, EventId, OutputSequence, samples};
+
+    fn registry() -> Registry {
+        Registry::example()
+    }
+
+    fn check(subject: &mut Verifier, event: &Event) -> Result<(), Refusal> {
+        subject.check(event, &Envelope::seal(event).digest, &registry())
+    }
+
+    /// A deposit of `amount` for user 7 in asset 3, as it says.
+    fn deposit(sequence: u64, version: u64, amount: i64, avail: u64) -> Event {
+        let mut event = samples::stream().swap_remove(0);
+        event.output_sequence = OutputSequence(sequence);
+        let Body::Deposit { event_id, change } = &mut event.body else {
+            unreachable!("the first sample is a deposit")
+        };
+        *event_id = EventId(sequence);
+        change.version = Version(version);
+        change.delta_avail = SignedAmount(amount);
+        change.avail = Amount(avail);
+        event
+    }
+
+    #[test]
+    fn the_samples_pass_in_their_order_and_again() {
+        let mut subject = Verifier::new(100);
+        for round in 0..2 {
+            for event in samples::stream() {
+                assert_eq!(check(&mut subject, &event), Ok(()), "round {round}, {}", event.kind());
+            }
+        }
+    }
+
+    #[test]
+    fn a_balance_that_does_not_continue_is_refused_and_not_remembered() {
+        let mut subject = Verifier::new(100);
+        assert_eq!(check(&mut subject, &deposit(1, 1, 100, 100)), Ok(()));
+        let refusal = check(&mut subject, &deposit(2, 2, 50, 151)).expect_err("151 is not 100 + 50");
+        assert_eq!(refusal.code, RefusalCode::Contradiction);
+        assert_eq!(
+            check(&mut subject, &deposit(3, 2, 50, 150)),
+            Ok(()),
+            "the refused one left nothing behind"
+        );
+    }
+
+    #[test]
+    fn a_first_version_begins_with_nothing() {
+        let refusal = check(&mut Verifier::new(100), &deposit(1, 1, 100, 130)).expect_err("30 came from nowhere");
+        assert_eq!(refusal.code, RefusalCode::Contradiction);
+    }
+
+    #[test]
+    fn two_events_of_one_version_contradict() {
+        let mut subject = Verifier::new(100);
+        assert_eq!(check(&mut subject, &deposit(1, 4, 100, 500)), Ok(()));
+        let refusal = check(&mut subject, &deposit(2, 4, 100, 500)).expect_err("the same version from another event");
+        assert!(refusal.detail.contains("two events of version 4"), "{refusal}");
+    }
+
+    #[test]
+    fn beyond_a_gap_and_before_it_nothing_is_compared() {
+        let mut subject = Verifier::new(100);
+        assert_eq!(check(&mut subject, &deposit(9, 9, 5, 900)), Ok(()));
+        assert_eq!(
+            check(&mut subject, &deposit(12, 12, 5, 77)),
+            Ok(()),
+            "10 and 11 are missing"
+        );
+        assert_eq!(
+            check(&mut subject, &deposit(10, 10, 5, 905)),
+            Ok(()),
+            "older than what is known"
+        );
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_what_is_used() {
+        let mut memory = Memory::new(8);
+        for key in 0..1_000_u32 {
+            memory.put(key, key);
+            let kept = memory.get(&0).unwrap_or(0);
+            memory.put(0, kept);
+            assert!(memory.young.len() + memory.old.len() <= 9);
+        }
+        assert_eq!(
+            (memory.get(&0), memory.get(&999), memory.get(&10)),
+            (Some(0), Some(999), None)
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! The one table of everything in which ScyllaDB and Cassandra differ here, each line with its source.
+//!
+//! Code asks [`Flavor::rules`] and never matches on the flavour itself, so this file is the whole difference. Sources:
+//! S = scylladb branch-2025.4, SP = its `service/storage_proxy.cc`, BM = `db/batchlog_manager.cc`, BS =
+//! `cql3/statements/batch_statement.cc`, C = apache/cassandra 5.0, seen = observed on a real Cassandra 5.0.5, `[inf]` =
+//! inferred from code, not seen run.
+
+use serde::{Deserialize, Serialize};
+
+/// Which server the cluster behaves like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavor {
+    /// ScyllaDB 2025.4.
+    #[default]
+    Scylla,
+    /// Apache Cassandra 5.0.
+    Cassandra,
+}
+
+/// How statements of a batch merge into mutations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MutationUnit {
+    /// One mutation per table and partition.
+    TablePartition,
+    /// One mutation per keyspace and partition key: the same key in two tables is one.
+    KeyspacePartition,
+}
+
+/// How a batch's size is computed for the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchSize {
+    /// Bytes of the mutations as they are kept.
+    MutationBytes,
+    /// Cassandra's `dataSize`: per partition 33, per row its clustering plus 21, per cell its value plus 20.
+    DataSize,
+}
+
+/// What a replay does with one batchlog entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayMode {
+    /// Through the coordinator path at EACH_QUORUM; the entry is kept unless every mutation succeeds.
+    EachQuorumOrKeep,
+    /// To each live replica; hints for what was not delivered, then the entry is deleted whatever happened.
+    LiveReplicasThenHints,
+}
+
+/// When the silent replicas of a write get a hint at its timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SilentHint {
+    /// Only if the consistency level was reached.
+    IfLevelReached,
+    /// Always.
+    Always,
+}
+
+/// How server-side timestamps are made unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerTimestamps {
+    /// Microseconds of the node's clock, strictly increasing within one connection.
+    PerConnection,
+    /// Milliseconds of the node's clock times 1000, strictly increasing over the whole coordinator.
+    PerCoordinator,
+}
+
+/// The rules of one flavour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// BS `get_mutations` groups by (table, partition); C `BatchStatement` by (keyspace, key) (#15688, #24719, seen).
+    pub mutation_unit: MutationUnit,
+    /// Acknowledgements awaited of two chosen holders. SP `sync_write_to_batchlog` CL ONE; C `StorageProxy` TWO (seen).
+    pub batchlog_block_for: u32,
+    /// Consistency and required count named when no holder is alive. SP `Unavailable(ONE, 1, 0)`; seen `(TWO, 2, 0)`.
+    pub batchlog_unavailable_required: u32,
+    /// Whether the removal of the entry is awaited before the reply. SP `async_remove_from_batchlog` is chained before
+    /// the result; C removes in the background (seen).
+    pub batchlog_removal_awaited: bool,
+    /// How sizes are computed, for LOGGED and UNLOGGED alike. BS `verify_batch_size` (memory of the mutations; the bytes
+    /// of the log entries stand for it here); C `BatchStatement.verifyBatchSize` (74 bytes a partition, seen).
+    pub batch_size: BatchSize,
+    /// `batch_size_warn_threshold_in_kb`: S 128, C 5.
+    pub batch_warn_bytes: u64,
+    /// `batch_size_fail_threshold_in_kb`: S 1024, C 50.
+    pub batch_fail_bytes: u64,
+    /// Whether the client is told of warnings. S logs only; C sends them (seen).
+    pub client_warnings: bool,
+    /// UNLOGGED batches over more partitions than this warn. C `unlogged_batch_across_partitions_warn_threshold` 10;
+    /// S has the same option but only logs.
+    pub unlogged_partitions_warn: u32,
+    /// First batchlog replay after start. BM and C: the ring delay, 30 s.
+    pub replay_first_ms: u64,
+    /// Batchlog replay period. BM `replay_interval` 60 s; C `REPLAY_INTERVAL` 10 s (seen).
+    pub replay_every_ms: u64,
+    /// What replay does with an entry. BM `replay_all_failed_batches`; C `BatchlogManager.ReplayingBatch`.
+    pub replay_mode: ReplayMode,
+    /// Whether entries older than gc_grace are dropped unreplayed. C yes; BM no.
+    pub replay_drops_after_gc_grace: bool,
+    /// SP `abstract_write_response_handler::timeout_cb`; C `RequestCallbacks` expiry (163 of 163, seen).
+    pub silent_hint: SilentHint,
+    /// Whether a replica that reported failure gets a hint like a silent one. SP keeps it among the handler's targets;
+    /// C hints timeouts only.
+    pub failed_are_hinted: bool,
+    /// SP `client_state::get_timestamp`; C `ClientState.getTimestamp` (unique per coordinator, ms granularity, seen).
+    pub server_timestamps: ServerTimestamps,
+    /// Whether a refused or reset peer connection counts as the replica's failure at once. SP `got_failure_response` on
+    /// `rpc::closed_error` `[inf]`; C waits for the timeout (seen).
+    pub reset_is_failure: bool,
+    /// How long acknowledged log bytes may sit in the process before they reach the kernel, in periodic mode: what
+    /// kill -9 loses. S keeps the buffer until the sync (10 s, #16872, #25883); C writes a marker every 100 ms (lost at
+    /// most 55 ms, seen).
+    pub log_flush_every_ms: u64,
+    /// The process writes its log buffer out when it holds this much. S `db::commitlog::segment::default_size` 128 KiB;
+    /// C's segments are mapped: the marker alone counts.
+    pub log_buffer_bytes: usize,
+    /// In periodic mode, acknowledgements wait once the oldest unsynced byte is this many percent of the period old. S
+    /// `segment::must_sync` 200; C `periodic_commitlog_sync_lag_block` 150.
+    pub sync_lag_percent: u64,
+    /// Silence after which a peer is convicted. C phi 8 at one heartbeat a second (18.4-19.6 s, seen); S
+    /// `failure_detector_timeout_in_ms` 20 s less the age of the last answer.
+    pub convict_after_ms: u64,
+}
+
+const SCYLLA: Rules = Rules {
+    mutation_unit: MutationUnit::TablePartition,
+    batchlog_block_for: 1,
+    batchlog_unavailable_required: 1,
+    batchlog_removal_awaited: true,
+    batch_size: BatchSize::MutationBytes,
+    batch_warn_bytes: 128 << 10,
+    batch_fail_bytes: 1024 << 10,
+    client_warnings: false,
+    unlogged_partitions_warn: 10,
+    replay_first_ms: 30_000,
+    replay_every_ms: 60_000,
+    replay_mode: ReplayMode::EachQuorumOrKeep,
+    replay_drops_after_gc_grace: false,
+    silent_hint: SilentHint::IfLevelReached,
+    failed_are_hinted: true,
+    server_timestamps: ServerTimestamps::PerConnection,
+    reset_is_failure: true,
+    log_flush_every_ms: 10_000,
+    log_buffer_bytes: 128 << 10,
+    sync_lag_percent: 200,
+    convict_after_ms: 19_000,
+};
+
+const CASSANDRA: Rules = Rules {
+    mutation_unit: MutationUnit::KeyspacePartition,
+    batchlog_block_for: 2,
+    batchlog_unavailable_required: 2,
+    batchlog_removal_awaited: false,
+    batch_size: BatchSize::DataSize,
+    batch_warn_bytes: 5 << 10,
+    batch_fail_bytes: 50 << 10,
+    client_warnings: true,
+    unlogged_partitions_warn: 10,
+    replay_first_ms: 30_000,
+    replay_every_ms: 10_000,
+    replay_mode: ReplayMode::LiveReplicasThenHints,
+    replay_drops_after_gc_grace: true,
+    silent_hint: SilentHint::Always,
+    failed_are_hinted: false,
+    server_timestamps: ServerTimestamps::PerCoordinator,
+    reset_is_failure: false,
+    log_flush_every_ms: 100,
+    log_buffer_bytes: usize::MAX,
+    sync_lag_percent: 150,
+    convict_after_ms: 18_900,
+};
+
+impl Flavor {
+    /// The rules of this flavour.
+    pub fn rules(self) -> &'static Rules {
+        match self {
+            Flavor::Scylla => &SCYLLA,
+            Flavor::Cassandra => &CASSANDRA,
+        }
+    }
+
+    /// Its name, as configuration files write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flavor::Scylla => "scylla",
+            Flavor::Cassandra => "cassandra",
+        }
+    }
+}

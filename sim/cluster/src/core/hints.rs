@@ -1,0 +1,182 @@
+//! Hinted handoff: mutations kept for replicas that did not take them, delivered when they are back.
+//!
+//! A hint keeps the original timestamps, so a late delivery changes nothing that was written since. Hints reach the
+//! node's log every so often, not at once: a coordinator killed before that loses them, as real ones do.
+
+use super::log::{ENTRY_HEADER_BYTES, EntryKind};
+use super::message::{Event, Msg, Which};
+use super::node::{Cx, Node};
+use super::seal::Sealed;
+use super::timers::Timer;
+use crate::model::NodeIdx;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Debug, Clone)]
+struct Hint {
+    sealed: Arc<Sealed>,
+    index: u16,
+}
+
+/// Hints of one node, by peer and number.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    waiting: BTreeMap<(NodeIdx, u64), Hint>,
+    next: u64,
+    /// Not in the log yet.
+    young: Vec<(NodeIdx, u64)>,
+    /// Sent and not acknowledged.
+    in_flight: BTreeSet<(NodeIdx, u64)>,
+    flush_set: bool,
+}
+
+impl Hints {
+    fn of_peer(&self, peer: NodeIdx) -> impl Iterator<Item = (&(NodeIdx, u64), &Hint)> {
+        self.waiting.range((peer, 0)..=(peer, u64::MAX))
+    }
+
+    pub(super) fn recover_stored(&mut self, payload: &[u8]) {
+        if let Some((peer, number, entry)) = read_header(payload)
+            && let Some(sealed) = Sealed::from_entries(entry)
+        {
+            self.waiting.insert((peer, number), Hint { sealed: Arc::new(sealed), index: 0 });
+            self.next = self.next.max(number);
+        }
+    }
+
+    pub(super) fn recover_done(&mut self, payload: &[u8]) {
+        if let Some((peer, number, _)) = read_header(payload) {
+            self.waiting.remove(&(peer, number));
+        }
+    }
+}
+
+fn header(peer: NodeIdx, number: u64) -> [u8; 9] {
+    let mut h = [peer.0; 9];
+    h[1..].copy_from_slice(&number.to_le_bytes());
+    h
+}
+
+fn read_header(payload: &[u8]) -> Option<(NodeIdx, u64, &[u8])> {
+    let (h, rest) = payload.split_first_chunk::<9>()?;
+    Some((NodeIdx(h[0]), u64::from_le_bytes(h[1..].try_into().ok()?), rest))
+}
+
+impl Node {
+    /// Keeps a hint for each of these mutations. False if none may be kept.
+    pub(super) fn hint(&mut self, cx: &mut Cx<'_>, peer: NodeIdx, sealed: &Arc<Sealed>, which: &Which) -> bool {
+        let down_for_us = self.peers[usize::from(peer.0)].down_since_us.map_or(0, |t| cx.now_us - t);
+        let refused = down_for_us > self.config.hints.window_ms * 1000
+            || self.hints.of_peer(peer).count() >= self.config.hints.per_peer_max;
+        if refused {
+            cx.event(Event::HintRefused { peer });
+            return false;
+        }
+        for i in which.indices() {
+            self.hints.next += 1;
+            let key = (peer, self.hints.next);
+            self.hints.waiting.insert(key, Hint { sealed: sealed.clone(), index: i as u16 });
+            self.hints.young.push(key);
+            cx.event(Event::HintStored { peer });
+        }
+        if !std::mem::replace(&mut self.hints.flush_set, true) {
+            self.timers.set(cx.now_us + self.config.hints.flush_every_ms * 1000, Timer::HintFlush);
+        }
+        // The peer may be up already (it was only slow): nothing else would start the delivery.
+        if self.peers[usize::from(peer.0)].up {
+            self.schedule_hints(cx, peer);
+        }
+        true
+    }
+
+    pub(super) fn on_hint_flush(&mut self, cx: &mut Cx<'_>) {
+        self.hints.flush_set = false;
+        let mut logged = false;
+        for key in std::mem::take(&mut self.hints.young) {
+            if let Some(h) = self.hints.waiting.get(&key) {
+                let entry = h.sealed.entry(usize::from(h.index));
+                self.replica.log.append(EntryKind::HintStored, &[&header(key.0, key.1), entry]);
+                logged = true;
+            }
+        }
+        if logged {
+            self.log_dirty(cx);
+        }
+    }
+
+    /// After a start: hints found in the log wait for their peers.
+    pub(super) fn start_hints(&mut self, cx: &mut Cx<'_>) {
+        for peer in self.others().iter() {
+            if self.peers[usize::from(peer.0)].up && self.hints.of_peer(peer).next().is_some() {
+                self.schedule_hints(cx, peer);
+            }
+        }
+    }
+
+    pub(super) fn hints_after_up(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+        // What was under way when it went down may be lost.
+        self.hints.in_flight.retain(|(p, _)| *p != peer);
+        if self.hints.of_peer(peer).next().is_some() {
+            self.schedule_hints(cx, peer);
+        }
+    }
+
+    fn schedule_hints(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+        let (low, high) = self.config.hints.deliver_after_up_ms;
+        let at_us = cx.now_us + self.rng.between(low * 1000, high * 1000);
+        self.timers.set(at_us, Timer::Hints(peer));
+    }
+
+    /// Time to deliver to a peer, or to try again.
+    pub(super) fn on_hint_timer(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+        if !self.peers[usize::from(peer.0)].up || self.hints.of_peer(peer).next().is_none() {
+            return;
+        }
+        self.hints.in_flight.retain(|(p, _)| *p != peer);
+        self.deliver_hints(cx, peer);
+        self.timers.set(cx.now_us + self.config.hints.retry_ms * 1000, Timer::Hints(peer));
+    }
+
+    fn deliver_hints(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+        let under_way = self.hints.in_flight.range((peer, 0)..=(peer, u64::MAX)).count();
+        let room = self.config.hints.in_flight_max.saturating_sub(under_way);
+        let next: Vec<(u64, Hint)> = self
+            .hints
+            .of_peer(peer)
+            .filter(|(key, _)| !self.hints.in_flight.contains(key))
+            .take(room)
+            .map(|(key, hint)| (key.1, hint.clone()))
+            .collect();
+        for (number, hint) in next {
+            self.hints.in_flight.insert((peer, number));
+            self.send(cx, peer, Msg::Hint { number, sealed: hint.sealed, index: hint.index });
+        }
+    }
+
+    pub(super) fn on_hint_applied(&mut self, cx: &mut Cx<'_>, from: NodeIdx, number: u64) {
+        let key = (from, number);
+        self.hints.in_flight.remove(&key);
+        if self.hints.waiting.remove(&key).is_none() {
+            return;
+        }
+        cx.event(Event::HintDelivered { peer: from });
+        match self.hints.young.iter().position(|k| *k == key) {
+            Some(i) => {
+                self.hints.young.swap_remove(i);
+            }
+            None => {
+                self.replica.log.append(EntryKind::HintDone, &[&header(from, number)]);
+                self.log_dirty(cx);
+            }
+        }
+        self.deliver_hints(cx, from);
+    }
+
+    /// Hints that wait, all peers together.
+    pub fn pending_hints(&self) -> usize {
+        self.hints.waiting.len()
+    }
+
+    /// Bytes of log entry that a hint adds before its mutation.
+    pub const HINT_OVERHEAD_BYTES: usize = ENTRY_HEADER_BYTES + 9;
+}

@@ -1,0 +1,55 @@
+//! The cluster's core: replicas and coordinators as a state machine, without I/O, clock or executor.
+//!
+//! [`Node::step`] takes something that happened and the time, and appends what is to be done. Nothing else goes in or
+//! out. The same code serves the simulator, a cluster on real sockets, and unit tests that step nodes by hand.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`], [`flavor`] | what a cluster is made of; where ScyllaDB and Cassandra differ, in one table |
+//! | [`node`] | a node: state, [`Node::step`], dispatch |
+//! | [`message`] | inputs, effects, messages between nodes, facts for the trace |
+//! | [`boundary`] | the points of a request's life at which a fault may strike |
+//! | `write`, `reads` | coordinating writes (batches included) and reads |
+//! | `replica`, `persist` | applying, acknowledging, the life of the log |
+//! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
+//! | [`store`], [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
+//! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
+//! | [`snapshot`] | what a replica holds, for judges |
+//! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
+//! | [`clock`], [`rng`], `timers` | a node's clock, its draws, its timers |
+
+mod agree;
+pub mod boundary;
+pub mod clock;
+pub mod config;
+pub mod flavor;
+mod gossip;
+mod hints;
+pub mod key;
+pub mod levels;
+pub mod log;
+pub mod message;
+pub mod murmur3;
+pub mod node;
+mod persist;
+pub mod query;
+mod reads;
+pub mod repair;
+mod replay;
+pub mod replica;
+pub mod ring;
+pub mod rng;
+pub mod row;
+pub mod seal;
+pub mod snapshot;
+pub mod store;
+pub mod timers;
+mod write;
+
+pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Verdict};
+pub use config::{ClockSpec, ClusterConfig, CommitlogSync, GossipConfig, HintConfig, Kindness, NodeSpec, Timeouts};
+pub use flavor::Flavor;
+pub use message::{BatchId, ClientRef, Effect, Event, Input, Msg, OpId};
+pub use node::{Node, Phase};
+pub use persist::Start;
+pub use ring::NodeSet;

@@ -1,0 +1,207 @@
+//! The life of a node's log: start and recovery, flushing, syncing, and acknowledgements that wait for it.
+//!
+//! *Flush* hands bytes to the host, after which they survive the death of the process; *sync* makes them survive the
+//! loss of power. When each happens is the flavour's and the configuration's (`commitlog_sync`).
+
+use super::config::CommitlogSync;
+use super::log::{CommitLog, EntryKind, LogPos};
+use super::message::{Effect, Event, Msg};
+use super::node::{Cx, Node, Phase};
+use super::replica::{KeptBatch, Replica, read_batch_header};
+use super::seal::Sealed;
+use super::timers::Timer;
+use crate::model::{NodeIdx, Schema, TableId};
+use std::sync::Arc;
+
+/// How a node comes to life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the whole cluster, at the beginning of a world: everybody is up and known to be.
+    Together,
+    /// Alone: it has to be heard before others call it up.
+    Alone,
+}
+
+/// From a node's start to its CQL port, when it starts alone (seen: a restarted node is called UP about 0.5 s after its
+/// port opens; the minutes a real process takes to start belong to the plan that restarts it).
+const ALONE_READY_MS: u64 = 100;
+
+impl Node {
+    /// Starts the node from the bytes of its log file (empty for a new one).
+    pub fn boot(&mut self, now_us: u64, log_file: &[u8], start: Start, fx: &mut Vec<Effect>) {
+        let cx = &mut Cx { now_us, hook: None, fx };
+        let last_generation = self.recover(cx, log_file);
+        self.generation = self.clock.wall_s(now_us).max(last_generation.saturating_add(1));
+        self.replica.log.append(EntryKind::Boot, &[&self.generation.to_le_bytes()]);
+        self.log_dirty(cx);
+        self.sync_log(cx);
+        self.start_gossip(cx, start);
+        self.start_hints(cx);
+        let rules = self.rules;
+        self.timers.set(now_us + rules.replay_first_ms * 1000, Timer::Replay);
+        match start {
+            Start::Together => self.on_ready(cx),
+            Start::Alone => self.timers.set(now_us + ALONE_READY_MS * 1000, Timer::Ready),
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, cx: &mut Cx<'_>) {
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Serving;
+            cx.fx.push(Effect::Ready);
+        }
+    }
+
+    /// Reads the log file. Returns the generation of the last start, 0 when there was none.
+    fn recover(&mut self, cx: &mut Cx<'_>, file: &[u8]) -> u32 {
+        let mut generation = 0;
+        let mut found: Vec<(EntryKind, LogPos, usize)> = vec![];
+        let (log, report) = CommitLog::recover(file, |kind, payload, pos| found.push((kind, pos, payload.len())));
+        self.replica = Replica { log, ..Replica::default() };
+        self.replica.store.set_schema(&self.schema);
+        for (kind, pos, length) in found {
+            if kind == EntryKind::Mutation {
+                let Replica { log, store, .. } = &mut self.replica;
+                // A mutation for a table dropped since is of no use to anybody.
+                let _unknown_table = store.apply(&log.at(pos)[..length], pos, log);
+                continue;
+            }
+            let payload = self.replica.log.at(pos)[..length].to_vec();
+            match kind {
+                EntryKind::Mutation => {}
+                EntryKind::BatchStored => self.recover_batch(&payload),
+                EntryKind::BatchRemoved => {
+                    if let Some((id, _, _)) = read_batch_header(&payload) {
+                        self.replica.batchlog.remove(&id);
+                    }
+                }
+                EntryKind::HintStored => self.hints.recover_stored(&payload),
+                EntryKind::HintDone => self.hints.recover_done(&payload),
+                EntryKind::Schema => {
+                    if let Ok(schema) = postcard::from_bytes::<Schema>(&payload) {
+                        self.schema = Arc::new(schema);
+                        self.install_schema();
+                    }
+                }
+                EntryKind::Boot => {
+                    generation = payload.first_chunk::<4>().map_or(generation, |b| u32::from_le_bytes(*b));
+                }
+                EntryKind::Truncated => {
+                    if let (Some(t), Some(at)) = (payload.first_chunk::<2>(), payload.last_chunk::<8>()) {
+                        self.replica.store.truncate(TableId(u16::from_le_bytes(*t)), u64::from_le_bytes(*at));
+                    }
+                }
+            }
+        }
+        if report.lost_bytes > 0 {
+            cx.fx.push(Effect::LogTruncate { length_bytes: report.valid_bytes });
+        }
+        if report.entries > 0 || report.lost_bytes > 0 {
+            let (entries, valid_bytes, lost_bytes) = (report.entries, report.valid_bytes, report.lost_bytes);
+            cx.event(Event::Recovered { entries, valid_bytes, lost_bytes, generation });
+        }
+        generation
+    }
+
+    fn recover_batch(&mut self, payload: &[u8]) {
+        if let Some((id, written_at_us, entries)) = read_batch_header(payload)
+            && let Some(sealed) = Sealed::from_entries(entries)
+        {
+            let kept = KeptBatch { sealed: Arc::new(sealed), written_at_us, replaying: false, tried_us: None };
+            self.replica.batchlog.insert(id, kept);
+        }
+    }
+
+    /// Something was appended: make sure it will be flushed and synced.
+    pub(super) fn log_dirty(&mut self, cx: &mut Cx<'_>) {
+        self.replica.dirty_since_us.get_or_insert(cx.now_us);
+        let CommitlogSync::Periodic { period_ms } = self.config.commitlog_sync else { return };
+        if self.config.syncs_before_ack() {
+            return;
+        }
+        if !self.replica.sync_set {
+            self.replica.sync_set = true;
+            self.timers.set(self.next_period(cx.now_us, period_ms), Timer::LogSync);
+        }
+        let flush_ms = self.rules.log_flush_every_ms;
+        if flush_ms < period_ms && !self.replica.flush_set {
+            self.replica.flush_set = true;
+            self.timers.set(self.next_period(cx.now_us, flush_ms), Timer::LogFlush);
+        }
+        if self.replica.log.unflushed_bytes() >= self.rules.log_buffer_bytes {
+            self.flush_log(cx);
+        }
+    }
+
+    /// The next tick of a period that runs since time 0, shifted per node so that nodes do not sync in step.
+    fn next_period(&self, now_us: u64, period_ms: u64) -> u64 {
+        let period_us = period_ms.max(1) * 1000;
+        let shift = period_us / 7 * (u64::from(self.me.0) % 7);
+        (now_us + period_us - shift) / period_us * period_us + shift
+    }
+
+    pub(super) fn on_log_flush(&mut self, cx: &mut Cx<'_>) {
+        self.replica.flush_set = false;
+        self.flush_log(cx);
+    }
+
+    pub(super) fn on_log_sync(&mut self, cx: &mut Cx<'_>) {
+        self.replica.sync_set = false;
+        self.sync_log(cx);
+    }
+
+    fn flush_log(&mut self, cx: &mut Cx<'_>) {
+        if self.replica.log.unflushed_bytes() > 0 {
+            let bytes = self.replica.log.take_unflushed();
+            cx.fx.push(Effect::LogAppend { bytes });
+        }
+    }
+
+    /// Flushes, and begins a sync unless everything is on the disk.
+    pub(super) fn sync_log(&mut self, cx: &mut Cx<'_>) {
+        self.flush_log(cx);
+        if !self.replica.log.is_synced() {
+            let token = self.replica.log.begin_sync();
+            cx.fx.push(Effect::LogSync { token });
+        }
+    }
+
+    /// Whether acknowledgements have to wait for the disk: in `batch` mode always; in periodic mode when the sync lags
+    /// too far behind (`Rules::sync_lag_percent`).
+    pub(super) fn acks_wait(&self, now_us: u64) -> bool {
+        if self.config.syncs_before_ack() {
+            return true;
+        }
+        let CommitlogSync::Periodic { period_ms } = self.config.commitlog_sync else { return true };
+        self.replica.dirty_since_us.is_some_and(|since| now_us.saturating_sub(since) > period_ms * 10 * self.rules.sync_lag_percent)
+    }
+
+    /// Sends a message once everything appended so far is on the disk, and sees to that now.
+    pub(super) fn sync_then(&mut self, cx: &mut Cx<'_>, to: NodeIdx, msg: Msg) {
+        self.replica.deferred.push_back((self.replica.log.end(), to, msg));
+        self.sync_log(cx);
+    }
+
+    /// In `batch` mode, syncs what this step appended; one sync at a time, so that those who wait share it.
+    pub(super) fn log_after_step(&mut self, cx: &mut Cx<'_>) {
+        if self.config.syncs_before_ack() && !self.replica.log.is_syncing() && !self.replica.log.is_synced() {
+            self.sync_log(cx);
+        }
+    }
+
+    pub(super) fn log_synced(&mut self, cx: &mut Cx<'_>, token: u64) {
+        let durable = self.replica.log.end_sync(token);
+        self.replica.dirty_since_us = if self.replica.log.is_synced() { None } else { Some(cx.now_us) };
+        while let Some((pos, _, _)) = self.replica.deferred.front()
+            && *pos <= durable
+        {
+            let (_, to, msg) = self.replica.deferred.pop_front().expect("looked at above");
+            self.send(cx, to, msg);
+        }
+        // Something appended meanwhile in periodic mode has its own timer; what waits for a sync that nobody scheduled
+        // (the disk lagged) gets one now.
+        if !self.replica.deferred.is_empty() && !self.replica.log.is_syncing() {
+            self.sync_log(cx);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Reads on one replica, and the merge of what several replicas answered.
+//!
+//! A replica answers with everything it knows of the rows asked for, deletions included, until it has seen as many live
+//! rows as wanted. The coordinator merges answers, and only up to where every replica that stopped early had got to:
+//! beyond that one of them may know a deletion that nobody has told.
+
+use super::key::{Key, KeyError, KeyLayout, KeyRange};
+use super::log::CommitLog;
+use super::murmur3;
+use super::row::{Deletion, RowState};
+use super::store::{PartitionState, RangeTombstone, TableStore};
+use crate::model::{ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Token, TokenRange};
+use std::collections::BTreeMap;
+
+/// The part of a read that one set of replicas answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// One partition.
+    Partition(PartitionKey),
+    /// A range of tokens.
+    Range(TokenRange),
+}
+
+/// What a replica knows of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaPartition {
+    /// Its key.
+    pub key: PartitionKey,
+    /// Deletion of the partition.
+    pub deletion: Option<Deletion>,
+    /// Deletions of ranges.
+    pub ranges: Vec<RangeTombstone>,
+    /// Static cells.
+    pub statics: RowState,
+    /// Rows with their storage keys, in storage order (also when read in reverse).
+    pub rows: Vec<(Key, RowState)>,
+}
+
+/// What a replica answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplicaRows {
+    /// Partitions of which anything is known, in token order.
+    pub partitions: Vec<ReplicaPartition>,
+    /// Set when it stopped because it had enough: the last row it looked at.
+    pub stopped_at: Option<Position>,
+}
+
+/// Limits of one replica read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Live rows wanted.
+    pub rows: u32,
+    /// Live rows wanted per partition.
+    pub per_partition: u32,
+    /// Wall clock of the coordinator, seconds, for TTLs.
+    pub now_s: u32,
+}
+
+struct Reader<'a> {
+    table: &'a TableStore,
+    log: &'a CommitLog,
+    command: &'a ReadCommand,
+    limits: ReadLimits,
+    live: u32,
+    out: ReplicaRows,
+}
+
+/// Reads a part of a command on this replica, strictly after `after`.
+pub fn read(
+    table: &TableStore,
+    log: &CommitLog,
+    command: &ReadCommand,
+    part: &Part,
+    after: Option<&Position>,
+    limits: ReadLimits,
+) -> Result<ReplicaRows, KeyError> {
+    let mut r = Reader { table, log, command, limits, live: 0, out: ReplicaRows::default() };
+    match part {
+        Part::Partition(key) => r.partition(key, after.filter(|p| p.partition == *key))?,
+        Part::Range(range) => r.scan(*range, after)?,
+    }
+    Ok(r.out)
+}
+
+impl Reader<'_> {
+    fn full(&self) -> bool {
+        self.live >= self.limits.rows
+    }
+
+    fn scan(&mut self, range: TokenRange, after: Option<&Position>) -> Result<(), KeyError> {
+        let mut cursor = Some(self.scan_start(range, after)?);
+        while let Some(start) = cursor.take()
+            && !self.full()
+        {
+            let Some(key) = self.next_partition(&start) else { return Ok(()) };
+            if range.end.is_some_and(|(end, inclusive)| key.token > end || key.token == end && !inclusive) {
+                return Ok(());
+            }
+            let resumed = after.filter(|p| p.partition == key);
+            self.partition(&key, resumed)?;
+            cursor = self.table.layout().slice(key.token, &key.bytes, (&[], true), (&[], true))?.end;
+        }
+        Ok(())
+    }
+
+    fn scan_start(&self, range: TokenRange, after: Option<&Position>) -> Result<Key, KeyError> {
+        if let Some(p) = after {
+            return self.table.layout().partition(p.partition.token, &p.partition.bytes);
+        }
+        let token = match range.start {
+            None => i64::MIN,
+            Some((t, true)) => t.0,
+            Some((t, false)) => t.0.saturating_add(1),
+        };
+        Ok(KeyLayout::token_start(Token(token)))
+    }
+
+    /// The first partition at or after a storage key, among those with rows and those with other state.
+    fn next_partition(&self, start: &Key) -> Option<PartitionKey> {
+        let range = KeyRange { start: start.clone(), end: None };
+        let row = self.table.range(self.log, &range).next();
+        let state = self.table.partition_states_from(start).next();
+        match (row, state) {
+            (Some((k, _)), Some((p, s))) if p <= k => Some(PartitionKey { token: Token(s.token), bytes: s.key.clone() }),
+            (Some((_, r)), _) => Some(PartitionKey { token: r.partition().0, bytes: r.partition().1.to_vec() }),
+            (None, Some((_, s))) => Some(PartitionKey { token: Token(s.token), bytes: s.key.clone() }),
+            (None, None) => None,
+        }
+    }
+
+    fn partition(&mut self, key: &PartitionKey, after: Option<&Position>) -> Result<(), KeyError> {
+        if after.is_some_and(|p| p.clustering.is_none()) {
+            return Ok(());
+        }
+        let partition_key = self.table.layout().partition(key.token, &key.bytes)?;
+        let state = self.table.partition_state(&partition_key);
+        let mut found = ReplicaPartition {
+            key: key.clone(),
+            deletion: state.and_then(|s| s.deletion),
+            ranges: state.map_or_else(Vec::new, |s| s.ranges.clone()),
+            statics: state.map_or_else(RowState::default, |s| s.statics.clone()),
+            rows: vec![],
+        };
+        let mut budget = self.limits.per_partition.saturating_sub(after.map_or(0, |p| p.rows_of_partition));
+        let ranges = self.key_ranges(key, after)?;
+        let mut stopped = false;
+        for range in &ranges {
+            stopped = match self.command.reversed {
+                false => self.take(self.table.range(self.log, range), state, &mut found, &mut budget),
+                true => self.take(self.table.range(self.log, range).rev(), state, &mut found, &mut budget),
+            };
+            if stopped {
+                break;
+            }
+        }
+        self.note_stop(key, &found, stopped && self.full(), after);
+        if self.command.reversed {
+            found.rows.reverse();
+        }
+        let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !found.rows.is_empty();
+        if known {
+            // A partition of static cells alone is one row for a client, and one for the limit.
+            if found.rows.is_empty() && found.statics.is_live(found.deletion, self.limits.now_s) {
+                self.live += 1;
+            }
+            self.out.partitions.push(found);
+        }
+        Ok(())
+    }
+
+    /// Takes rows until the limits are reached; true when they are.
+    fn take<'s>(
+        &mut self,
+        rows: impl Iterator<Item = (&'s Key, super::store::StoredRow<'s>)>,
+        state: Option<&PartitionState>,
+        found: &mut ReplicaPartition,
+        budget: &mut u32,
+    ) -> bool {
+        if *budget == 0 || self.full() {
+            return true;
+        }
+        for (k, row) in rows {
+            let known = row.state();
+            let live = known.is_live(state.and_then(|s| s.covering(k)), self.limits.now_s);
+            found.rows.push((k.clone(), known));
+            if live {
+                self.live += 1;
+                *budget -= 1;
+                if *budget == 0 || self.full() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn note_stop(&mut self, key: &PartitionKey, found: &ReplicaPartition, stopped: bool, after: Option<&Position>) {
+        if stopped {
+            let clustering = found.rows.last().map(|(_, r)| r.clustering_key()).or_else(|| after?.clustering.clone());
+            self.out.stopped_at = Some(Position { partition: key.clone(), clustering, rows_of_partition: 0 });
+        }
+    }
+
+    /// The ranges of storage keys the command selects in a partition, in reading order.
+    fn key_ranges(&self, key: &PartitionKey, after: Option<&Position>) -> Result<Vec<KeyRange>, KeyError> {
+        let layout = self.table.layout();
+        let slice = |start: (&[u8], bool), end: (&[u8], bool)| layout.slice(key.token, &key.bytes, start, end);
+        let mut ranges = match &self.command.clustering {
+            ClusteringSelect::All => vec![slice((&[], true), (&[], true))?],
+            ClusteringSelect::Slices(slices) => slices
+                .iter()
+                .map(|s| slice((&s.start.prefix.0, s.start.inclusive), (&s.end.prefix.0, s.end.inclusive)))
+                .collect::<Result<_, _>>()?,
+        };
+        ranges.sort_by(|a, b| a.start.cmp(&b.start));
+        if let Some(done) = after.and_then(|p| p.clustering.as_ref()) {
+            let row = layout.row(key.token, &key.bytes, &done.0)?;
+            for r in &mut ranges {
+                match self.command.reversed {
+                    true if r.end.as_ref().is_none_or(|e| *e > row) => r.end = Some(row.clone()),
+                    false if r.start <= row => {
+                        r.start = slice((&done.0, false), (&[], true))?.start;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if self.command.reversed {
+            ranges.reverse();
+        }
+        Ok(ranges)
+    }
+}
+
+impl ReplicaRows {
+    /// A digest: equal for replicas that answered the same.
+    pub fn digest(&self) -> u128 {
+        let mut bytes = Vec::with_capacity(256);
+        for p in &self.partitions {
+            bytes.extend_from_slice(&p.key.token.0.to_le_bytes());
+            bytes.extend_from_slice(&(p.key.bytes.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&p.key.bytes);
+            if let Some(d) = p.deletion {
+                bytes.push(b'P');
+                bytes.extend_from_slice(&d.timestamp_us.to_le_bytes());
+            }
+            let mut ranges: Vec<_> = p.ranges.iter().collect();
+            ranges.sort_by(|a, b| (&a.range.start, &a.range.end).cmp(&(&b.range.start, &b.range.end)));
+            for r in ranges {
+                bytes.push(b'R');
+                bytes.extend_from_slice(&r.start.0);
+                bytes.extend_from_slice(&r.end.0);
+                bytes.extend_from_slice(&[u8::from(r.start.1), u8::from(r.end.1)]);
+                bytes.extend_from_slice(&r.deletion.timestamp_us.to_le_bytes());
+            }
+            bytes.push(b'S');
+            p.statics.digest_into(&mut bytes);
+            for (_, row) in &p.rows {
+                row.digest_into(&mut bytes);
+            }
+        }
+        let (h1, h2) = murmur3::hash128(&bytes);
+        u128::from(h1) << 64 | u128::from(h2)
+    }
+}
+
+/// The union of what replicas answered.
+pub fn merge(answers: &[&ReplicaRows]) -> ReplicaRows {
+    let mut partitions: BTreeMap<(Token, Vec<u8>), ReplicaPartition> = BTreeMap::new();
+    for p in answers.iter().flat_map(|a| &a.partitions) {
+        match partitions.entry((p.key.token, p.key.bytes.clone())) {
+            std::collections::btree_map::Entry::Vacant(v) => {
+                v.insert(p.clone());
+            }
+            std::collections::btree_map::Entry::Occupied(mut o) => merge_partition(o.get_mut(), p),
+        }
+    }
+    ReplicaRows { partitions: partitions.into_values().collect(), stopped_at: None }
+}
+
+fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
+    into.deletion = into.deletion.max(from.deletion);
+    into.statics.merge(&from.statics);
+    let mut ranges = PartitionState { ranges: std::mem::take(&mut into.ranges), ..PartitionState::default() };
+    for r in &from.ranges {
+        ranges.add_range(r.clone());
+    }
+    into.ranges = ranges.ranges;
+    for (key, row) in &from.rows {
+        match into.rows.binary_search_by(|(k, _)| k.cmp(key)) {
+            Ok(i) => {
+                into.rows[i].1.merge(row);
+            }
+            Err(i) => into.rows.insert(i, (key.clone(), row.clone())),
+        }
+    }
+}
+
+impl ReplicaPartition {
+    /// The strongest deletion over the row with this storage key, the row's own aside.
+    pub fn covering(&self, key: &Key) -> Option<Deletion> {
+        let ranges = self.ranges.iter().filter(|r| r.range.contains(key)).map(|r| r.deletion).max();
+        self.deletion.max(ranges)
+    }
+}
+
+/// What a client sees of merged rows, up to `until` (where the first replica stopped) and within the limits.
+pub struct Visible {
+    /// Rows for the client.
+    pub result: ReadResult,
+    /// Rows counted against the limit.
+    pub count: u32,
+}
+
+/// Turns merged rows into a client's rows. Rows behind `until` in reading order are left out; `resumed` is where this
+/// read began, for the per-partition limit.
+pub fn visible(
+    table: &TableStore,
+    command: &ReadCommand,
+    rows: &ReplicaRows,
+    until: Option<&Position>,
+    resumed: Option<&Position>,
+    limits: ReadLimits,
+) -> Result<Visible, KeyError> {
+    let mut v = Visible { result: ReadResult::default(), count: 0 };
+    let until_key = until.map(|p| boundary_key(table.layout(), p)).transpose()?.flatten();
+    for p in &rows.partitions {
+        if v.count >= limits.rows {
+            break;
+        }
+        let statics = p.statics.live(p.deletion, limits.now_s, |c| table.hidden_until(c)).filter(|r| !r.has_no_cells());
+        let mut out = PartitionRows { key: p.key.clone(), statics, rows: vec![] };
+        let resumed_here = resumed.filter(|r| r.partition == p.key);
+        let mut budget = limits.per_partition.saturating_sub(resumed_here.map_or(0, |r| r.rows_of_partition));
+        let beyond = |k: &Key| match (&until_key, until) {
+            (Some(b), Some(u)) if u.partition == p.key => if command.reversed { k < b } else { k > b },
+            _ => until.is_some_and(|u| (p.key.token, &p.key.bytes) > (u.partition.token, &u.partition.bytes)),
+        };
+        let mut take = |(k, row): &(Key, RowState)| {
+            if budget == 0 || v.count >= limits.rows || beyond(k) {
+                return false;
+            }
+            if let Some(r) = row.live(p.covering(k), limits.now_s, |c| table.hidden_until(c)) {
+                out.rows.push(r);
+                budget -= 1;
+                v.count += 1;
+            }
+            true
+        };
+        match command.reversed {
+            false => p.rows.iter().all(&mut take),
+            true => p.rows.iter().rev().all(&mut take),
+        };
+        if out.rows.is_empty() && out.statics.is_some() && resumed_here.is_none() {
+            v.count += 1;
+        }
+        if !out.rows.is_empty() || out.statics.is_some() && resumed_here.is_none() {
+            v.result.partitions.push(out);
+        }
+    }
+    Ok(v)
+}
+
+fn boundary_key(layout: &KeyLayout, p: &Position) -> Result<Option<Key>, KeyError> {
+    match &p.clustering {
+        Some(c) => layout.row(p.partition.token, &p.partition.bytes, &c.0).map(Some),
+        None => Ok(None),
+    }
+}

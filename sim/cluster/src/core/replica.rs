@@ -1,0 +1,273 @@
+//! What a node does as a replica and as a batchlog holder: log, apply, acknowledge, read.
+//!
+//! Everything is logged before it is applied. In periodic mode the acknowledgement leaves at once; in `batch` mode, or
+//! when the disk lags too far behind, it waits for the sync that covers it.
+
+use super::key::Key;
+use super::log::{CommitLog, ENTRY_HEADER_BYTES, EntryKind, LogPos};
+use super::message::{BatchId, Event, Msg, OpId, Query, Which};
+use super::node::{Cx, Node};
+use super::query;
+use super::seal::Sealed;
+use super::store::{ApplyError, Store, UndoLog};
+use crate::model::{FailureReason, NodeIdx, TableId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A batch this node keeps for others.
+#[derive(Debug, Clone)]
+pub struct KeptBatch {
+    /// Its mutations, with their original timestamps.
+    pub sealed: Arc<Sealed>,
+    /// When its coordinator wrote it, simulated microseconds.
+    pub written_at_us: u64,
+    /// Whether a replay of it is under way.
+    pub replaying: bool,
+    /// When its replay was last begun, simulated microseconds.
+    pub tried_us: Option<u64>,
+}
+
+/// The replica part of a node.
+#[derive(Debug, Default)]
+pub struct Replica {
+    /// The commit log, which is also where rows live.
+    pub(super) log: CommitLog,
+    /// The tables.
+    pub(super) store: Store,
+    /// Batches kept for others.
+    pub(super) batchlog: BTreeMap<BatchId, KeptBatch>,
+    /// Acknowledgements that wait for a sync, in log order.
+    pub(super) deferred: VecDeque<(LogPos, NodeIdx, Msg)>,
+    /// When the oldest byte that is not on the disk was appended.
+    pub(super) dirty_since_us: Option<u64>,
+    /// Whether a flush, and a sync, are scheduled.
+    pub(super) flush_set: bool,
+    pub(super) sync_set: bool,
+    /// What batches changed, while they can still fail. Kind clusters only.
+    pub(super) undo: BTreeMap<BatchId, UndoLog>,
+}
+
+impl Replica {
+    /// Logs and applies mutations that are already log entries, all of them consecutive in `entries`.
+    fn apply_entries(&mut self, entries: &[u8]) -> Result<u32, ApplyError> {
+        let mut checked = entries;
+        while !checked.is_empty() {
+            let (payload, rest) = split_entry(checked);
+            self.store.knows_tables(payload)?;
+            checked = rest;
+        }
+        let mut pos = self.log.append_entries(entries);
+        let (mut rest, mut count) = (entries, 0);
+        while !rest.is_empty() {
+            let (payload, tail) = split_entry(rest);
+            self.store.apply(payload, pos.plus(ENTRY_HEADER_BYTES), &self.log)?;
+            pos = pos.plus(rest.len() - tail.len());
+            rest = tail;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Logs and applies these mutations.
+    fn apply(&mut self, sealed: &Sealed, which: &Which) -> Result<u32, ApplyError> {
+        match which {
+            Which::Range(first, last) => self.apply_entries(sealed.entries(usize::from(*first), usize::from(*last))),
+            Which::List(list) => list.iter().try_fold(0, |n, i| Ok(n + self.apply_entries(sealed.entry(usize::from(*i)))?)),
+        }
+    }
+}
+
+/// The payload of the first of some entries known to be whole, and the rest.
+fn split_entry(entries: &[u8]) -> (&[u8], &[u8]) {
+    let length = u32::from_le_bytes(entries[..4].try_into().expect("4 bytes")) as usize;
+    let (entry, rest) = entries.split_at(ENTRY_HEADER_BYTES + length);
+    (&entry[ENTRY_HEADER_BYTES..], rest)
+}
+
+impl Node {
+    /// Applies mutations here. True if they are applied.
+    pub(super) fn apply_here(&mut self, cx: &mut Cx<'_>, sealed: &Sealed, which: &Which) -> bool {
+        match self.replica.apply(sealed, which) {
+            Ok(mutations) => {
+                self.log_dirty(cx);
+                let bytes = which.indices().map(|i| sealed.entry(i).len() as u32).sum();
+                cx.event(Event::Applied { mutations, bytes });
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Sends an acknowledgement of something logged just now: at once, or when it is on the disk.
+    pub(super) fn acknowledge(&mut self, cx: &mut Cx<'_>, to: NodeIdx, msg: Msg) {
+        if self.acks_wait(cx.now_us) {
+            let end = self.replica.log.end();
+            self.replica.deferred.push_back((end, to, msg));
+        } else {
+            self.send(cx, to, msg);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn replica_mutate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: OpId,
+        group: u16,
+        sealed: &Sealed,
+        which: &Which,
+        expires_us: u64,
+        undo: Option<BatchId>,
+    ) {
+        if cx.now_us > expires_us {
+            return cx.event(Event::Expired { from });
+        }
+        if let Some(id) = undo {
+            self.remember_for_undo(id, sealed, which);
+        }
+        match self.apply_here(cx, sealed, which) {
+            true => self.acknowledge(cx, from, Msg::Mutated { op, group, failed: false }),
+            false => self.send(cx, from, Msg::Mutated { op, group, failed: true }),
+        }
+    }
+
+    fn remember_for_undo(&mut self, id: BatchId, sealed: &Sealed, which: &Which) {
+        let undo = self.replica.undo.entry(id).or_default();
+        for i in which.indices() {
+            self.replica.store.remember(&sealed.entry(i)[ENTRY_HEADER_BYTES..], &self.replica.log, undo);
+        }
+        // Bounded: a batch fails within seconds or not at all, and ids grow with time.
+        while self.replica.undo.len() > 4096 {
+            self.replica.undo.pop_first();
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn replica_store_batch(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: OpId,
+        id: BatchId,
+        sealed: Arc<Sealed>,
+        written_at_us: u64,
+        expires_us: u64,
+    ) {
+        if cx.now_us > expires_us {
+            return cx.event(Event::Expired { from });
+        }
+        let header = batch_header(id, written_at_us);
+        self.replica.log.append(EntryKind::BatchStored, &[&header, sealed.bytes()]);
+        self.log_dirty(cx);
+        cx.event(Event::BatchKept { batch: id, mutations: sealed.mutations().len() as u32 });
+        self.replica.batchlog.insert(id, KeptBatch { sealed, written_at_us, replaying: false, tried_us: None });
+        self.acknowledge(cx, from, Msg::BatchKept { op, failed: false });
+    }
+
+    pub(super) fn replica_remove_batch(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: Option<OpId>, id: BatchId) {
+        self.forget_batch(cx, id);
+        if let Some(op) = op {
+            self.acknowledge(cx, from, Msg::BatchForgotten { op });
+        }
+    }
+
+    /// Drops a kept batch, if it is still there.
+    pub(super) fn forget_batch(&mut self, cx: &mut Cx<'_>, id: BatchId) {
+        if self.replica.batchlog.remove(&id).is_some() {
+            self.replica.log.append(EntryKind::BatchRemoved, &[&batch_header(id, 0)]);
+            self.log_dirty(cx);
+            cx.event(Event::BatchForgotten { batch: id });
+        }
+    }
+
+    pub(super) fn replica_undo_batch(&mut self, cx: &mut Cx<'_>, id: BatchId) {
+        self.forget_batch(cx, id);
+        if let Some(undo) = self.replica.undo.remove(&id) {
+            self.replica.store.undo(undo, &self.replica.log);
+            cx.event(Event::RolledBack { batch: id });
+        }
+    }
+
+    pub(super) fn replica_hint(&mut self, cx: &mut Cx<'_>, from: NodeIdx, number: u64, sealed: &Sealed, index: u16) {
+        // A hint for a table that is gone is done: nothing will ever want it.
+        self.apply_here(cx, sealed, &Which::Range(index, index));
+        self.acknowledge(cx, from, Msg::HintApplied { number });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn replica_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: OpId,
+        part: u16,
+        round: u16,
+        query: &Query,
+        digest: bool,
+        expires_us: u64,
+    ) {
+        if cx.now_us > expires_us {
+            return cx.event(Event::Expired { from });
+        }
+        let rows = self.replica.store.table(query.command.table).and_then(|table| {
+            query::read(table, &self.replica.log, &query.command, &query.part, query.after.as_ref(), query.limits).ok()
+        });
+        let answer = match rows {
+            None => Msg::ReadRefused { op, part, round, reason: FailureReason::Unknown },
+            Some(rows) if digest => Msg::ReadDigest { op, part, round, digest: rows.digest() },
+            Some(rows) => Msg::ReadData { op, part, round, rows: Box::new(rows) },
+        };
+        self.send(cx, from, answer);
+    }
+
+    pub(super) fn replica_truncate(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, table: TableId) {
+        self.replica.store.truncate(table, cx.now_us);
+        self.replica.log.append(EntryKind::Truncated, &[&table.0.to_le_bytes(), &cx.now_us.to_le_bytes()]);
+        self.log_dirty(cx);
+        cx.event(Event::Truncated { table });
+        self.sync_then(cx, from, Msg::Truncated { op });
+    }
+
+    /// Batches kept here for others.
+    pub fn kept_batches(&self) -> impl Iterator<Item = (&BatchId, &KeptBatch)> {
+        self.replica.batchlog.iter()
+    }
+
+    /// The tables of this replica.
+    pub fn store(&self) -> &Store {
+        &self.replica.store
+    }
+
+    /// The log of this replica.
+    pub fn log(&self) -> &CommitLog {
+        &self.replica.log
+    }
+
+    /// Where the row with this storage key was changed last, and whether that is on the disk.
+    pub fn is_row_durable(&self, table: TableId, key: &Key) -> Option<bool> {
+        let row = self.replica.store.table(table)?.get(&self.replica.log, key)?;
+        Some(self.replica.log.is_durable(row.changed_at()))
+    }
+}
+
+/// The header of a kept batch in the log: coordinator, generation, number, time of writing.
+pub(super) fn batch_header(id: BatchId, written_at_us: u64) -> [u8; 21] {
+    let mut h = [0; 21];
+    h[0] = id.coordinator.0;
+    h[1..5].copy_from_slice(&id.generation.to_le_bytes());
+    h[5..13].copy_from_slice(&id.number.to_le_bytes());
+    h[13..21].copy_from_slice(&written_at_us.to_le_bytes());
+    h
+}
+
+/// Reads what [`batch_header`] wrote, and returns what follows it.
+pub(super) fn read_batch_header(bytes: &[u8]) -> Option<(BatchId, u64, &[u8])> {
+    let (h, rest) = bytes.split_first_chunk::<21>()?;
+    let id = BatchId {
+        coordinator: NodeIdx(h[0]),
+        generation: u32::from_le_bytes(h[1..5].try_into().ok()?),
+        number: u64::from_le_bytes(h[5..13].try_into().ok()?),
+    };
+    Some((id, u64::from_le_bytes(h[13..21].try_into().ok()?), rest))
+}

@@ -1,0 +1,300 @@
+//! The state of one row, cell by cell, and how two states merge: last write wins.
+//!
+//! This is the general path: rows whose cells come from several writes, or that were deleted, or that travel between
+//! replicas. A row written whole by one INSERT stays the bytes of that INSERT (see `store`) and becomes a [`RowState`]
+//! only when it is read or merged.
+//!
+//! Which of two values of a cell wins (`scylla-semantics` section 4, ties seen on Cassandra): the higher timestamp; a
+//! tombstone over a live value; a value with TTL over one without; the later expiry; the smaller TTL (it was written
+//! later); the larger value as unsigned bytes. It is a total order, so merging is commutative, associative, idempotent.
+
+use crate::model::{ClusteringKey, ColumnId, OpKind, OpView, Row};
+use std::cmp::Ordering;
+
+/// A deletion of a row, a range of rows or a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deletion {
+    /// Write timestamp, microseconds: hides everything at or below it.
+    pub timestamp_us: i64,
+    /// When it was made, wall clock seconds.
+    pub at_s: u32,
+}
+
+/// That a row was INSERTed, so that it exists without live cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    /// Write timestamp, microseconds.
+    pub timestamp_us: i64,
+    /// TTL, seconds; 0 is none.
+    pub ttl_s: u32,
+    /// When it expires, wall clock seconds; 0 without TTL.
+    pub expiry_s: u32,
+}
+
+impl Marker {
+    fn prefer(&self, other: &Marker) -> Ordering {
+        (self.timestamp_us, self.ttl_s != 0, self.expiry_s)
+            .cmp(&(other.timestamp_us, other.ttl_s != 0, other.expiry_s))
+            .then(other.ttl_s.cmp(&self.ttl_s))
+    }
+
+    fn is_live(&self, deletion: Option<Deletion>, now_s: u32) -> bool {
+        deletion.is_none_or(|d| self.timestamp_us > d.timestamp_us) && (self.ttl_s == 0 || now_s < self.expiry_s)
+    }
+}
+
+/// One cell, its value apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// Column.
+    pub column: u16,
+    /// Whether it is a tombstone.
+    pub dead: bool,
+    /// Write timestamp, microseconds.
+    pub timestamp_us: i64,
+    /// TTL, seconds; 0 is none.
+    pub ttl_s: u32,
+    /// Wall clock seconds: expiry of a cell with TTL, deletion of a tombstone, else 0.
+    pub local_s: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Cell {
+    /// Whether everything but the value is the same.
+    pub fn same_as(&self, other: &Cell) -> bool {
+        let all = |c: &Cell| (c.column, c.dead, c.timestamp_us, c.ttl_s, c.local_s);
+        all(self) == all(other)
+    }
+}
+
+/// Which of two cells of one column wins; `Equal` only for cells that are the same in every respect.
+pub fn prefer(a: (&Cell, &[u8]), b: (&Cell, &[u8])) -> Ordering {
+    let rank = |c: &Cell| (c.timestamp_us, c.dead, !c.dead && c.ttl_s != 0, c.local_s);
+    rank(a.0).cmp(&rank(b.0)).then(b.0.ttl_s.cmp(&a.0.ttl_s)).then_with(|| a.1.cmp(b.1))
+}
+
+/// Everything known of one row (or of the static part of a partition).
+#[derive(Debug, Clone, Default)]
+pub struct RowState {
+    /// Clustering key, then the values of the cells.
+    data: Vec<u8>,
+    key_bytes: u32,
+    /// INSERT marker.
+    pub marker: Option<Marker>,
+    /// Deletion of the row as a whole.
+    pub deletion: Option<Deletion>,
+    /// Cells, by column.
+    cells: Vec<Cell>,
+}
+
+/// Two states are equal when they know the same, however their bytes lie in memory.
+impl PartialEq for RowState {
+    fn eq(&self, other: &RowState) -> bool {
+        self.marker == other.marker
+            && self.deletion == other.deletion
+            && self.clustering() == other.clustering()
+            && self.cells.len() == other.cells.len()
+            && self.cells().zip(other.cells()).all(|((a, av), (b, bv))| a.same_as(b) && av == bv)
+    }
+}
+
+impl Eq for RowState {}
+
+impl RowState {
+    /// A row of which nothing is known yet but its clustering key.
+    pub fn empty(clustering: &[u8]) -> RowState {
+        RowState { data: clustering.to_vec(), key_bytes: clustering.len() as u32, ..RowState::default() }
+    }
+
+    /// The row as one operation leaves it. `RangeDelete` and `PartitionDelete` are not about one row and give an empty
+    /// state.
+    pub fn from_op(op: &OpView<'_>) -> RowState {
+        let clustering = if op.kind() == OpKind::Static { &[][..] } else { op.clustering() };
+        let mut row = RowState {
+            data: Vec::with_capacity(op.bytes().len() - crate::model::write::HEADER_BYTES),
+            key_bytes: clustering.len() as u32,
+            ..RowState::default()
+        };
+        row.data.extend_from_slice(clustering);
+        let (timestamp_us, ttl_s) = (op.raw_timestamp(), op.ttl_s());
+        let expiry_s = if ttl_s == 0 { 0 } else { op.wall_s().saturating_add(ttl_s) };
+        match op.kind() {
+            OpKind::RowDelete => row.deletion = Some(Deletion { timestamp_us, at_s: op.wall_s() }),
+            OpKind::Row | OpKind::Static => {
+                row.marker = op.has_marker().then_some(Marker { timestamp_us, ttl_s, expiry_s });
+                row.cells.reserve_exact(op.cell_count());
+                for (column, value) in op.cells() {
+                    match value {
+                        Some(v) => row.put(column.0, false, timestamp_us, ttl_s, expiry_s, v),
+                        None => row.put(column.0, true, timestamp_us, 0, op.wall_s(), &[]),
+                    }
+                }
+                row.sort_cells();
+            }
+            OpKind::RangeDelete | OpKind::PartitionDelete => {}
+        }
+        row
+    }
+
+    /// Adds a cell; columns must be distinct. Call [`RowState::sort_cells`] when they may be out of order.
+    pub fn put(&mut self, column: u16, dead: bool, timestamp_us: i64, ttl_s: u32, local_s: u32, value: &[u8]) {
+        let start = self.data.len() as u32;
+        self.data.extend_from_slice(value);
+        let end = self.data.len() as u32;
+        self.cells.push(Cell { column, dead, timestamp_us, ttl_s, local_s, start, end });
+    }
+
+    /// Restores column order; of two cells of one column the preferred stays.
+    pub fn sort_cells(&mut self) {
+        if self.cells.windows(2).all(|w| w[0].column < w[1].column) {
+            return;
+        }
+        let data = &self.data;
+        let value = |c: &Cell| &data[c.start as usize..c.end as usize];
+        self.cells.sort_by(|a, b| a.column.cmp(&b.column).then_with(|| prefer((b, value(b)), (a, value(a)))));
+        self.cells.dedup_by_key(|c| c.column);
+    }
+
+    /// Clustering key, encoded as [`ClusteringKey`].
+    pub fn clustering(&self) -> &[u8] {
+        &self.data[..self.key_bytes as usize]
+    }
+
+    /// Clustering key, owned.
+    pub fn clustering_key(&self) -> ClusteringKey {
+        ClusteringKey(self.clustering().to_vec())
+    }
+
+    /// Cells with their values, by column.
+    pub fn cells(&self) -> impl Iterator<Item = (&Cell, &[u8])> {
+        self.cells.iter().map(|c| (c, self.value(c)))
+    }
+
+    fn value(&self, c: &Cell) -> &[u8] {
+        &self.data[c.start as usize..c.end as usize]
+    }
+
+    /// Whether nothing is known of the row.
+    pub fn is_blank(&self) -> bool {
+        self.marker.is_none() && self.deletion.is_none() && self.cells.is_empty()
+    }
+
+    /// Takes in everything known by another state of the same row. True if that changed anything.
+    pub fn merge(&mut self, other: &RowState) -> bool {
+        let before = (self.marker, self.deletion);
+        self.marker = match (self.marker, other.marker) {
+            (Some(a), Some(b)) => Some(if a.prefer(&b) == Ordering::Less { b } else { a }),
+            (a, b) => a.or(b),
+        };
+        self.deletion = self.deletion.max(other.deletion);
+        let cells_changed = self.merge_cells(other);
+        cells_changed || before != (self.marker, self.deletion)
+    }
+
+    fn merge_cells(&mut self, other: &RowState) -> bool {
+        let mut changed = false;
+        for (cell, value) in other.cells() {
+            let at = self.cells.binary_search_by_key(&cell.column, |c| c.column);
+            if let Ok(i) = at
+                && prefer((&self.cells[i], self.value(&self.cells[i])), (cell, value)) != Ordering::Less
+            {
+                continue;
+            }
+            changed = true;
+            let start = self.data.len() as u32;
+            self.data.extend_from_slice(value);
+            let new = Cell { start, end: self.data.len() as u32, ..*cell };
+            match at {
+                Ok(i) => self.cells[i] = new,
+                Err(i) => self.cells.insert(i, new),
+            }
+        }
+        if changed {
+            self.compact();
+        }
+        changed
+    }
+
+    /// Drops values that no cell refers to any more once they are most of the data: a row overwritten for ever stays
+    /// within twice its size.
+    fn compact(&mut self) {
+        let live: usize = self.key_bytes as usize + self.cells.iter().map(|c| (c.end - c.start) as usize).sum::<usize>();
+        if self.data.len() < 256 || self.data.len() < live * 2 {
+            return;
+        }
+        let mut data = Vec::with_capacity(live);
+        data.extend_from_slice(&self.data[..self.key_bytes as usize]);
+        for c in &mut self.cells {
+            let start = data.len() as u32;
+            data.extend_from_slice(&self.data[c.start as usize..c.end as usize]);
+            (c.start, c.end) = (start, data.len() as u32);
+        }
+        self.data = data;
+    }
+
+    /// Whether a write of these columns at this timestamp leaves nothing of this state visible or needed: every cell
+    /// and the marker are older, and all of them are written again.
+    pub fn is_covered_by(&self, op: &OpView<'_>) -> bool {
+        let ts = op.raw_timestamp();
+        op.kind() == OpKind::Row
+            && self.deletion.is_none()
+            && self.marker.is_none_or(|m| op.has_marker() && m.timestamp_us < ts)
+            && self.cells.iter().all(|c| c.column < 63 && op.column_mask() & (1 << c.column) != 0 && c.timestamp_us < ts)
+    }
+
+    /// What a client sees of the row at `now_s`, given the deletion that covers it; `None` when it does not exist.
+    /// `hidden_until` says up to which timestamp a column's cells are invisible (it was dropped and added again, or is
+    /// gone: `i64::MAX`).
+    pub fn live(&self, covering: Option<Deletion>, now_s: u32, hidden_until: impl Fn(ColumnId) -> Option<i64>) -> Option<Row> {
+        let deletion = covering.max(self.deletion);
+        let mut row = Row::new(self.clustering());
+        for (c, value) in self.cells() {
+            let visible = !c.dead
+                && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us)
+                && (c.ttl_s == 0 || now_s < c.local_s)
+                && hidden_until(ColumnId(c.column)).is_none_or(|t| c.timestamp_us > t);
+            if visible {
+                let ttl = (c.ttl_s != 0).then(|| c.local_s - now_s);
+                row.push(ColumnId(c.column), value, c.timestamp_us, ttl);
+            }
+        }
+        let exists = !row.has_no_cells() || self.marker.is_some_and(|m| m.is_live(deletion, now_s));
+        exists.then_some(row)
+    }
+
+    /// Whether the row exists for a client, without building it.
+    pub fn is_live(&self, covering: Option<Deletion>, now_s: u32) -> bool {
+        let deletion = covering.max(self.deletion);
+        self.marker.is_some_and(|m| m.is_live(deletion, now_s))
+            || self.cells.iter().any(|c| {
+                !c.dead && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us) && (c.ttl_s == 0 || now_s < c.local_s)
+            })
+    }
+
+    /// Everything known of the row as bytes: equal states give equal bytes. For digests.
+    pub fn digest_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.key_bytes.to_le_bytes());
+        out.extend_from_slice(self.clustering());
+        if let Some(m) = self.marker {
+            out.push(1);
+            out.extend_from_slice(&m.timestamp_us.to_le_bytes());
+            out.extend_from_slice(&m.ttl_s.to_le_bytes());
+            out.extend_from_slice(&m.expiry_s.to_le_bytes());
+        }
+        if let Some(d) = self.deletion {
+            out.push(2);
+            out.extend_from_slice(&d.timestamp_us.to_le_bytes());
+            out.extend_from_slice(&d.at_s.to_le_bytes());
+        }
+        for (c, value) in self.cells() {
+            out.push(3 + u8::from(c.dead));
+            out.extend_from_slice(&c.column.to_le_bytes());
+            out.extend_from_slice(&c.timestamp_us.to_le_bytes());
+            out.extend_from_slice(&c.ttl_s.to_le_bytes());
+            out.extend_from_slice(&c.local_s.to_le_bytes());
+            out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            out.extend_from_slice(value);
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The tables of one replica: ordered maps from storage keys to rows that live in the log.
+//!
+//! A row whose latest write covers everything before it (the ordinary INSERT, and every resend of one) is a position in
+//! the log: two words. Anything else (cells of several writes, deletions) is a [`RowState`] on the side. Partition and
+//! range tombstones and static cells are kept per partition, and only where there are any.
+
+use super::key::{Key, KeyError, KeyLayout, KeyRange};
+use super::log::{CommitLog, LogPos};
+use super::row::{Deletion, RowState};
+use super::seal::Ops;
+use crate::model::{ColumnId, OpKind, OpView, Schema, Table, TableId, Token};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A row as it is kept.
+#[derive(Debug)]
+enum Slot {
+    /// The record at this place in the log is the whole row.
+    Logged(LogPos),
+    /// The row is the outcome of several operations.
+    Merged(Box<MergedRow>),
+}
+
+#[derive(Debug, Clone)]
+struct MergedRow {
+    token: Token,
+    partition: Box<[u8]>,
+    state: RowState,
+    /// The latest operation that changed it.
+    changed_at: LogPos,
+}
+
+/// A deletion of the rows between two bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeTombstone {
+    /// Start bound (clustering prefix) and whether it is included.
+    pub start: (Vec<u8>, bool),
+    /// End bound and whether it is included.
+    pub end: (Vec<u8>, bool),
+    /// The same as a range of storage keys.
+    pub range: KeyRange,
+    /// The deletion.
+    pub deletion: Deletion,
+}
+
+/// What a partition has beside its rows.
+#[derive(Debug, Clone, Default)]
+pub struct PartitionState {
+    /// Serialized partition key.
+    pub key: Vec<u8>,
+    /// Its token.
+    pub token: i64,
+    /// Deletion of the partition.
+    pub deletion: Option<Deletion>,
+    /// Deletions of ranges of rows.
+    pub ranges: Vec<RangeTombstone>,
+    /// Static cells.
+    pub statics: RowState,
+    /// The latest operation that changed the static cells.
+    pub statics_changed_at: LogPos,
+}
+
+impl PartitionState {
+    /// The strongest deletion that covers the row with this storage key, the row's own aside.
+    pub fn covering(&self, key: &Key) -> Option<Deletion> {
+        let ranges = self.ranges.iter().filter(|r| r.range.contains(key)).map(|r| r.deletion).max();
+        self.deletion.max(ranges)
+    }
+
+    /// Adds a range tombstone unless it is known. True if it was not.
+    pub fn add_range(&mut self, new: RangeTombstone) -> bool {
+        match self.ranges.iter_mut().find(|r| r.range == new.range) {
+            Some(r) if r.deletion >= new.deletion => false,
+            Some(r) => {
+                r.deletion = new.deletion;
+                true
+            }
+            None => {
+                self.ranges.push(new);
+                true
+            }
+        }
+    }
+}
+
+/// One table of a replica.
+#[derive(Debug)]
+pub struct TableStore {
+    table: Arc<Table>,
+    layout: KeyLayout,
+    /// Per column number, the timestamp up to which its cells are invisible; empty when no column was ever dropped.
+    hidden: Vec<i64>,
+    rows: BTreeMap<Key, Slot>,
+    partitions: BTreeMap<Key, PartitionState>,
+    /// When it was truncated last, simulated microseconds on this node.
+    truncated_at_us: Option<u64>,
+}
+
+/// A row of a table, wherever it is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredRow<'a> {
+    slot: &'a Slot,
+    log: &'a CommitLog,
+}
+
+impl<'a> StoredRow<'a> {
+    /// Token and serialized key of its partition.
+    pub fn partition(&self) -> (Token, &'a [u8]) {
+        match self.slot {
+            Slot::Logged(pos) => {
+                let op = OpView::at(self.log.at(*pos), 0);
+                (op.token(), op.partition_key())
+            }
+            Slot::Merged(m) => (m.token, &m.partition),
+        }
+    }
+
+    /// Everything known of it.
+    pub fn state(&self) -> RowState {
+        match self.slot {
+            Slot::Logged(pos) => RowState::from_op(&OpView::at(self.log.at(*pos), 0)),
+            Slot::Merged(m) => m.state.clone(),
+        }
+    }
+
+    /// Where in the log it was changed last.
+    pub fn changed_at(&self) -> LogPos {
+        match self.slot {
+            Slot::Logged(pos) => *pos,
+            Slot::Merged(m) => m.changed_at,
+        }
+    }
+}
+
+impl TableStore {
+    fn new(table: Arc<Table>) -> TableStore {
+        let layout = KeyLayout::new(&table);
+        let hidden = hidden_columns(&table);
+        TableStore { table, layout, hidden, rows: BTreeMap::new(), partitions: BTreeMap::new(), truncated_at_us: None }
+    }
+
+    /// Its definition.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Its key encoding.
+    pub fn layout(&self) -> &KeyLayout {
+        &self.layout
+    }
+
+    /// Up to which timestamp a column's cells are invisible.
+    pub fn hidden_until(&self, column: ColumnId) -> Option<i64> {
+        self.hidden.get(usize::from(column.0)).copied().filter(|t| *t != i64::MIN)
+    }
+
+    /// Rows in a range of keys, in key order.
+    pub fn range<'a>(
+        &'a self,
+        log: &'a CommitLog,
+        range: &KeyRange,
+    ) -> impl DoubleEndedIterator<Item = (&'a Key, StoredRow<'a>)> + use<'a> {
+        use std::ops::Bound::*;
+        let end = match &range.end {
+            Some(end) if *end <= range.start => Excluded(range.start.clone()),
+            Some(end) => Excluded(end.clone()),
+            None => Unbounded,
+        };
+        self.rows.range((Included(range.start.clone()), end)).map(move |(k, slot)| (k, StoredRow { slot, log }))
+    }
+
+    /// The row with this key.
+    pub fn get<'a>(&'a self, log: &'a CommitLog, key: &Key) -> Option<StoredRow<'a>> {
+        self.rows.get(key).map(|slot| StoredRow { slot, log })
+    }
+
+    /// All rows, in key order.
+    pub fn rows<'a>(&'a self, log: &'a CommitLog) -> impl Iterator<Item = (&'a Key, StoredRow<'a>)> {
+        self.rows.iter().map(move |(k, slot)| (k, StoredRow { slot, log }))
+    }
+
+    /// What a partition has beside its rows, by its partition-only key.
+    pub fn partition_state(&self, key: &Key) -> Option<&PartitionState> {
+        if self.partitions.is_empty() { None } else { self.partitions.get(key) }
+    }
+
+    /// Every partition that has something beside rows.
+    pub fn partition_states(&self) -> impl Iterator<Item = (&Key, &PartitionState)> {
+        self.partitions.iter()
+    }
+
+    /// Partitions with something beside rows, from a key on.
+    pub fn partition_states_from(&self, start: &Key) -> impl Iterator<Item = (&Key, &PartitionState)> {
+        self.partitions.range(start.clone()..)
+    }
+
+    /// Number of rows kept, deleted ones included.
+    pub fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// When it was truncated last, simulated microseconds.
+    pub fn truncated_at_us(&self) -> Option<u64> {
+        self.truncated_at_us
+    }
+
+    fn apply(&mut self, op: &OpView<'_>, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
+        match op.kind() {
+            OpKind::Row => {
+                let key = self.layout.of_op(op)?;
+                apply_row(&mut self.rows, key, op, pos, log);
+            }
+            OpKind::RowDelete => {
+                let key = self.layout.of_op(op)?;
+                let row = merged(&mut self.rows, key, op, pos, log);
+                if row.state.merge(&RowState::from_op(op)) {
+                    row.changed_at = pos;
+                }
+            }
+            OpKind::RangeDelete => {
+                let inclusive = (op.flags() & crate::model::write::FLAG_START_EXCLUSIVE == 0, op.flags() & crate::model::write::FLAG_END_EXCLUSIVE == 0);
+                let (start, end) = ((op.clustering(), inclusive.0), (op.end_bound(), inclusive.1));
+                let range = self.layout.slice(op.token(), op.partition_key(), start, end)?;
+                let deletion = Deletion { timestamp_us: op.raw_timestamp(), at_s: op.wall_s() };
+                let tombstone = RangeTombstone { start: (start.0.to_vec(), start.1), end: (end.0.to_vec(), end.1), range, deletion };
+                self.partition_mut(op)?.add_range(tombstone);
+            }
+            OpKind::PartitionDelete => {
+                let deletion = Deletion { timestamp_us: op.raw_timestamp(), at_s: op.wall_s() };
+                let p = self.partition_mut(op)?;
+                p.deletion = p.deletion.max(Some(deletion));
+            }
+            OpKind::Static => {
+                let new = RowState::from_op(op);
+                let p = self.partition_mut(op)?;
+                if p.statics.merge(&new) {
+                    p.statics_changed_at = pos;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn partition_mut(&mut self, op: &OpView<'_>) -> Result<&mut PartitionState, KeyError> {
+        let key = self.layout.partition(op.token(), op.partition_key())?;
+        Ok(self.partitions.entry(key).or_insert_with(|| PartitionState {
+            key: op.partition_key().to_vec(),
+            token: op.token().0,
+            ..PartitionState::default()
+        }))
+    }
+}
+
+fn hidden_columns(table: &Table) -> Vec<i64> {
+    let mut hidden = vec![];
+    let mut set = |column: ColumnId, until: i64| {
+        let at = usize::from(column.0);
+        if hidden.len() <= at {
+            hidden.resize(at + 1, i64::MIN);
+        }
+        hidden[at] = until;
+    };
+    for d in &table.dropped {
+        set(d.column.id, i64::MAX);
+    }
+    for c in &table.columns {
+        if let Some(t) = c.hidden_until_us {
+            set(c.id, t);
+        }
+    }
+    hidden
+}
+
+/// How a new whole-row write relates to the record that is the row now.
+enum Relation {
+    /// It leaves nothing of the old record.
+    Replaces,
+    /// It adds nothing to the old record.
+    Redundant,
+    /// Both matter.
+    Mixes,
+}
+
+fn relation(old: &OpView<'_>, new: &OpView<'_>) -> Relation {
+    if old.bytes() == new.bytes() {
+        return Relation::Redundant;
+    }
+    // Bit 63 stands for several columns: such masks say nothing about being a superset.
+    let covers = |a: &OpView<'_>, b: &OpView<'_>| {
+        a.raw_timestamp() > b.raw_timestamp()
+            && b.column_mask() & !a.column_mask() == 0
+            && b.column_mask() >> 63 == 0
+            && (a.has_marker() || !b.has_marker())
+    };
+    if covers(new, old) {
+        Relation::Replaces
+    } else if covers(old, new) {
+        Relation::Redundant
+    } else {
+        Relation::Mixes
+    }
+}
+
+fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+    use std::collections::btree_map::Entry;
+    let slot = match rows.entry(key) {
+        Entry::Vacant(v) => {
+            v.insert(Slot::Logged(pos));
+            return;
+        }
+        Entry::Occupied(o) => o.into_mut(),
+    };
+    match slot {
+        Slot::Logged(old_pos) => {
+            let old = OpView::at(log.at(*old_pos), 0);
+            match relation(&old, op) {
+                Relation::Replaces => *slot = Slot::Logged(pos),
+                Relation::Redundant => {}
+                Relation::Mixes => {
+                    let mut state = RowState::from_op(&old);
+                    let changed = state.merge(&RowState::from_op(op));
+                    let changed_at = if changed { pos } else { *old_pos };
+                    *slot = Slot::Merged(Box::new(MergedRow {
+                        token: op.token(),
+                        partition: op.partition_key().into(),
+                        state,
+                        changed_at,
+                    }));
+                }
+            }
+        }
+        Slot::Merged(row) if row.state.is_covered_by(op) => *slot = Slot::Logged(pos),
+        Slot::Merged(row) => {
+            if row.state.merge(&RowState::from_op(op)) {
+                row.changed_at = pos;
+            }
+        }
+    }
+}
+
+/// The row with that key in its general form, created when there is none.
+fn merged<'m>(rows: &'m mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) -> &'m mut MergedRow {
+    let slot = rows.entry(key).or_insert_with(|| {
+        Slot::Merged(Box::new(MergedRow {
+            token: op.token(),
+            partition: op.partition_key().into(),
+            state: RowState::empty(op.clustering()),
+            changed_at: pos,
+        }))
+    });
+    if let Slot::Logged(old) = slot {
+        let changed_at = *old;
+        let state = RowState::from_op(&OpView::at(log.at(changed_at), 0));
+        *slot = Slot::Merged(Box::new(MergedRow { token: op.token(), partition: op.partition_key().into(), state, changed_at }));
+    }
+    match slot {
+        Slot::Merged(row) => row,
+        Slot::Logged(_) => unreachable!("turned into its general form above"),
+    }
+}
+
+/// All tables of a replica.
+#[derive(Debug, Default)]
+pub struct Store {
+    tables: Vec<Option<TableStore>>,
+}
+
+/// Why a replica cannot apply a mutation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ApplyError {
+    #[error("no table has number {0:?} in this replica's schema")]
+    NoTable(TableId),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// Rows that were there before a batch, so that it can be undone. Only the kind cluster keeps one.
+#[derive(Debug, Default)]
+pub struct UndoLog {
+    before: Vec<(TableId, Key, Option<RowState>, LogPos)>,
+}
+
+impl Store {
+    /// Takes over a schema: new tables appear, dropped ones disappear with their rows, altered ones keep theirs.
+    pub fn set_schema(&mut self, schema: &Schema) {
+        self.tables.resize_with(schema.tables.len().max(self.tables.len()), || None);
+        for (i, slot) in self.tables.iter_mut().enumerate() {
+            match (schema.tables.get(i).cloned().flatten(), slot.as_mut()) {
+                (None, _) => *slot = None,
+                (Some(table), None) => *slot = Some(TableStore::new(table)),
+                (Some(table), Some(store)) if !Arc::ptr_eq(&table, &store.table) => {
+                    store.hidden = hidden_columns(&table);
+                    store.table = table;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// One table.
+    pub fn table(&self, id: TableId) -> Option<&TableStore> {
+        self.tables.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// All tables.
+    pub fn tables(&self) -> impl Iterator<Item = &TableStore> {
+        self.tables.iter().flatten()
+    }
+
+    /// Whether every table these operations touch exists here.
+    pub fn knows_tables(&self, payload: &[u8]) -> Result<(), ApplyError> {
+        match Ops::new(payload).find(|op| self.table(op.table()).is_none()) {
+            Some(op) => Err(ApplyError::NoTable(op.table())),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies the operations of one mutation, whose payload stands at `pos` in the log. Stops at the first that cannot
+    /// be applied; coordinators check before they send, so that is a schema this replica does not have yet.
+    pub fn apply(&mut self, payload: &[u8], pos: LogPos, log: &CommitLog) -> Result<(), ApplyError> {
+        let mut offset = 0;
+        for op in Ops::new(payload) {
+            let table = self.tables.get_mut(usize::from(op.table().0)).and_then(Option::as_mut);
+            table.ok_or(ApplyError::NoTable(op.table()))?.apply(&op, pos.plus(offset), log)?;
+            offset += op.bytes().len();
+        }
+        Ok(())
+    }
+
+    /// Empties a table.
+    pub fn truncate(&mut self, id: TableId, at_us: u64) {
+        if let Some(t) = self.tables.get_mut(usize::from(id.0)).and_then(Option::as_mut) {
+            t.rows.clear();
+            t.partitions.clear();
+            t.truncated_at_us = Some(at_us);
+        }
+    }
+
+    /// Notes the rows that these operations are about to change.
+    pub fn remember(&self, payload: &[u8], log: &CommitLog, undo: &mut UndoLog) {
+        for op in Ops::new(payload).filter(|op| op.kind() == OpKind::Row) {
+            let Some(t) = self.table(op.table()) else { continue };
+            if let Ok(key) = t.layout.of_op(&op) {
+                let before = t.get(log, &key).map(|r| r.state());
+                undo.before.push((op.table(), key, before, log.end()));
+            }
+        }
+    }
+
+    /// Puts back the rows of an undone batch, except where somebody wrote since.
+    pub fn undo(&mut self, undo: UndoLog, log: &CommitLog) {
+        for (table, key, before, noted_at) in undo.before.into_iter().rev() {
+            let Some(t) = self.tables.get_mut(usize::from(table.0)).and_then(Option::as_mut) else { continue };
+            let Some(row) = t.get(log, &key) else { continue };
+            let (token, partition) = (row.partition().0, Box::<[u8]>::from(row.partition().1));
+            let changed_at = row.changed_at();
+            if changed_at < noted_at {
+                continue;
+            }
+            match before {
+                None => t.rows.remove(&key),
+                Some(state) => t.rows.insert(key, Slot::Merged(Box::new(MergedRow { token, partition, state, changed_at }))),
+            };
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! CREATE, ALTER and DROP: from the syntax tree to the changes of `crate::model::schema`, with the checks and the words
+//! of real servers. Options that would change behaviour in a way the core does not have are refused.
+
+use super::{Context, keyspace_of};
+use crate::cql::error::{CqlError, Detail};
+use crate::cql::parse::ast::{AlterTable, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName};
+use crate::cql::{system, types};
+use crate::model::{
+    ClusteringOrder, ColumnKind, CqlType, NewColumn, NewTable, Replication, Schema, SchemaChange, SchemaEffect,
+    SchemaError, SchemaTarget, TableOptions,
+};
+use std::collections::BTreeMap;
+
+/// Table options that are kept as text and change nothing here. Source: the tables of `system_schema` of both servers.
+const KEPT_OPTIONS: [&str; 20] = [
+    "additional_write_policy", "allow_auto_snapshot", "bloom_filter_fp_chance", "caching", "comment", "compaction",
+    "compression", "crc_check_chance", "dclocal_read_repair_chance", "extensions", "incremental_backups",
+    "max_index_interval", "memtable", "memtable_flush_period_in_ms", "min_index_interval", "paxos_grace_seconds",
+    "read_repair", "read_repair_chance", "speculative_retry", "synchronous_updates",
+];
+
+/// What a DDL statement asks of the core.
+#[derive(Debug)]
+pub enum Ddl {
+    /// This change.
+    Change(SchemaChange),
+    /// Nothing: what is asked for is there already (ALTER … ADD IF NOT EXISTS).
+    Nothing,
+}
+
+/// Resolves a DDL statement against the schema of the moment.
+///
+/// # Errors
+/// See the texts; what only the core can decide (exists already, does not exist) is left to it.
+pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlError> {
+    Ok(Ddl::Change(match statement {
+        Statement::CreateKeyspace(create) => create_keyspace(context, create)?,
+        Statement::DropKeyspace { name, if_exists } => {
+            modifiable(name)?;
+            SchemaChange::DropKeyspace { name: name.clone(), if_exists: *if_exists }
+        }
+        Statement::CreateTable(create) => create_table(context, create)?,
+        Statement::DropTable { table, if_exists } => {
+            let keyspace = user_keyspace(context, table)?;
+            SchemaChange::DropTable { keyspace, table: table.table.clone(), if_exists: *if_exists }
+        }
+        Statement::AlterTable { table, change } => return alter_table(context, table, change),
+        _ => return Err(CqlError::server("not a schema change")),
+    }))
+}
+
+fn modifiable(keyspace: &str) -> Result<(), CqlError> {
+    if system::is_system_keyspace(keyspace) { Err(system::not_modifiable(keyspace)) } else { Ok(()) }
+}
+
+fn user_keyspace(context: &Context<'_>, table: &TableName) -> Result<String, CqlError> {
+    let keyspace = keyspace_of(context, table)?;
+    modifiable(keyspace)?;
+    Ok(keyspace.to_string())
+}
+
+fn create_keyspace(context: &Context<'_>, create: &CreateKeyspace) -> Result<SchemaChange, CqlError> {
+    modifiable(&create.name)?;
+    let mut replication = None;
+    let mut durable_writes = true;
+    for (name, value) in &create.options {
+        match (name.as_str(), value) {
+            ("replication", PropertyValue::Map(map)) => replication = Some(parse_replication(context, map)?),
+            ("durable_writes", PropertyValue::Simple(text)) => durable_writes = boolean(name, text)?,
+            ("tablets", PropertyValue::Map(map)) if context.server.is_scylla => {
+                if map.get("enabled").is_none_or(|v| v != "false") {
+                    return Err(CqlError::unsupported("keyspaces with tablets (only vnodes)"));
+                }
+            }
+            ("replication" | "durable_writes" | "tablets", _) => {
+                return Err(syntax(format!("Invalid value for property '{name}'")));
+            }
+            _ => return Err(syntax(format!("Unknown property '{name}'"))),
+        }
+    }
+    let replication =
+        replication.ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
+    let (name, if_not_exists) = (create.name.clone(), create.if_not_exists);
+    Ok(SchemaChange::CreateKeyspace { name, replication, durable_writes, if_not_exists })
+}
+
+fn parse_replication(context: &Context<'_>, map: &BTreeMap<String, String>) -> Result<Replication, CqlError> {
+    let class = map.get("class").ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
+    let short = class.strip_prefix("org.apache.cassandra.locator.").unwrap_or(class);
+    let factor = |text: &String| match text.parse::<u8>() {
+        Ok(n) => Ok(n),
+        Err(_) => Err(CqlError::config(format!("Replication factor must be numeric and at most 255; found '{text}'"))),
+    };
+    match short {
+        "SimpleStrategy" => match map.get("replication_factor") {
+            Some(text) => Ok(Replication::Simple { factor: factor(text)? }),
+            None => Err(CqlError::config("SimpleStrategy requires a replication_factor strategy option.")),
+        },
+        "NetworkTopologyStrategy" => {
+            let mut factors = BTreeMap::new();
+            if let Some(text) = map.get("replication_factor") {
+                let n = factor(text)?;
+                factors.extend(context.server.datacenters.iter().map(|dc| (dc.clone(), n)));
+            }
+            for (dc, text) in map.iter().filter(|(k, _)| *k != "class" && *k != "replication_factor") {
+                if !context.server.datacenters.contains(dc) {
+                    return Err(CqlError::config(format!(
+                        "Unrecognized strategy option {{{dc}}} passed to NetworkTopologyStrategy"
+                    )));
+                }
+                factors.insert(dc.clone(), factor(text)?);
+            }
+            Ok(Replication::NetworkTopology(factors))
+        }
+        other => Err(CqlError::config(format!(
+            "Unable to find replication strategy class 'org.apache.cassandra.locator.{other}'"
+        ))),
+    }
+}
+
+fn boolean(name: &str, text: &str) -> Result<bool, CqlError> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(syntax(format!("Invalid boolean value {text} for '{name}'"))),
+    }
+}
+
+fn syntax(message: String) -> CqlError {
+    CqlError { message, detail: Detail::Syntax }
+}
+
+fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaChange, CqlError> {
+    let keyspace = user_keyspace(context, &create.table)?;
+    let name = create.table.table.clone();
+    if create.partition_key.is_empty() {
+        return Err(CqlError::invalid(format!("No PRIMARY KEY specified for table '{keyspace}.{name}' (exactly one required)")));
+    }
+    check_order(create)?;
+    let mut columns = Vec::with_capacity(create.columns.len());
+    for (kind, names) in
+        [(ColumnKind::PartitionKey, &create.partition_key), (ColumnKind::Clustering, &create.clustering_key)]
+    {
+        for (i, key) in names.iter().enumerate() {
+            if names[..i].contains(key) || (kind == ColumnKind::Clustering && create.partition_key.contains(key)) {
+                return Err(CqlError::invalid(format!("Duplicate column '{key}' in PRIMARY KEY clause for table '{keyspace}.{name}'")));
+            }
+            let Some(column) = create.columns.iter().find(|c| c.name == *key) else {
+                return Err(CqlError::invalid(format!("Unknown column '{key}' referenced in PRIMARY KEY for table '{keyspace}.{name}'")));
+            };
+            columns.push(key_column(create, column, kind)?);
+        }
+    }
+    for column in &create.columns {
+        if !create.partition_key.contains(&column.name) && !create.clustering_key.contains(&column.name) {
+            columns.push(value_column(column)?);
+        }
+    }
+    let options = table_options(context, &create.options, TableOptions::default())?;
+    let table = NewTable { keyspace, name, columns, options };
+    Ok(SchemaChange::CreateTable { table, if_not_exists: create.if_not_exists })
+}
+
+fn check_order(create: &CreateTable) -> Result<(), CqlError> {
+    for (i, (name, _)) in create.clustering_order.iter().enumerate() {
+        if !create.clustering_key.contains(name) {
+            return Err(CqlError::invalid("Only clustering key columns can be defined in CLUSTERING ORDER directive"));
+        }
+        if create.clustering_key[i] != *name {
+            return Err(CqlError::invalid(
+                "The order of columns in the CLUSTERING ORDER directive must match that of the clustering columns",
+            ));
+        }
+    }
+    let given = create.clustering_order.len();
+    if given > 0 && given < create.clustering_key.len() {
+        return Err(CqlError::invalid(format!("Missing CLUSTERING ORDER for column {}", create.clustering_key[given])));
+    }
+    Ok(())
+}
+
+fn key_column(create: &CreateTable, column: &ColumnAst, kind: ColumnKind) -> Result<NewColumn, CqlError> {
+    let name = &column.name;
+    let ty = types::resolve(&column.cql_type)?;
+    if types::is_multicell(&ty) {
+        return Err(CqlError::invalid(format!("Invalid non-frozen collection type {} for PRIMARY KEY column '{name}'", types::name(&ty))));
+    }
+    if ty == CqlType::Duration {
+        return Err(CqlError::invalid(format!("duration type is not supported for PRIMARY KEY column '{name}'")));
+    }
+    if column.is_static {
+        return Err(CqlError::invalid(format!("Static column '{name}' cannot be part of the PRIMARY KEY")));
+    }
+    let descending = create.clustering_order.iter().any(|(n, descending)| n == name && *descending);
+    let order = if descending { ClusteringOrder::Desc } else { ClusteringOrder::Asc };
+    Ok(NewColumn { name: name.clone(), kind, order, ty })
+}
+
+fn value_column(column: &ColumnAst) -> Result<NewColumn, CqlError> {
+    let kind = if column.is_static { ColumnKind::Static } else { ColumnKind::Regular };
+    let ty = types::resolve(&column.cql_type)?;
+    Ok(NewColumn { name: column.name.clone(), kind, order: ClusteringOrder::Asc, ty })
+}
+
+fn table_options(
+    context: &Context<'_>,
+    given: &BTreeMap<String, PropertyValue>,
+    mut options: TableOptions,
+) -> Result<TableOptions, CqlError> {
+    for (name, value) in given {
+        let number = || match value {
+            PropertyValue::Simple(text) => text.parse::<u32>().ok(),
+            PropertyValue::Map(_) => None,
+        };
+        let bad = || syntax(format!("Invalid integer value for '{name}'"));
+        match name.as_str() {
+            "gc_grace_seconds" => options.gc_grace_s = number().ok_or_else(bad)?,
+            "default_time_to_live" => options.default_ttl_s = number().ok_or_else(bad)?,
+            "cdc" => {
+                let off = match value {
+                    PropertyValue::Simple(text) => text == "false",
+                    PropertyValue::Map(map) => map.get("enabled").is_some_and(|v| v == "false"),
+                };
+                if !off {
+                    return Err(CqlError::unsupported("change data capture (cdc)"));
+                }
+            }
+            "tombstone_gc" if context.server.is_scylla => match value {
+                PropertyValue::Map(map) if map.get("mode").is_some_and(|m| m == "timeout") => {}
+                _ => return Err(CqlError::unsupported("tombstone_gc other than mode timeout")),
+            },
+            "per_partition_rate_limit" => return Err(CqlError::unsupported("per_partition_rate_limit")),
+            known if KEPT_OPTIONS.contains(&known) => {
+                options.other.insert(name.clone(), option_text(value));
+            }
+            _ => return Err(syntax(format!("Unknown property '{name}'"))),
+        }
+    }
+    Ok(options)
+}
+
+fn option_text(value: &PropertyValue) -> String {
+    match value {
+        PropertyValue::Simple(text) => text.clone(),
+        PropertyValue::Map(map) => {
+            let entries: Vec<String> = map.iter().map(|(k, v)| format!("'{k}': '{v}'")).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+    }
+}
+
+fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> Result<Ddl, CqlError> {
+    let keyspace = user_keyspace(context, name)?;
+    let table = name.table.clone();
+    match change {
+        AlterTable::With(given) => {
+            let current = context.schema.table_named(&keyspace, &table).map(|t| t.options.clone()).unwrap_or_default();
+            let options = table_options(context, given, current)?;
+            Ok(Ddl::Change(SchemaChange::AlterOptions { keyspace, table, options }))
+        }
+        AlterTable::Add { if_not_exists, columns } => {
+            let existing = context.schema.table_named(&keyspace, &table);
+            let is_there = |c: &&ColumnAst| existing.is_some_and(|t| t.column(&c.name).is_some());
+            let wanted: Vec<&ColumnAst> =
+                columns.iter().filter(|c| !(*if_not_exists && is_there(c))).collect();
+            if wanted.is_empty() {
+                return Ok(Ddl::Nothing);
+            }
+            let columns = wanted.into_iter().map(value_column).collect::<Result<_, _>>()?;
+            Ok(Ddl::Change(SchemaChange::AddColumns { keyspace, table, columns }))
+        }
+    }
+}
+
+/// The error of a refused change, with code and text as real servers send them.
+pub fn schema_error(error: &SchemaError) -> CqlError {
+    match error {
+        SchemaError::KeyspaceExists { keyspace } => CqlError::already_exists(keyspace, None),
+        SchemaError::TableExists { keyspace, table } => CqlError::already_exists(keyspace, Some(table)),
+        SchemaError::NoKeyspace { keyspace } => CqlError::invalid(format!("Keyspace '{keyspace}' doesn't exist")),
+        SchemaError::NoTable { keyspace, table } => CqlError::invalid(format!("Table '{keyspace}.{table}' doesn't exist")),
+        SchemaError::ColumnExists { column, .. } => {
+            CqlError::invalid(format!("Column with name '{column}' already exists"))
+        }
+        SchemaError::BadReplication { what, .. } => CqlError::config(what.clone()),
+        SchemaError::NoColumn { .. } | SchemaError::KeyColumn { .. } | SchemaError::Malformed { .. } => {
+            CqlError::invalid(error.to_string())
+        }
+    }
+}
+
+/// The schema that these statements make of an empty one, and the image a cluster can start from.
+///
+/// Statements other than CREATE, ALTER, DROP and USE are refused: an image has no data.
+///
+/// # Errors
+/// The first refusal, with the statement.
+pub fn schema_image(server: &super::Server, statements: &[&str]) -> Result<Schema, CqlError> {
+    let mut schema = Schema::default();
+    let mut keyspace: Option<String> = None;
+    for text in statements {
+        let with_text = |e: CqlError| CqlError { message: format!("{} (in: {text})", e.message), detail: e.detail };
+        let parsed = crate::cql::parse::parse(text).map_err(|e| with_text(e.into()))?;
+        if let Statement::Use(name) = parsed.statement {
+            keyspace = Some(name);
+            continue;
+        }
+        let context = Context { schema: &schema, keyspace: keyspace.as_deref(), server };
+        let ddl = resolve(&context, &parsed.statement).map_err(with_text)?;
+        if let Ddl::Change(change) = ddl {
+            schema = schema.apply(&change, 0).map_err(|e| with_text(schema_error(&e)))?.0;
+        }
+    }
+    Ok(schema)
+}
+
+/// The keyspace and table a change is about, and the word for it; `None` if it changed nothing.
+pub fn wire_change(effect: &SchemaEffect) -> Option<crate::cql::frame::response::SchemaChange> {
+    let (change, target) = match effect {
+        SchemaEffect::Created(t) => ("CREATED", t),
+        SchemaEffect::Updated(t) => ("UPDATED", t),
+        SchemaEffect::Dropped(t) => ("DROPPED", t),
+        SchemaEffect::Nothing => return None,
+    };
+    let (keyspace, table) = match target {
+        SchemaTarget::Keyspace { keyspace } => (keyspace.clone(), None),
+        SchemaTarget::Table { keyspace, table } => (keyspace.clone(), Some(table.clone())),
+    };
+    Some(crate::cql::frame::response::SchemaChange { change, keyspace, table })
+}

@@ -1,0 +1,341 @@
+//! Statements against a schema: names become columns, markers get types, constants become bytes. The outcome is a
+//! [`Prepared`]: a plan that turns bound values into the typed requests of `crate::model` without looking at text or
+//! names again. QUERY goes the same way as PREPARE and EXECUTE, in one step.
+//!
+//! - `write`: INSERT, UPDATE, DELETE and BATCH,
+//! - `relations`: WHERE,
+//! - `select`: SELECT, and rows to the wire,
+//! - `paging`: the opaque state between two pages,
+//! - `ddl`: CREATE, ALTER, DROP.
+
+pub mod ddl;
+pub mod paging;
+pub mod relations;
+pub mod select;
+pub mod write;
+
+use super::error::CqlError;
+use super::frame::response::Columns;
+use super::frame::{Value, Values};
+use super::parse::ast::{Parsed, Statement, TableName, Term};
+use super::system;
+use super::{types, values};
+use crate::model::{CqlType, Schema, Table};
+use md5::{Digest, Md5};
+use std::sync::Arc;
+
+/// Id of a prepared statement: MD5 of keyspace and text, as real servers make it.
+pub type StatementId = [u8; 16];
+
+/// What a statement is prepared against.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The schema as the node knows it.
+    pub schema: &'a Schema,
+    /// The connection's keyspace.
+    pub keyspace: Option<&'a str>,
+    /// What depends on the server's flavour and the cluster's shape.
+    pub server: &'a Server,
+}
+
+/// What preparing depends on besides the schema.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Whether it is a ScyllaDB (else a Cassandra).
+    pub is_scylla: bool,
+    /// Names of the data centres, for replication factors given for all of them.
+    pub datacenters: Vec<String>,
+}
+
+/// A statement ready to be executed any number of times.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its id.
+    pub id: StatementId,
+    /// Names and types of its markers, encoded.
+    pub binds: Columns,
+    /// The same, to check values and find named ones.
+    pub bind_specs: Vec<(String, CqlType)>,
+    /// Positions of the markers that make the partition key; empty when they do not.
+    pub partition_key_indexes: Vec<u16>,
+    /// Columns of its result, encoded; `None` for a statement without rows.
+    pub result: Option<Columns>,
+    /// What to do.
+    pub plan: Plan,
+}
+
+/// What a statement does.
+#[derive(Debug)]
+pub enum Plan {
+    /// INSERT, UPDATE, DELETE.
+    Write(write::WritePlan),
+    /// BEGIN BATCH.
+    Batch(write::BatchPlan),
+    /// SELECT.
+    Select(select::SelectPlan),
+    /// CREATE, ALTER, DROP: resolved when executed, because only then must names exist.
+    Schema(Statement),
+    /// TRUNCATE.
+    Truncate(Arc<Table>),
+    /// USE.
+    Use(String),
+}
+
+impl Prepared {
+    /// Whether `schema` still has the tables of this statement as they were when it was prepared.
+    pub fn is_current(&self, schema: &Schema) -> bool {
+        let same = |t: &Arc<Table>| schema.table(t.id).is_some_and(|now| Arc::ptr_eq(now, t) || now == t);
+        match &self.plan {
+            Plan::Write(w) => same(&w.table),
+            Plan::Batch(b) => b.statements.iter().all(|w| same(&w.table)),
+            Plan::Select(s) => s.is_system || same(&s.table),
+            Plan::Truncate(t) => same(t),
+            Plan::Schema(_) | Plan::Use(_) => true,
+        }
+    }
+
+    /// Checks bound values against the markers' types and puts them into `out` in the markers' order.
+    ///
+    /// `wrong_count` words the refusal of a wrong number of them: it depends on where the statement stands.
+    ///
+    /// # Errors
+    /// A wrong number, a missing name, or a value that is not of its marker's type.
+    #[inline]
+    pub fn bind<'v>(
+        &self,
+        given: Values<'v>,
+        out: &mut Vec<Value<'v>>,
+        wrong_count: impl FnOnce(usize, usize) -> String,
+    ) -> Result<(), CqlError> {
+        out.clear();
+        if given.is_named() {
+            self.bind_named(given, out)?;
+        } else {
+            if given.len() != self.bind_specs.len() {
+                return Err(CqlError::invalid(wrong_count(self.bind_specs.len(), given.len())));
+            }
+            out.extend(given.iter().map(|(_, v)| v));
+        }
+        for (value, (_, ty)) in out.iter().zip(&self.bind_specs) {
+            if let Value::Bytes(bytes) = value {
+                values::validate(ty, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bind_named<'v>(&self, given: Values<'v>, out: &mut Vec<Value<'v>>) -> Result<(), CqlError> {
+        for (name, _) in &self.bind_specs {
+            let found = given.iter().find(|(n, _)| n.is_some_and(|n| n.eq_ignore_ascii_case(name)));
+            match found {
+                Some((_, value)) => out.push(value),
+                None => return Err(CqlError::invalid(format!("Missing value for bind variable {name}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resolves a parsed statement.
+///
+/// # Errors
+/// 0x2200 and its kin, with the texts of real servers where they are known.
+pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prepared, CqlError> {
+    let mut binds = Binds::new(parsed.markers);
+    let (plan, result) = match parsed.statement {
+        Statement::Insert(insert) => (Plan::Write(write::insert(context, &insert, &mut binds)?), None),
+        Statement::Update(update) => (Plan::Write(write::update(context, &update, &mut binds)?), None),
+        Statement::Delete(delete) => (Plan::Write(write::delete(context, &delete, &mut binds)?), None),
+        Statement::Batch(batch) => (Plan::Batch(write::batch(context, &batch, &mut binds)?), None),
+        Statement::Select(select) => {
+            let plan = select::plan(context, &select, &mut binds)?;
+            let columns = plan.result_columns();
+            (Plan::Select(plan), Some(columns))
+        }
+        Statement::Truncate(name) => (Plan::Truncate(user_table(context, &name)?), None),
+        Statement::Use(keyspace) => (Plan::Use(keyspace), None),
+        ddl @ (Statement::CreateKeyspace(_)
+        | Statement::DropKeyspace { .. }
+        | Statement::CreateTable(_)
+        | Statement::AlterTable { .. }
+        | Statement::DropTable { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
+    };
+    let partition_key_indexes = match &plan {
+        Plan::Write(w) => w.partition_key_markers(),
+        // Seen: the indexes of the last statement of a batch.
+        Plan::Batch(b) => b.statements.last().map(|w| w.partition_key_markers()).unwrap_or_default(),
+        Plan::Select(s) => s.partition_key_markers(),
+        _ => Vec::new(),
+    };
+    let bind_specs = binds.finish()?;
+    let (ks, table) = match &plan {
+        Plan::Write(w) => (w.table.keyspace.as_str(), w.table.name.as_str()),
+        Plan::Batch(b) => b.statements.first().map_or(("", ""), |w| (w.table.keyspace.as_str(), w.table.name.as_str())),
+        Plan::Select(s) => (s.table.keyspace.as_str(), s.table.name.as_str()),
+        _ => ("", ""),
+    };
+    let specs = bind_specs.iter().map(|(n, t)| (n.as_str(), t));
+    let encoded = types::columns(ks, table, specs);
+    let id = statement_id(context.keyspace, text);
+    Ok(Prepared { id, binds: encoded, bind_specs, partition_key_indexes, result, plan })
+}
+
+/// The id of a statement prepared with `text` on a connection that uses `keyspace`.
+pub fn statement_id(keyspace: Option<&str>, text: &str) -> StatementId {
+    let mut hash = Md5::new();
+    hash.update(keyspace.unwrap_or(""));
+    hash.update(text);
+    hash.finalize().into()
+}
+
+/// Markers of a statement, getting their names and types as its parts are resolved.
+#[derive(Debug)]
+pub struct Binds {
+    names: Vec<Option<String>>,
+    specs: Vec<Option<(String, CqlType)>>,
+}
+
+impl Binds {
+    /// Markers with the names they have in the text.
+    pub fn new(names: Vec<Option<String>>) -> Self {
+        let specs = names.iter().map(|_| None).collect();
+        Self { names, specs }
+    }
+
+    /// Says what marker `index` stands for; `name` is used where the text gives none.
+    fn set(&mut self, index: usize, name: &str, ty: CqlType) {
+        let name = self.names[index].clone().unwrap_or_else(|| name.to_string());
+        self.specs[index] = Some((name, ty));
+    }
+
+    fn finish(self) -> Result<Vec<(String, CqlType)>, CqlError> {
+        let specs: Option<Vec<_>> = self.specs.into_iter().collect();
+        specs.ok_or_else(|| CqlError::unsupported("a bind marker whose type cannot be known"))
+    }
+}
+
+/// Where a value comes from when a statement is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The bound value at this position.
+    Marker(u16),
+    /// Bytes of the statement itself.
+    Constant(Vec<u8>),
+    /// NULL in the statement itself.
+    Null,
+}
+
+impl Source {
+    /// The value for these bound values.
+    #[inline]
+    pub fn value<'a>(&'a self, bound: &[Value<'a>]) -> Value<'a> {
+        match self {
+            Source::Marker(i) => bound[usize::from(*i)],
+            Source::Constant(bytes) => Value::Bytes(bytes),
+            Source::Null => Value::Null,
+        }
+    }
+}
+
+/// Resolves a term for something called `name` of type `ty`.
+fn source(term: &Term, name: &str, ty: &CqlType, binds: &mut Binds) -> Result<Source, CqlError> {
+    if let Term::Marker(i) = term {
+        binds.set(*i, name, ty.clone());
+        // The frame holds at most 65535 values.
+        return u16::try_from(*i).map(Source::Marker).map_err(|_| CqlError::invalid("too many bind markers"));
+    }
+    Ok(values::constant_term(term, ty, name)?.map_or(Source::Null, Source::Constant))
+}
+
+/// Reads an `[int]` attribute such as LIMIT or TTL; `None` when it is unset.
+fn int_attribute(source: &Source, bound: &[Value<'_>], what: &str) -> Result<Option<i32>, CqlError> {
+    match source.value(bound) {
+        Value::Bytes(b) => match <[u8; 4]>::try_from(b) {
+            Ok(b) => Ok(Some(i32::from_be_bytes(b))),
+            Err(_) => Err(CqlError::invalid(format!("Invalid {what} value"))),
+        },
+        Value::Null => Err(CqlError::invalid(format!("Invalid null value of {what}"))),
+        Value::Unset => Ok(None),
+    }
+}
+
+/// USING TIMEOUT in milliseconds. Only Scylla knows it.
+fn timeout_ms(context: &Context<'_>, term: Option<&Term>) -> Result<Option<u32>, CqlError> {
+    use super::parse::ast::Literal;
+    let Some(term) = term else { return Ok(None) };
+    if !context.server.is_scylla {
+        return Err(CqlError::invalid("USING TIMEOUT is not known to Cassandra"));
+    }
+    let Term::Literal(Literal::Duration(text)) = term else {
+        return Err(CqlError::unsupported("USING TIMEOUT other than as a constant"));
+    };
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit_ms = match &text[split..] {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let parsed = text[..split].parse::<u32>().ok().zip(unit_ms).and_then(|(n, unit)| n.checked_mul(unit));
+    match parsed {
+        Some(ms) => Ok(Some(ms)),
+        None => Err(CqlError::unsupported(format!("the timeout {text} (whole ms, s, m or h)"))),
+    }
+}
+
+/// The keyspace of a name, or the connection's.
+fn keyspace_of<'a>(context: &Context<'a>, name: &'a TableName) -> Result<&'a str, CqlError> {
+    match name.keyspace.as_deref().or(context.keyspace) {
+        Some(keyspace) => Ok(keyspace),
+        None => Err(CqlError::invalid(
+            "No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.tablename",
+        )),
+    }
+}
+
+/// A table that can be written. System tables cannot.
+fn user_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, CqlError> {
+    let keyspace = keyspace_of(context, name)?;
+    if system::is_system_keyspace(keyspace) {
+        return Err(system::not_modifiable(keyspace));
+    }
+    known_table(context, keyspace, &name.table)
+}
+
+/// A table of the cluster, in the flavour's words if it is not there.
+fn known_table(context: &Context<'_>, keyspace: &str, name: &str) -> Result<Arc<Table>, CqlError> {
+    if !context.schema.keyspaces.contains_key(keyspace) {
+        let word = if context.server.is_scylla { "Keyspace" } else { "keyspace" };
+        return Err(CqlError::invalid(format!("{word} {keyspace} does not exist")));
+    }
+    context.schema.table_named(keyspace, name).cloned().ok_or_else(|| no_table(context, name))
+}
+
+/// The refusal of a table that is not there, in the flavour's words.
+fn no_table(context: &Context<'_>, table: &str) -> CqlError {
+    if context.server.is_scylla {
+        return CqlError::invalid(format!("unconfigured table {table}"));
+    }
+    CqlError::invalid(format!("table {table} does not exist"))
+}
+
+/// The refusal of a column that is not there.
+fn no_column(context: &Context<'_>, table: &Table, column: &str) -> CqlError {
+    if context.server.is_scylla {
+        return CqlError::invalid(format!("Unrecognized name {column}"));
+    }
+    CqlError::invalid(format!("Undefined column name {column} in table {}.{}", table.keyspace, table.name))
+}
+
+/// Writes the connection's keyspace into a DDL statement that names none.
+fn qualified(context: &Context<'_>, mut statement: Statement) -> Result<Statement, CqlError> {
+    let name = match &mut statement {
+        Statement::CreateTable(create) => &mut create.table,
+        Statement::AlterTable { table, .. } | Statement::DropTable { table, .. } => table,
+        _ => return Ok(statement),
+    };
+    let keyspace = keyspace_of(context, name)?.to_string();
+    name.keyspace = Some(keyspace);
+    Ok(statement)
+}

@@ -1,0 +1,333 @@
+//! WHERE: relations resolved to restrictions per column, and the keys they name. What a statement may restrict, and in
+//! which combination, is decided by its own file.
+
+use super::write::{in_values, key_value};
+use super::{Binds, Context, Source, no_column, source};
+use crate::cql::error::CqlError;
+use crate::cql::frame::Value;
+use crate::cql::parse::ast::{Object, Operator, Relation, Subject, Term};
+use crate::model::{Column, ColumnKind, CqlType, Table};
+
+/// Keys that one statement may name at most. A bound on the product of several INs; Scylla has 100 per statement
+/// (`max-partition-key-restrictions-per-query`), Cassandra none.
+const PRODUCT_MAX: usize = 10_000;
+
+/// The values of an IN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InSource {
+    /// Listed one by one.
+    Values(Vec<Source>),
+    /// One marker with a list.
+    Marker(u16),
+}
+
+/// What is required of one column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restriction {
+    /// `=`
+    Eq(Source),
+    /// `IN`
+    In(InSource),
+    /// Bounds, each with whether it is included.
+    Slice {
+        /// `>` or `>=`.
+        lower: Option<(Source, bool)>,
+        /// `<` or `<=`.
+        upper: Option<(Source, bool)>,
+    },
+}
+
+/// One component of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPart {
+    /// One value.
+    One(Source),
+    /// Several.
+    In(InSource),
+}
+
+impl Restriction {
+    /// The key component this names, unless it is a range.
+    pub fn key_part(&self) -> Option<KeyPart> {
+        match self {
+            Restriction::Eq(s) => Some(KeyPart::One(s.clone())),
+            Restriction::In(s) => Some(KeyPart::In(s.clone())),
+            Restriction::Slice { .. } => None,
+        }
+    }
+}
+
+/// `(a, b) > (…)`: bounds over several clustering columns at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TupleSlice {
+    /// Columns by index in the table.
+    pub columns: Vec<usize>,
+    /// Lower bound, with whether it is included.
+    pub lower: Option<(Vec<Source>, bool)>,
+    /// Upper bound.
+    pub upper: Option<(Vec<Source>, bool)>,
+}
+
+/// Everything WHERE requires.
+#[derive(Debug, Default)]
+pub struct Restrictions {
+    /// Column index in the table and restriction, in the order of the text.
+    columns: Vec<(usize, Restriction)>,
+    /// token(): lower and upper bound.
+    token: Option<Restriction>,
+    tuple: Option<TupleSlice>,
+}
+
+impl Restrictions {
+    /// What is required of the column with this index.
+    pub fn column(&self, index: usize) -> Option<&Restriction> {
+        self.columns.iter().find(|(i, _)| *i == index).map(|(_, r)| r)
+    }
+
+    /// All restricted columns in the order of the text.
+    pub fn columns(&self) -> &[(usize, Restriction)] {
+        &self.columns
+    }
+
+    /// The restriction of token().
+    pub fn token(&self) -> Option<&Restriction> {
+        self.token.as_ref()
+    }
+
+    /// Whether token() is restricted.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The restriction of several clustering columns at once.
+    pub fn tuple(&self) -> Option<&TupleSlice> {
+        self.tuple.as_ref()
+    }
+
+    /// Whether several clustering columns are restricted at once by a range.
+    pub fn has_tuple_slice(&self) -> bool {
+        self.tuple.is_some()
+    }
+
+    /// Names of restricted columns outside the primary key.
+    pub fn value_columns(&self, table: &Table) -> Vec<String> {
+        let is_value = |i: usize| matches!(table.columns[i].kind, ColumnKind::Regular | ColumnKind::Static);
+        self.columns.iter().filter(|(i, _)| is_value(*i)).map(|(i, _)| table.columns[*i].name.clone()).collect()
+    }
+
+    fn add(&mut self, table: &Table, index: usize, new: Restriction) -> Result<(), CqlError> {
+        let name = &table.columns[index].name;
+        let Some((_, old)) = self.columns.iter_mut().find(|(i, _)| *i == index) else {
+            self.columns.push((index, new));
+            return Ok(());
+        };
+        merge(old, new, name)
+    }
+}
+
+/// Joins two restrictions of one thing: only two bounds of a range can be joined.
+fn merge(old: &mut Restriction, new: Restriction, name: &str) -> Result<(), CqlError> {
+    let (Restriction::Slice { lower, upper }, Restriction::Slice { lower: l, upper: u }) = (&mut *old, new) else {
+        return Err(CqlError::invalid(format!(
+            "{name} cannot be restricted by more than one relation if it includes an Equal"
+        )));
+    };
+    if lower.is_some() && l.is_some() {
+        return Err(CqlError::invalid(format!("More than one restriction was found for the start bound on {name}")));
+    }
+    if upper.is_some() && u.is_some() {
+        return Err(CqlError::invalid(format!("More than one restriction was found for the end bound on {name}")));
+    }
+    *lower = lower.take().or(l);
+    *upper = upper.take().or(u);
+    Ok(())
+}
+
+/// Resolves the relations of WHERE.
+///
+/// # Errors
+/// Unknown columns, wrong constants, relations that cannot stand together.
+pub fn resolve(
+    context: &Context<'_>,
+    table: &Table,
+    relations: &[Relation],
+    binds: &mut Binds,
+) -> Result<Restrictions, CqlError> {
+    let mut all = Restrictions::default();
+    for relation in relations {
+        match &relation.subject {
+            Subject::Column(name) => {
+                let index = column_index(context, table, name)?;
+                let restriction = column_restriction(relation, &table.columns[index], binds)?;
+                all.add(table, index, restriction)?;
+            }
+            Subject::Token(names) => token(context, table, names, relation, binds, &mut all)?,
+            Subject::Tuple(names) => tuple(context, table, names, relation, binds, &mut all)?,
+        }
+    }
+    Ok(all)
+}
+
+fn column_index(context: &Context<'_>, table: &Table, name: &str) -> Result<usize, CqlError> {
+    table.columns.iter().position(|c| c.name == name).ok_or_else(|| no_column(context, table, name))
+}
+
+fn one(relation: &Relation) -> Result<&Term, CqlError> {
+    match &relation.object {
+        Object::One(term) => Ok(term),
+        Object::Many(_) => Err(CqlError::invalid("a list of values is only allowed with IN")),
+    }
+}
+
+fn compared(operator: Operator, value: Source) -> Restriction {
+    match operator {
+        Operator::Lt => Restriction::Slice { lower: None, upper: Some((value, false)) },
+        Operator::Le => Restriction::Slice { lower: None, upper: Some((value, true)) },
+        Operator::Gt => Restriction::Slice { lower: Some((value, false)), upper: None },
+        Operator::Ge => Restriction::Slice { lower: Some((value, true)), upper: None },
+        Operator::Eq | Operator::In => Restriction::Eq(value),
+    }
+}
+
+fn column_restriction(relation: &Relation, column: &Column, binds: &mut Binds) -> Result<Restriction, CqlError> {
+    if relation.operator != Operator::In {
+        return Ok(compared(relation.operator, source(one(relation)?, &column.name, &column.ty, binds)?));
+    }
+    let list = match &relation.object {
+        Object::Many(terms) => InSource::Values(
+            terms.iter().map(|t| source(t, &column.name, &column.ty, binds)).collect::<Result<_, _>>()?,
+        ),
+        Object::One(Term::Marker(i)) => {
+            binds.set(*i, &format!("in({})", column.name), CqlType::List(Box::new(column.ty.clone())));
+            InSource::Marker(u16::try_from(*i).map_err(|_| CqlError::invalid("too many bind markers"))?)
+        }
+        Object::One(_) => return Err(CqlError::invalid(format!("Invalid list literal for in({})", column.name))),
+    };
+    Ok(Restriction::In(list))
+}
+
+fn token(
+    context: &Context<'_>,
+    table: &Table,
+    names: &[String],
+    relation: &Relation,
+    binds: &mut Binds,
+    all: &mut Restrictions,
+) -> Result<(), CqlError> {
+    for name in names {
+        column_index(context, table, name)?;
+    }
+    let key: Vec<&str> = table.partition_key().iter().map(|c| c.name.as_str()).collect();
+    if names.iter().map(String::as_str).collect::<Vec<_>>() != key {
+        let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        let mut wanted = key.clone();
+        wanted.sort_unstable();
+        return Err(CqlError::invalid(if sorted == wanted {
+            format!("The token function arguments must be in the partition key order: {}", key.join(", "))
+        } else {
+            "The token() function must be applied to all partition key components or none of them".to_string()
+        }));
+    }
+    let value = source(one(relation)?, "partition key token", &CqlType::Bigint, binds)?;
+    let new = compared(relation.operator, value);
+    match &mut all.token {
+        None => all.token = Some(new),
+        Some(old) => merge(old, new, "token")?,
+    }
+    Ok(())
+}
+
+fn tuple(
+    context: &Context<'_>,
+    table: &Table,
+    names: &[String],
+    relation: &Relation,
+    binds: &mut Binds,
+    all: &mut Restrictions,
+) -> Result<(), CqlError> {
+    let Object::Many(terms) = &relation.object else {
+        return Err(CqlError::unsupported("a relation on several columns against one value"));
+    };
+    let columns = names.iter().map(|n| column_index(context, table, n)).collect::<Result<Vec<_>, _>>()?;
+    let clustering = table.partition_columns..table.partition_columns + table.clustering_columns;
+    if let Some(i) = columns.iter().find(|i| !clustering.contains(i)) {
+        return Err(CqlError::invalid(format!(
+            "Multi-column relations can only be applied to clustering columns but was applied to: {}",
+            table.columns[*i].name
+        )));
+    }
+    if columns.windows(2).any(|w| w[1] != w[0] + 1) {
+        return Err(CqlError::invalid(format!(
+            "Clustering columns must appear in the PRIMARY KEY order in multi-column relations: ({})",
+            names.join(", ")
+        )));
+    }
+    if terms.len() != columns.len() {
+        return Err(CqlError::invalid(format!("Expected {} elements in value tuple, but got {}", columns.len(), terms.len())));
+    }
+    let mut values = Vec::with_capacity(terms.len());
+    for (term, i) in terms.iter().zip(&columns) {
+        values.push(source(term, &table.columns[*i].name, &table.columns[*i].ty, binds)?);
+    }
+    if relation.operator == Operator::Eq {
+        for (index, value) in columns.into_iter().zip(values) {
+            all.add(table, index, Restriction::Eq(value))?;
+        }
+        return Ok(());
+    }
+    let slice = all.tuple.get_or_insert_with(|| TupleSlice { columns: columns.clone(), lower: None, upper: None });
+    if slice.columns != columns {
+        return Err(CqlError::unsupported("two ranges over different groups of clustering columns"));
+    }
+    let inclusive = matches!(relation.operator, Operator::Le | Operator::Ge);
+    let bound =
+        if matches!(relation.operator, Operator::Gt | Operator::Ge) { &mut slice.lower } else { &mut slice.upper };
+    if bound.replace((values, inclusive)).is_some() {
+        return Err(CqlError::invalid(format!("More than one restriction was found for one bound on ({})", names.join(", "))));
+    }
+    Ok(())
+}
+
+/// Positions of the markers that make these key parts, in order; empty if some part is not one marker.
+pub fn markers_of(parts: &[KeyPart]) -> Vec<u16> {
+    let markers: Option<Vec<u16>> = parts
+        .iter()
+        .map(|p| match p {
+            KeyPart::One(Source::Marker(i)) => Some(*i),
+            _ => None,
+        })
+        .collect();
+    markers.unwrap_or_default()
+}
+
+/// Every key that these parts name, in the order of the parts' values. No parts name one empty key.
+///
+/// # Errors
+/// Null and unset values, and more keys than [`PRODUCT_MAX`].
+pub fn product<'a>(
+    parts: &'a [KeyPart],
+    columns: &[Column],
+    bound: &[Value<'a>],
+) -> Result<Vec<Vec<&'a [u8]>>, CqlError> {
+    let mut keys: Vec<Vec<&'a [u8]>> = vec![Vec::with_capacity(parts.len())];
+    for (part, column) in parts.iter().zip(columns) {
+        let values = match part {
+            KeyPart::One(s) => vec![key_value(s.value(bound), column)?],
+            KeyPart::In(s) => in_values(s, column, bound)?,
+        };
+        if keys.len().saturating_mul(values.len()) > PRODUCT_MAX {
+            return Err(CqlError::unsupported(format!("a statement that names more than {PRODUCT_MAX} keys")));
+        }
+        let mut next = Vec::with_capacity(keys.len() * values.len());
+        for key in &keys {
+            for value in &values {
+                let mut longer = key.clone();
+                longer.push(value);
+                next.push(longer);
+            }
+        }
+        keys = next;
+    }
+    Ok(keys)
+}

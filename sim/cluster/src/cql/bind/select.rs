@@ -1,0 +1,656 @@
+//! SELECT: a plan from names, a read command from bound values, and rows from what the core or a system table gives.
+//! Filtering, projection, COUNT and LIMIT under filtering happen here; the core only reads ranges of keys.
+
+use super::relations::{self, InSource, KeyPart, Restriction, Restrictions, TupleSlice};
+use super::write::{check_partition_key, in_values, key_value};
+use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_column, no_table, source, timeout_ms};
+use crate::cql::error::CqlError;
+use crate::cql::frame::Value;
+use crate::cql::frame::response::{Columns, put_bytes};
+use crate::cql::parse::ast::{self, Selectable};
+use crate::cql::{system, types, values};
+use crate::model::read::Bound;
+use crate::model::{
+    ClusteringKey, ClusteringOrder, ClusteringSelect, Column, ColumnId, ColumnKind, Components, CqlType, PartitionKey,
+    PartitionRows, ReadCommand, ReadTarget, Row, Slice, Table, Token, TokenRange, partition_key_bytes,
+    partition_key_components,
+};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// What Cassandra says when it would have to look at rows it does not return.
+const NEEDS_FILTERING: &str = "Cannot execute this query as it might involve data filtering and thus may have \
+    unpredictable performance. If you want to execute this query despite the performance unpredictability, use ALLOW \
+    FILTERING";
+
+/// One column of the result; columns by index in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Column(usize),
+    WriteTime(usize),
+    Ttl(usize),
+    Token,
+    Count,
+}
+
+/// Which partitions are read.
+#[derive(Debug)]
+enum Partitions {
+    Keys(Vec<KeyPart>),
+    Scan,
+}
+
+/// Which rows of each.
+#[derive(Debug)]
+struct Rows {
+    /// Leading clustering columns with values.
+    equal: Vec<KeyPart>,
+    lower: Option<(Source, bool)>,
+    upper: Option<(Source, bool)>,
+    tuple: Option<TupleSlice>,
+}
+
+/// A SELECT.
+#[derive(Debug)]
+pub struct SelectPlan {
+    /// Table read.
+    pub table: Arc<Table>,
+    /// Whether it is a table of the node itself and not of the cluster.
+    pub is_system: bool,
+    items: Vec<(Item, String)>,
+    partitions: Partitions,
+    token: Option<Restriction>,
+    rows: Rows,
+    /// Restrictions tested on each row because the core does not apply them.
+    filters: Vec<(usize, Restriction)>,
+    /// Everything restricted, for system tables, where all of it is tested on each row.
+    all: Vec<(usize, Restriction)>,
+    reversed: bool,
+    distinct: bool,
+    limit: Option<Source>,
+    per_partition_limit: Option<Source>,
+    /// USING TIMEOUT.
+    pub timeout_ms: Option<u32>,
+}
+
+/// Resolves SELECT.
+///
+/// # Errors
+/// Unknown names, and restrictions real servers refuse, in their words.
+pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> Result<SelectPlan, CqlError> {
+    let keyspace = keyspace_of(context, &select.table)?;
+    let is_system = system::is_system_keyspace(keyspace);
+    let table = if is_system {
+        system::table(context.server, keyspace, &select.table.table)
+            .ok_or_else(|| no_table(context, &select.table.table))?
+    } else {
+        known_table(context, keyspace, &select.table.table)?
+    };
+    let items = items(context, &table, select)?;
+    let restrictions = relations::resolve(context, &table, &select.relations, binds)?;
+    let per_partition_limit = select.per_partition_limit.as_ref();
+    let per_partition_limit =
+        per_partition_limit.map(|t| source(t, "[per_partition_limit]", &CqlType::Int, binds)).transpose()?;
+    let limit = select.limit.as_ref().map(|t| source(t, "[limit]", &CqlType::Int, binds)).transpose()?;
+    let partitions = partitions(&table, &restrictions, select.allow_filtering || is_system)?;
+    let (rows, filters) = rows(&table, &restrictions, &partitions, select.allow_filtering || is_system)?;
+    let plan = SelectPlan {
+        is_system,
+        items,
+        token: restrictions.token().cloned(),
+        rows,
+        filters,
+        all: restrictions.columns().to_vec(),
+        reversed: is_reversed(&table, select, &partitions)?,
+        partitions,
+        distinct: select.distinct,
+        limit,
+        per_partition_limit,
+        timeout_ms: timeout_ms(context, select.timeout.as_ref())?,
+        table,
+    };
+    if select.distinct {
+        plan.check_distinct(context)?;
+    }
+    Ok(plan)
+}
+
+fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<Vec<(Item, String)>, CqlError> {
+    if select.selectors.is_empty() {
+        return Ok(star(table).into_iter().map(|i| (Item::Column(i), table.columns[i].name.clone())).collect());
+    }
+    let index = |name: &str| {
+        table.columns.iter().position(|c| c.name == name).ok_or_else(|| no_column(context, table, name))
+    };
+    let cell = |name: &str, function: &str| {
+        let i = index(name)?;
+        let column = &table.columns[i];
+        if matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering) {
+            return Err(CqlError::invalid(format!(
+                "Cannot use selection function {function} on PRIMARY KEY part {name}"
+            )));
+        }
+        if types::is_multicell(&column.ty) {
+            return Err(CqlError::unsupported(format!("{function}() of a collection that is not frozen")));
+        }
+        Ok(i)
+    };
+    let mut items = Vec::with_capacity(select.selectors.len());
+    for selector in &select.selectors {
+        let (item, name) = match &selector.selectable {
+            Selectable::Column(name) => (Item::Column(index(name)?), name.clone()),
+            Selectable::WriteTime(name) => (Item::WriteTime(cell(name, "writetime")?), format!("writetime({name})")),
+            Selectable::Ttl(name) => (Item::Ttl(cell(name, "ttl")?), format!("ttl({name})")),
+            Selectable::Count => (Item::Count, "count".to_string()),
+            Selectable::Token(names) => {
+                let key: Vec<&str> = table.partition_key().iter().map(|c| c.name.as_str()).collect();
+                if names.iter().map(String::as_str).ne(key.iter().copied()) {
+                    return Err(CqlError::invalid(format!(
+                        "token() must be given the partition key in order: {}",
+                        key.join(", ")
+                    )));
+                }
+                (Item::Token, format!("system.token({})", names.join(", ")))
+            }
+        };
+        items.push((item, selector.alias.clone().unwrap_or(name)));
+    }
+    let counts = items.iter().filter(|(i, _)| *i == Item::Count).count();
+    if counts > 0 && items.len() > 1 {
+        return Err(CqlError::unsupported("COUNT(*) beside other selections"));
+    }
+    Ok(items)
+}
+
+/// Column indexes in the order of `*`: partition key, clustering, static by name, regular by name.
+fn star(table: &Table) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..table.columns.len()).collect();
+    order.sort_by_key(|i| {
+        let c = &table.columns[*i];
+        match c.kind {
+            ColumnKind::PartitionKey | ColumnKind::Clustering => (0, *i, ""),
+            ColumnKind::Static => (1, 0, c.name.as_str()),
+            ColumnKind::Regular => (2, 0, c.name.as_str()),
+        }
+    });
+    order
+}
+
+fn partitions(table: &Table, restrictions: &Restrictions, may_filter: bool) -> Result<Partitions, CqlError> {
+    let restricted: Vec<_> = (0..table.partition_columns).map(|i| restrictions.column(i)).collect();
+    let given = restricted.iter().flatten().count();
+    if restrictions.has_token() {
+        if given > 0 {
+            return Err(CqlError::unsupported("token() together with relations on the partition key"));
+        }
+        return Ok(Partitions::Scan);
+    }
+    let parts: Option<Vec<KeyPart>> = restricted.iter().map(|r| r.and_then(Restriction::key_part)).collect();
+    match parts {
+        Some(parts) => Ok(Partitions::Keys(parts)),
+        None if given == 0 || may_filter => Ok(Partitions::Scan),
+        None if restricted.iter().flatten().any(|r| matches!(r, Restriction::Slice { .. })) => Err(CqlError::invalid(
+            "Only EQ and IN relation are supported on the partition key (unless you use the token() function)",
+        )),
+        None => Err(CqlError::invalid(NEEDS_FILTERING)),
+    }
+}
+
+/// What the core applies to clustering columns, and what is left to test on each row.
+fn rows(
+    table: &Table,
+    restrictions: &Restrictions,
+    partitions: &Partitions,
+    may_filter: bool,
+) -> Result<(Rows, Vec<(usize, Restriction)>), CqlError> {
+    let first = table.partition_columns;
+    let end = first + table.clustering_columns;
+    let mut rows = Rows { equal: Vec::new(), lower: None, upper: None, tuple: None };
+    let mut applied: Vec<usize> = Vec::new();
+    if let Partitions::Keys(_) = partitions {
+        applied.extend(0..first);
+    }
+    let mut at = first;
+    while at < end {
+        match restrictions.column(at) {
+            Some(r) => match (r.key_part(), r) {
+                (Some(part), _) => rows.equal.push(part),
+                (None, Restriction::Slice { lower, upper }) => {
+                    (rows.lower, rows.upper) = (lower.clone(), upper.clone());
+                    applied.push(at);
+                    break;
+                }
+                (None, _) => break,
+            },
+            None => break,
+        }
+        applied.push(at);
+        at += 1;
+    }
+    if let Some(tuple) = restrictions.tuple() {
+        let orders: Vec<_> = tuple.columns.iter().map(|i| table.columns[*i].order).collect();
+        let fits = tuple.columns.first() == Some(&at) && rows.lower.is_none() && rows.upper.is_none();
+        if !fits || orders.windows(2).any(|w| w[0] != w[1]) {
+            return Err(CqlError::unsupported("this range over several clustering columns"));
+        }
+        rows.tuple = Some(tuple.clone());
+    }
+    let filters: Vec<_> = restrictions.columns().iter().filter(|(i, _)| !applied.contains(i)).cloned().collect();
+    // A scan restricted by a leading clustering column reads every partition for a few rows of each.
+    let scans_for_rows = matches!(partitions, Partitions::Scan) && !applied.is_empty();
+    if (!filters.is_empty() || scans_for_rows) && !may_filter {
+        return Err(filtering_refusal(table, restrictions, &filters, at));
+    }
+    Ok((rows, filters))
+}
+
+fn filtering_refusal(
+    table: &Table,
+    restrictions: &Restrictions,
+    filters: &[(usize, Restriction)],
+    unrestricted: usize,
+) -> CqlError {
+    let later = filters.iter().find(|(i, _)| table.columns[*i].kind == ColumnKind::Clustering);
+    let whole_key = (0..table.partition_columns).all(|i| restrictions.column(i).is_some());
+    match later {
+        Some((i, _)) if whole_key && restrictions.column(unrestricted).is_none() => CqlError::invalid(format!(
+            "PRIMARY KEY column \"{}\" cannot be restricted as preceding column \"{}\" is not restricted",
+            table.columns[*i].name, table.columns[unrestricted].name
+        )),
+        Some((i, _)) if whole_key => CqlError::invalid(format!(
+            "Clustering column \"{}\" cannot be restricted (preceding column \"{}\" is restricted by a non-EQ relation)",
+            table.columns[*i].name,
+            table.columns[i - 1].name
+        )),
+        _ => CqlError::invalid(NEEDS_FILTERING),
+    }
+}
+
+fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> Result<bool, CqlError> {
+    if select.order_by.is_empty() {
+        return Ok(false);
+    }
+    let Partitions::Keys(parts) = partitions else {
+        return Err(CqlError::invalid("ORDER BY is only supported when the partition key is restricted by an EQ or an IN."));
+    };
+    if parts.iter().any(|p| matches!(p, KeyPart::In(_))) {
+        return Err(CqlError::unsupported("ORDER BY with IN on the partition key"));
+    }
+    let mut reversed = None;
+    for (i, (name, descending)) in select.order_by.iter().enumerate() {
+        let Some(column) = table.clustering().get(i).filter(|c| c.name == *name) else {
+            return Err(CqlError::invalid(if table.clustering().iter().any(|c| c.name == *name) {
+                "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
+                    .to_string()
+            } else {
+                format!("Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}")
+            }));
+        };
+        let against = *descending != (column.order == ClusteringOrder::Desc);
+        if reversed.is_some_and(|r| r != against) {
+            return Err(CqlError::invalid("Unsupported order by relation"));
+        }
+        reversed = Some(against);
+    }
+    Ok(reversed.unwrap_or(false))
+}
+
+impl SelectPlan {
+    fn check_distinct(&self, context: &Context<'_>) -> Result<(), CqlError> {
+        let fits = |i: &Item| match i {
+            Item::Column(i) => matches!(self.table.columns[*i].kind, ColumnKind::PartitionKey | ColumnKind::Static),
+            Item::Token => true,
+            _ => false,
+        };
+        if !self.items.iter().all(|(i, _)| fits(i)) || self.all.iter().any(|(i, _)| *i >= self.table.partition_columns) {
+            return Err(CqlError::invalid("SELECT DISTINCT queries must only request partition key columns and/or static columns"));
+        }
+        if context.server.is_scylla && self.reversed {
+            return Err(CqlError::invalid("ORDER BY cannot be combined with DISTINCT"));
+        }
+        Ok(())
+    }
+
+    /// Columns of the result, encoded.
+    pub fn result_columns(&self) -> Columns {
+        let ty = |item: &Item| match item {
+            Item::Column(i) => self.table.columns[*i].ty.clone(),
+            Item::WriteTime(_) | Item::Token | Item::Count => CqlType::Bigint,
+            Item::Ttl(_) => CqlType::Int,
+        };
+        let specs: Vec<(&str, CqlType)> = self.items.iter().map(|(i, name)| (name.as_str(), ty(i))).collect();
+        types::columns(&self.table.keyspace, &self.table.name, specs.iter().map(|(n, t)| (*n, t)))
+    }
+
+    /// Positions of the markers that make the partition key, in key order; empty if they do not.
+    pub fn partition_key_markers(&self) -> Vec<u16> {
+        match &self.partitions {
+            Partitions::Keys(parts) => relations::markers_of(parts),
+            Partitions::Scan => Vec::new(),
+        }
+    }
+
+    /// Whether the result is one row with the number of rows.
+    pub fn is_count(&self) -> bool {
+        matches!(self.items.first(), Some((Item::Count, _)))
+    }
+
+    /// Whether rows are tested here after the core returned them.
+    pub fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
+    /// Whether this counts without naming a partition, which Cassandra warns of.
+    pub fn is_unbounded_count(&self) -> bool {
+        self.is_count() && matches!(self.partitions, Partitions::Scan)
+    }
+
+    /// LIMIT; `u32::MAX` without one.
+    ///
+    /// # Errors
+    /// Null, or not positive.
+    pub fn limit(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
+        positive(self.limit.as_ref(), bound, "LIMIT")
+    }
+
+    /// The read this means for these bound values, without page or position; `None` if it can have no rows.
+    ///
+    /// # Errors
+    /// Keys that cannot be keys, bad limits.
+    pub fn command(&self, bound: &[Value<'_>]) -> Result<Option<ReadCommand>, CqlError> {
+        let target = match &self.partitions {
+            Partitions::Keys(parts) => {
+                let mut keys = Vec::new();
+                for components in relations::product(parts, self.table.partition_key(), bound)? {
+                    let mut bytes = Vec::new();
+                    partition_key_bytes(&components, &mut bytes);
+                    check_partition_key(&bytes)?;
+                    keys.push(PartitionKey::new(bytes));
+                }
+                keys.sort();
+                keys.dedup();
+                if keys.is_empty() {
+                    return Ok(None);
+                }
+                ReadTarget::Partitions(keys)
+            }
+            Partitions::Scan => ReadTarget::Scan(self.token_range(bound)?),
+        };
+        let Some(clustering) = self.slices(bound)? else { return Ok(None) };
+        let per_partition_limit = match positive(self.per_partition_limit.as_ref(), bound, "PER PARTITION LIMIT")? {
+            _ if self.distinct => 1,
+            n => n,
+        };
+        Ok(Some(ReadCommand {
+            table: self.table.id,
+            target,
+            clustering,
+            reversed: self.reversed,
+            limit: u32::MAX,
+            per_partition_limit,
+            after: None,
+        }))
+    }
+
+    fn token_range(&self, bound: &[Value<'_>]) -> Result<TokenRange, CqlError> {
+        let value = |s: &Source| match s.value(bound) {
+            Value::Bytes(b) => <[u8; 8]>::try_from(b)
+                .map(|b| Token(i64::from_be_bytes(b)))
+                .map_err(|_| CqlError::invalid("Expected 8 or 0 byte long (0)")),
+            _ => Err(CqlError::invalid("Invalid null token value")),
+        };
+        Ok(match &self.token {
+            None => TokenRange::default(),
+            Some(Restriction::Eq(s)) => {
+                let at = value(s)?;
+                TokenRange { start: Some((at, true)), end: Some((at, true)) }
+            }
+            Some(Restriction::Slice { lower, upper }) => {
+                let bound = |b: &Option<(Source, bool)>| b.as_ref().map(|(s, i)| value(s).map(|t| (t, *i))).transpose();
+                let (start, mut end) = (bound(lower)?, bound(upper)?);
+                // The smallest token as an upper bound means the end of the ring: ranges of drivers wrap there.
+                if end.is_some_and(|(t, _)| t.0 == i64::MIN) {
+                    end = None;
+                }
+                TokenRange { start, end }
+            }
+            Some(Restriction::In(_)) => return Err(CqlError::invalid("IN is not allowed on token()")),
+        })
+    }
+
+    /// The clustering slices, `None` if no row can match.
+    fn slices(&self, bound: &[Value<'_>]) -> Result<Option<ClusteringSelect>, CqlError> {
+        let rows = &self.rows;
+        if rows.equal.is_empty() && rows.lower.is_none() && rows.upper.is_none() && rows.tuple.is_none() {
+            return Ok(Some(ClusteringSelect::All));
+        }
+        let columns = self.table.clustering();
+        let prefixes = relations::product(&rows.equal, columns, bound)?;
+        if prefixes.is_empty() {
+            return Ok(None);
+        }
+        let range = |b: &Option<(Source, bool)>| -> Result<Option<(Vec<u8>, bool)>, CqlError> {
+            let Some((s, inclusive)) = b else { return Ok(None) };
+            Ok(Some((key_value(s.value(bound), &columns[rows.equal.len()])?.to_vec(), *inclusive)))
+        };
+        let (lower, upper) = (range(&rows.lower)?, range(&rows.upper)?);
+        let mut slices = Vec::with_capacity(prefixes.len());
+        for prefix in &prefixes {
+            slices.push(match &rows.tuple {
+                Some(tuple) => self.tuple_slice(prefix, tuple, bound)?,
+                None if lower.is_none() && upper.is_none() => Slice::prefix(ClusteringKey::of(prefix)),
+                None => Slice::relations(
+                    &self.table,
+                    prefix,
+                    lower.as_ref().map(|(v, i)| (v.as_slice(), *i)),
+                    upper.as_ref().map(|(v, i)| (v.as_slice(), *i)),
+                ),
+            });
+        }
+        Ok(Some(ClusteringSelect::Slices(slices)))
+    }
+
+    fn tuple_slice(&self, prefix: &[&[u8]], tuple: &TupleSlice, bound: &[Value<'_>]) -> Result<Slice, CqlError> {
+        let edge = |b: &Option<(Vec<Source>, bool)>| -> Result<Bound, CqlError> {
+            let mut key = ClusteringKey::of(prefix);
+            let Some((sources, inclusive)) = b else { return Ok(Bound { prefix: key, inclusive: true }) };
+            for (s, i) in sources.iter().zip(&tuple.columns) {
+                key.push(key_value(s.value(bound), &self.table.columns[*i])?);
+            }
+            Ok(Bound { prefix: key, inclusive: *inclusive })
+        };
+        let (lower, upper) = (edge(&tuple.lower)?, edge(&tuple.upper)?);
+        let descending = self.table.columns[tuple.columns[0]].order == ClusteringOrder::Desc;
+        Ok(if descending { Slice { start: upper, end: lower } } else { Slice { start: lower, end: upper } })
+    }
+
+    /// Appends the cells of the rows of `partition` that pass the filters, at most `most` of them; returns how many.
+    /// For COUNT nothing is appended.
+    ///
+    /// # Errors
+    /// A filter value that is null or of the wrong length.
+    pub fn put_partition(
+        &self,
+        partition: &PartitionRows,
+        bound: &[Value<'_>],
+        most: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<u32, CqlError> {
+        let components = partition_key_components(&partition.key.bytes, self.table.partition_columns).unwrap_or_default();
+        let mut view = PartitionView {
+            table: &self.table,
+            components,
+            token: partition.key.token,
+            statics: partition.statics.as_ref(),
+            row: None,
+            clustering: Vec::with_capacity(self.table.clustering_columns),
+        };
+        let mut count = 0;
+        if partition.rows.is_empty() && partition.statics.is_some() && most > 0 && self.rows_unrestricted() {
+            count += u32::from(self.put_row(&view, bound, out, &self.filters)?);
+        }
+        for row in &partition.rows {
+            if count >= most {
+                break;
+            }
+            view.clustering.clear();
+            view.clustering.extend(Components::new(row.clustering()));
+            view.row = Some(row);
+            count += u32::from(self.put_row(&view, bound, out, &self.filters)?);
+        }
+        Ok(count)
+    }
+
+    fn rows_unrestricted(&self) -> bool {
+        let r = &self.rows;
+        r.equal.is_empty() && r.lower.is_none() && r.upper.is_none() && r.tuple.is_none()
+    }
+
+    /// Appends the matching rows of a system table, all of them; returns how many.
+    ///
+    /// # Errors
+    /// As [`SelectPlan::put_partition`].
+    pub fn put_system_rows(
+        &self,
+        rows: &[Vec<Option<Vec<u8>>>],
+        bound: &[Value<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<u32, CqlError> {
+        let limit = self.limit(bound)?;
+        let mut count = 0;
+        for row in rows {
+            if count < limit {
+                count += u32::from(self.put_row(&SystemRow(row), bound, out, &self.all)?);
+            }
+        }
+        Ok(count)
+    }
+
+    fn put_row(
+        &self,
+        row: &impl RowView,
+        bound: &[Value<'_>],
+        out: &mut Vec<u8>,
+        filters: &[(usize, Restriction)],
+    ) -> Result<bool, CqlError> {
+        for (index, restriction) in filters {
+            if !passes(restriction, &self.table.columns[*index], row.value(*index), bound)? {
+                return Ok(false);
+            }
+        }
+        for (item, _) in &self.items {
+            match item {
+                Item::Column(i) => put_bytes(out, row.value(*i)),
+                Item::WriteTime(i) => put_bytes(out, row.written(*i).map(|(us, _)| us.to_be_bytes()).as_ref().map(|b| &b[..])),
+                Item::Ttl(i) => {
+                    let left = row.written(*i).and_then(|(_, ttl)| ttl).map(|s| (s as i32).to_be_bytes());
+                    put_bytes(out, left.as_ref().map(|b| &b[..]));
+                }
+                Item::Token => put_bytes(out, Some(&row.token().to_be_bytes())),
+                Item::Count => {}
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn positive(source: Option<&Source>, bound: &[Value<'_>], what: &str) -> Result<u32, CqlError> {
+    let Some(source) = source else { return Ok(u32::MAX) };
+    match int_attribute(source, bound, what)? {
+        None => Ok(u32::MAX),
+        Some(n) if n > 0 => Ok(n as u32),
+        Some(_) => Err(CqlError::invalid(format!("{what} must be strictly positive"))),
+    }
+}
+
+/// Whether a value meets a restriction; null meets none.
+fn passes(
+    restriction: &Restriction,
+    column: &Column,
+    value: Option<&[u8]>,
+    bound: &[Value<'_>],
+) -> Result<bool, CqlError> {
+    let wanted = |s: &Source| -> Result<Vec<u8>, CqlError> {
+        match s.value(bound) {
+            Value::Bytes(b) => Ok(b.to_vec()),
+            Value::Null => Err(CqlError::invalid(format!("Invalid null value in condition for column {}", column.name))),
+            Value::Unset => Err(CqlError::invalid(format!("Invalid unset value for column {}", column.name))),
+        }
+    };
+    let side = |b: &Option<(Source, bool)>, value: &[u8], outside: Ordering| -> Result<bool, CqlError> {
+        let Some((s, inclusive)) = b else { return Ok(true) };
+        let order = values::compare(&column.ty, value, &wanted(s)?);
+        Ok(order != outside && (*inclusive || order != Ordering::Equal))
+    };
+    let Some(value) = value else { return Ok(false) };
+    Ok(match restriction {
+        Restriction::Eq(s) => value == wanted(s)?,
+        Restriction::In(list) => match list {
+            InSource::Marker(i) if bound[usize::from(*i)] == Value::Null => false,
+            list => in_values(list, column, bound)?.contains(&value),
+        },
+        Restriction::Slice { lower, upper } => side(lower, value, Ordering::Less)? && side(upper, value, Ordering::Greater)?,
+    })
+}
+
+/// A row to be tested and written; columns by index in the table.
+trait RowView {
+    fn value(&self, column: usize) -> Option<&[u8]>;
+    /// Write time in microseconds and TTL left in seconds of a cell.
+    fn written(&self, column: usize) -> Option<(i64, Option<u32>)>;
+    fn token(&self) -> i64;
+}
+
+struct PartitionView<'a> {
+    table: &'a Table,
+    components: Vec<&'a [u8]>,
+    token: Token,
+    statics: Option<&'a Row>,
+    row: Option<&'a Row>,
+    clustering: Vec<&'a [u8]>,
+}
+
+impl<'a> PartitionView<'a> {
+    fn cells(&self, column: usize) -> Option<(&'a Row, ColumnId)> {
+        let c = &self.table.columns[column];
+        let row = if c.kind == ColumnKind::Static { self.statics } else { self.row };
+        row.map(|r| (r, c.id))
+    }
+}
+
+impl RowView for PartitionView<'_> {
+    fn value(&self, column: usize) -> Option<&[u8]> {
+        if let Some(component) = self.components.get(column).filter(|_| column < self.table.partition_columns) {
+            return Some(component);
+        }
+        let clustering = column.wrapping_sub(self.table.partition_columns);
+        if clustering < self.table.clustering_columns {
+            return self.clustering.get(clustering).copied();
+        }
+        let (row, id) = self.cells(column)?;
+        row.cell(id).map(|c| c.value)
+    }
+
+    fn written(&self, column: usize) -> Option<(i64, Option<u32>)> {
+        let (row, id) = self.cells(column)?;
+        row.cell(id).map(|c| (c.timestamp_us, c.ttl_s))
+    }
+
+    fn token(&self) -> i64 {
+        self.token.0
+    }
+}
+
+struct SystemRow<'a>(&'a [Option<Vec<u8>>]);
+
+impl RowView for SystemRow<'_> {
+    fn value(&self, column: usize) -> Option<&[u8]> {
+        self.0[column].as_deref()
+    }
+    fn written(&self, _: usize) -> Option<(i64, Option<u32>)> {
+        None
+    }
+    fn token(&self) -> i64 {
+        0
+    }
+}

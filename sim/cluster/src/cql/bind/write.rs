@@ -1,0 +1,667 @@
+//! INSERT, UPDATE, DELETE and BATCH: from a resolved statement and bound values to records of a [`WriteSet`]. This is
+//! the hot path of the simulator: executing allocates nothing beyond the growth of the set and one key buffer.
+
+use super::relations::{self, InSource, KeyPart, Restriction};
+use super::{Binds, Context, Source, int_attribute, no_column, source, timeout_ms, user_table};
+use crate::cql::error::CqlError;
+use crate::cql::frame::Value;
+use crate::cql::parse::ast::{self, SetOperation, Statement, Using};
+use crate::model::{
+    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, WriteKind, WriteSet, partition_key_bytes,
+};
+use std::sync::Arc;
+
+/// Bytes of a serialized partition key, or of one clustering component, at most.
+const KEY_BYTES_MAX: usize = 65_535;
+/// Seconds of a TTL at most: 20 years, Cassandra's `Attributes.MAX_TTL`.
+const TTL_S_MAX: i32 = 630_720_000;
+
+/// What kind of statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// Which rows of a partition a statement is about.
+#[derive(Debug)]
+enum Rows {
+    /// None: only static cells, or the whole partition of a DELETE.
+    None,
+    /// The rows with these full clustering keys.
+    Exact(Vec<KeyPart>),
+    /// DELETE of the rows that start with these components and whose next one lies between the bounds.
+    Range { equal: Vec<KeyPart>, lower: Option<(Source, bool)>, upper: Option<(Source, bool)> },
+}
+
+/// An INSERT, UPDATE or DELETE.
+#[derive(Debug)]
+pub struct WritePlan {
+    /// Table written.
+    pub table: Arc<Table>,
+    verb: Verb,
+    partition: Vec<KeyPart>,
+    rows: Rows,
+    /// Regular cells in ascending column order.
+    cells: Vec<(ColumnId, Source)>,
+    statics: Vec<(ColumnId, Source)>,
+    timestamp: Option<Source>,
+    ttl: Option<Source>,
+    /// USING TIMEOUT.
+    pub timeout_ms: Option<u32>,
+    /// Every key part is one value: no IN, so no product of keys.
+    is_single: bool,
+}
+
+/// BEGIN BATCH … APPLY BATCH.
+#[derive(Debug)]
+pub struct BatchPlan {
+    /// LOGGED or UNLOGGED.
+    pub kind: WriteKind,
+    /// Its statements.
+    pub statements: Vec<WritePlan>,
+    timestamp: Option<Source>,
+    /// USING TIMEOUT.
+    pub timeout_ms: Option<u32>,
+}
+
+impl BatchPlan {
+    /// USING TIMESTAMP of the batch itself, microseconds.
+    ///
+    /// # Errors
+    /// A null timestamp.
+    pub fn timestamp_us(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
+        self.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
+    }
+}
+
+fn attributes(
+    context: &Context<'_>,
+    using: &Using,
+    binds: &mut Binds,
+) -> Result<(Option<Source>, Option<Source>, Option<u32>), CqlError> {
+    let timestamp = using.timestamp.as_ref().map(|t| source(t, "[timestamp]", &CqlType::Bigint, binds)).transpose()?;
+    let ttl = using.ttl.as_ref().map(|t| source(t, "[ttl]", &CqlType::Int, binds)).transpose()?;
+    Ok((timestamp, ttl, timeout_ms(context, using.timeout.as_ref())?))
+}
+
+/// Resolves INSERT.
+///
+/// # Errors
+/// Unknown names, missing keys, constants of the wrong type.
+pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) -> Result<WritePlan, CqlError> {
+    let table = user_table(context, &insert.table)?;
+    let mut given: Vec<(Column, Source)> = Vec::with_capacity(insert.columns.len());
+    for (name, term) in insert.columns.iter().zip(&insert.values) {
+        let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
+        given.push((column.clone(), source(term, name, &column.ty, binds)?));
+    }
+    let (timestamp, ttl, timeout_ms) = attributes(context, &insert.using, binds)?;
+    let key = |columns: &[Column]| -> (Vec<KeyPart>, Vec<String>) {
+        let (mut parts, mut missing) = (Vec::new(), Vec::new());
+        for c in columns {
+            match given.iter().find(|(g, _)| g.id == c.id) {
+                Some((_, s)) => parts.push(KeyPart::One(s.clone())),
+                None => missing.push(c.name.clone()),
+            }
+        }
+        (parts, missing)
+    };
+    let (partition, missing) = key(table.partition_key());
+    if !missing.is_empty() {
+        return Err(missing_partition_key(&missing));
+    }
+    let (clustering, missing) = key(table.clustering());
+    let of_kind = |kind| {
+        let mut cells: Vec<_> =
+            given.iter().filter(|(c, _)| c.kind == kind).map(|(c, s)| (c.id, s.clone())).collect();
+        cells.sort_by_key(|(id, _)| *id);
+        cells
+    };
+    let (cells, statics) = (of_kind(ColumnKind::Regular), of_kind(ColumnKind::Static));
+    // Static columns may be inserted without a row.
+    let only_statics = !statics.is_empty() && cells.is_empty() && clustering.is_empty() && table.clustering_columns > 0;
+    if !missing.is_empty() && !only_statics {
+        return Err(missing_clustering(&missing));
+    }
+    let rows = if only_statics { Rows::None } else { Rows::Exact(clustering) };
+    Ok(WritePlan {
+        table,
+        verb: Verb::Insert,
+        partition,
+        rows,
+        cells,
+        statics,
+        timestamp,
+        ttl,
+        timeout_ms,
+        is_single: true,
+    })
+}
+
+fn missing_partition_key(missing: &[String]) -> CqlError {
+    CqlError::invalid(format!("Some partition key parts are missing: {}", missing.join(", ")))
+}
+
+fn missing_clustering(missing: &[String]) -> CqlError {
+    CqlError::invalid(format!("Some clustering keys are missing: {}", missing.join(", ")))
+}
+
+/// Resolves UPDATE.
+///
+/// # Errors
+/// As [`insert`]; and what only counters and collections could do.
+pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) -> Result<WritePlan, CqlError> {
+    let table = user_table(context, &update.table)?;
+    let (timestamp, ttl, timeout_ms) = attributes(context, &update.using, binds)?;
+    let (mut cells, mut statics) = (Vec::new(), Vec::new());
+    for operation in &update.set {
+        let (SetOperation::Assign { column: name, .. } | SetOperation::Delta { column: name, .. }) = operation;
+        let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
+        if !matches!(column.kind, ColumnKind::Regular | ColumnKind::Static) {
+            return Err(CqlError::invalid(format!("PRIMARY KEY part {name} found in SET part")));
+        }
+        let value = match operation {
+            SetOperation::Assign { value, .. } => source(value, name, &column.ty, binds)?,
+            SetOperation::Delta { text, .. } => return Err(delta_refusal(column, text)),
+        };
+        if cells.iter().chain(&statics).any(|(id, _)| *id == column.id) {
+            return Err(CqlError::invalid(format!("Multiple definitions found for column {name}")));
+        }
+        if column.kind == ColumnKind::Static { &mut statics } else { &mut cells }.push((column.id, value));
+    }
+    cells.sort_by_key(|(id, _)| *id);
+    statics.sort_by_key(|(id, _)| *id);
+    let needs_row = !cells.is_empty();
+    let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
+    let is_single = is_single(&partition, &rows);
+    Ok(WritePlan { table, verb: Verb::Update, partition, rows, cells, statics, timestamp, ttl, timeout_ms, is_single })
+}
+
+fn delta_refusal(column: &Column, text: &str) -> CqlError {
+    match column.ty {
+        CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..) => {
+            CqlError::unsupported(format!("changing part of a collection ({text})"))
+        }
+        _ => CqlError::invalid(format!("Invalid operation ({text}) for non counter column {}", column.name)),
+    }
+}
+
+/// Resolves DELETE.
+///
+/// # Errors
+/// As [`insert`].
+pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) -> Result<WritePlan, CqlError> {
+    let table = user_table(context, &delete.table)?;
+    let (timestamp, ttl, timeout_ms) = attributes(context, &delete.using, binds)?;
+    if ttl.is_some() {
+        return Err(CqlError::invalid("TTL attribute is not allowed for deletes"));
+    }
+    let (mut cells, mut statics) = (Vec::new(), Vec::new());
+    for name in &delete.columns {
+        let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
+        match column.kind {
+            ColumnKind::Regular => cells.push((column.id, Source::Null)),
+            ColumnKind::Static => statics.push((column.id, Source::Null)),
+            _ => return Err(CqlError::invalid(format!("Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"))),
+        }
+    }
+    cells.sort_by_key(|(id, _)| *id);
+    statics.sort_by_key(|(id, _)| *id);
+    let needs_row = !cells.is_empty();
+    let (partition, rows) = target(context, &table, &delete.relations, binds, Verb::Delete, needs_row)?;
+    let is_single = is_single(&partition, &rows);
+    if !delete.columns.is_empty() && matches!(rows, Rows::Range { .. }) {
+        return Err(CqlError::invalid("Range deletions are not supported for specific columns"));
+    }
+    Ok(WritePlan { table, verb: Verb::Delete, partition, rows, cells, statics, timestamp, ttl, timeout_ms, is_single })
+}
+
+fn is_single(partition: &[KeyPart], rows: &Rows) -> bool {
+    let one = |parts: &[KeyPart]| parts.iter().all(|p| matches!(p, KeyPart::One(_)));
+    one(partition)
+        && match rows {
+            Rows::None => true,
+            Rows::Exact(parts) => one(parts),
+            Rows::Range { equal, .. } => one(equal),
+        }
+}
+
+/// Partition and rows that the WHERE of an UPDATE or DELETE names.
+fn target(
+    context: &Context<'_>,
+    table: &Table,
+    where_: &[ast::Relation],
+    binds: &mut Binds,
+    verb: Verb,
+    needs_row: bool,
+) -> Result<(Vec<KeyPart>, Rows), CqlError> {
+    let restrictions = relations::resolve(context, table, where_, binds)?;
+    if restrictions.has_token() {
+        return Err(CqlError::invalid("The token function cannot be used in WHERE clauses for UPDATE and DELETE statements"));
+    }
+    if restrictions.has_tuple_slice() {
+        return Err(CqlError::unsupported("(a, b) < (…) in UPDATE and DELETE"));
+    }
+    let others = restrictions.value_columns(table);
+    if !others.is_empty() {
+        return Err(CqlError::invalid(format!("Non PRIMARY KEY columns found in where clause: {} ", others.join(", "))));
+    }
+    let (mut partition, mut missing) = (Vec::new(), Vec::new());
+    for (i, column) in table.partition_key().iter().enumerate() {
+        match restrictions.column(i) {
+            Some(r) => partition.push(r.key_part().ok_or_else(|| {
+                CqlError::invalid(format!("Only EQ and IN relation are supported on the partition key (unless you use the token() function): {}", column.name))
+            })?),
+            None => missing.push(column.name.clone()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(missing_partition_key(&missing));
+    }
+    Ok((partition, rows_of(table, &restrictions, verb, needs_row)?))
+}
+
+fn rows_of(table: &Table, restrictions: &relations::Restrictions, verb: Verb, needs_row: bool) -> Result<Rows, CqlError> {
+    let first = table.partition_columns;
+    let count = table.clustering_columns;
+    let restricted: Vec<Option<&Restriction>> = (first..first + count).map(|i| restrictions.column(i)).collect();
+    let name = |i: usize| table.clustering()[i].name.as_str();
+    let exact = restricted.iter().take_while(|r| r.is_some_and(|r| r.key_part().is_some())).count();
+    let equal: Vec<KeyPart> = restricted[..exact].iter().filter_map(|r| r.and_then(Restriction::key_part)).collect();
+    if exact == count {
+        return Ok(if count == 0 && verb == Verb::Delete && !needs_row { Rows::None } else { Rows::Exact(equal) });
+    }
+    let later = (exact + 1..count).find(|i| restricted[*i].is_some());
+    if let (None, Some(later)) = (restricted[exact], later) {
+        return Err(CqlError::invalid(format!(
+            "PRIMARY KEY column \"{}\" cannot be restricted as preceding column \"{}\" is not restricted",
+            name(later),
+            name(exact)
+        )));
+    }
+    if let Some(later) = later {
+        return Err(CqlError::invalid(format!(
+            "Clustering column \"{}\" cannot be restricted (preceding column \"{}\" is restricted by a non-EQ relation)",
+            name(later),
+            name(exact)
+        )));
+    }
+    let nothing = exact == 0 && restricted[0].is_none();
+    if nothing && !needs_row {
+        return Ok(Rows::None);
+    }
+    if verb == Verb::Update && restricted[exact].is_some() {
+        return Err(CqlError::invalid(format!(
+            "Slice restrictions are not supported on the clustering columns in UPDATE statements: {}",
+            name(exact)
+        )));
+    }
+    if verb == Verb::Update || needs_row {
+        let missing: Vec<String> = (exact..count).map(|i| name(i).to_string()).collect();
+        return Err(missing_clustering(&missing));
+    }
+    let (lower, upper) = match restricted[exact] {
+        Some(Restriction::Slice { lower, upper }) => (lower.clone(), upper.clone()),
+        _ => (None, None),
+    };
+    Ok(Rows::Range { equal, lower, upper })
+}
+
+/// Resolves BEGIN BATCH.
+///
+/// # Errors
+/// As its statements; timestamps on both the batch and a statement.
+pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Result<BatchPlan, CqlError> {
+    let (timestamp, ttl, timeout_ms) = attributes(context, &batch.using, binds)?;
+    if ttl.is_some() {
+        return Err(CqlError::invalid("Global TTL on the BATCH statement is not supported."));
+    }
+    let mut statements = Vec::with_capacity(batch.statements.len());
+    for statement in &batch.statements {
+        statements.push(match statement {
+            Statement::Insert(s) => insert(context, s, binds)?,
+            Statement::Update(s) => update(context, s, binds)?,
+            Statement::Delete(s) => delete(context, s, binds)?,
+            _ => return Err(only_writes()),
+        });
+    }
+    if timestamp.is_some() && statements.iter().any(|s| s.timestamp.is_some()) {
+        return Err(CqlError::invalid("Timestamp must be set either on BATCH or individual statements"));
+    }
+    let kind = match batch.kind {
+        ast::BatchKind::Logged => WriteKind::Logged,
+        ast::BatchKind::Unlogged => WriteKind::Unlogged,
+    };
+    Ok(BatchPlan { kind, statements, timestamp, timeout_ms })
+}
+
+/// The refusal of anything but a write in a batch.
+pub fn only_writes() -> CqlError {
+    CqlError::invalid("Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.")
+}
+
+fn timestamp(source: &Source, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
+    match source.value(bound) {
+        Value::Bytes(b) => match <[u8; 8]>::try_from(b).map(i64::from_be_bytes) {
+            Ok(i64::MIN) | Err(_) => Err(CqlError::invalid("Invalid timestamp value")),
+            Ok(us) => Ok(Some(us)),
+        },
+        Value::Null => Err(CqlError::invalid("Invalid null value of timestamp")),
+        Value::Unset => Ok(None),
+    }
+}
+
+/// Buffers reused from one statement to the next.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    key: Vec<u8>,
+}
+
+impl WritePlan {
+    /// Positions of the markers that make the partition key, in key order; empty if some part is not one marker.
+    pub fn partition_key_markers(&self) -> Vec<u16> {
+        relations::markers_of(&self.partition)
+    }
+
+    /// Appends the records of this statement to `out`.
+    ///
+    /// # Errors
+    /// Null, unset, empty or too long key values; bad attributes.
+    pub fn execute(&self, bound: &[Value<'_>], scratch: &mut Scratch, out: &mut WriteSet) -> Result<(), CqlError> {
+        let timestamp_us = match &self.timestamp {
+            None => None,
+            Some(s) => timestamp(s, bound)?,
+        };
+        let ttl_s = self.ttl_s(bound)?;
+        if self.is_single {
+            return self.execute_single(bound, scratch, out, timestamp_us, ttl_s);
+        }
+        self.execute_product(bound, out, timestamp_us, ttl_s)
+    }
+
+    fn ttl_s(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
+        let default = self.table.options.default_ttl_s;
+        let Some(source) = &self.ttl else { return Ok(default) };
+        // A null TTL means none, not the default.
+        if source.value(bound) == Value::Null {
+            return Ok(0);
+        }
+        match int_attribute(source, bound, "TTL")? {
+            None => Ok(default),
+            Some(ttl) if ttl < 0 => {
+                Err(CqlError::invalid(format!("A TTL must be greater or equal to 0, but was {ttl}")))
+            }
+            Some(ttl) if ttl > TTL_S_MAX => {
+                Err(CqlError::invalid(format!("ttl is too large. requested ({ttl}) maximum ({TTL_S_MAX})")))
+            }
+            Some(ttl) => Ok(ttl as u32),
+        }
+    }
+
+    fn execute_single(
+        &self,
+        bound: &[Value<'_>],
+        scratch: &mut Scratch,
+        out: &mut WriteSet,
+        timestamp_us: Option<i64>,
+        ttl_s: u32,
+    ) -> Result<(), CqlError> {
+        let columns = self.table.partition_key();
+        if let ([KeyPart::One(source)], [column]) = (&self.partition[..], columns) {
+            let key = key_value(source.value(bound), column)?;
+            check_partition_key(key)?;
+            return self.write_rows(bound, key, out, timestamp_us, ttl_s);
+        }
+        scratch.key.clear();
+        for (part, column) in self.partition.iter().zip(columns) {
+            let KeyPart::One(source) = part else { continue };
+            let value = key_value(source.value(bound), column)?;
+            scratch.key.extend((value.len() as u16).to_be_bytes());
+            scratch.key.extend_from_slice(value);
+            scratch.key.push(0);
+        }
+        check_partition_key(&scratch.key)?;
+        self.write_rows(bound, &scratch.key, out, timestamp_us, ttl_s)
+    }
+
+    /// The records of one partition when no key part is an IN.
+    fn write_rows(
+        &self,
+        bound: &[Value<'_>],
+        key: &[u8],
+        out: &mut WriteSet,
+        timestamp_us: Option<i64>,
+        ttl_s: u32,
+    ) -> Result<(), CqlError> {
+        self.write_statics(bound, key, out, timestamp_us, ttl_s);
+        match &self.rows {
+            Rows::None => self.delete_partition(key, out, timestamp_us),
+            Rows::Exact(parts) => {
+                if !self.has_row_effect(bound) {
+                    return Ok(());
+                }
+                // The record is begun before its key is checked: on an error the whole set is thrown away.
+                out.begin(self.row_kind(), self.table.id, key, timestamp_us);
+                for (part, column) in parts.iter().zip(self.table.clustering()) {
+                    let KeyPart::One(source) = part else { continue };
+                    out.clustering(key_value(source.value(bound), column)?);
+                }
+                self.write_cells(&self.cells, bound, out, ttl_s);
+            }
+            Rows::Range { equal, lower, upper } => {
+                let mut prefix: Vec<&[u8]> = Vec::with_capacity(equal.len());
+                for (part, column) in equal.iter().zip(self.table.clustering()) {
+                    let KeyPart::One(source) = part else { continue };
+                    prefix.push(key_value(source.value(bound), column)?);
+                }
+                self.delete_range(key, &prefix, lower.as_ref(), upper.as_ref(), bound, out, timestamp_us)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row_kind(&self) -> OpKind {
+        if self.verb == Verb::Delete && self.cells.is_empty() { OpKind::RowDelete } else { OpKind::Row }
+    }
+
+    /// Whether the statement does anything to a row: not when it only has static columns, or all its cells are unset.
+    fn has_row_effect(&self, bound: &[Value<'_>]) -> bool {
+        match self.verb {
+            Verb::Insert => true,
+            Verb::Delete => !self.cells.is_empty() || self.statics.is_empty(),
+            Verb::Update => self.cells.iter().any(|(_, s)| s.value(bound) != Value::Unset),
+        }
+    }
+
+    fn write_cells(&self, cells: &[(ColumnId, Source)], bound: &[Value<'_>], out: &mut WriteSet, ttl_s: u32) {
+        if self.verb == Verb::Insert {
+            out.marker();
+        }
+        if ttl_s != 0 && self.verb != Verb::Delete {
+            out.ttl(ttl_s);
+        }
+        for (column, source) in cells {
+            match source.value(bound) {
+                Value::Bytes(bytes) => {
+                    out.cell(*column, bytes);
+                }
+                Value::Null => {
+                    out.null(*column);
+                }
+                Value::Unset => {}
+            }
+        }
+        out.end();
+    }
+
+    fn write_statics(&self, bound: &[Value<'_>], key: &[u8], out: &mut WriteSet, timestamp_us: Option<i64>, ttl_s: u32) {
+        if self.statics.iter().all(|(_, s)| s.value(bound) == Value::Unset) {
+            return;
+        }
+        out.begin(OpKind::Static, self.table.id, key, timestamp_us);
+        if ttl_s != 0 && self.verb != Verb::Delete {
+            out.ttl(ttl_s);
+        }
+        for (column, source) in &self.statics {
+            match source.value(bound) {
+                Value::Bytes(bytes) => {
+                    out.cell(*column, bytes);
+                }
+                Value::Null => {
+                    out.null(*column);
+                }
+                Value::Unset => {}
+            }
+        }
+        out.end();
+    }
+
+    fn delete_partition(&self, key: &[u8], out: &mut WriteSet, timestamp_us: Option<i64>) {
+        if self.verb == Verb::Delete && self.statics.is_empty() {
+            out.begin(OpKind::PartitionDelete, self.table.id, key, timestamp_us);
+            out.end();
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one range, used once")]
+    fn delete_range(
+        &self,
+        key: &[u8],
+        equal: &[&[u8]],
+        lower: Option<&(Source, bool)>,
+        upper: Option<&(Source, bool)>,
+        bound: &[Value<'_>],
+        out: &mut WriteSet,
+        timestamp_us: Option<i64>,
+    ) -> Result<(), CqlError> {
+        let column = &self.table.clustering()[equal.len()];
+        let value = |b: Option<&(Source, bool)>| -> Result<Option<(Vec<u8>, bool)>, CqlError> {
+            b.map(|(s, inclusive)| key_value(s.value(bound), column).map(|v| (v.to_vec(), *inclusive))).transpose()
+        };
+        let (lower, upper) = (value(lower)?, value(upper)?);
+        // Bounds are in storage order: for a DESC column the larger value comes first.
+        let descending = column.order == ClusteringOrder::Desc;
+        let (start, end) = if descending { (upper, lower) } else { (lower, upper) };
+        out.begin(OpKind::RangeDelete, self.table.id, key, timestamp_us);
+        for c in equal {
+            out.clustering(c);
+        }
+        if let Some((v, _)) = &start {
+            out.clustering(v);
+        }
+        for c in equal {
+            out.end_bound(c);
+        }
+        if let Some((v, _)) = &end {
+            out.end_bound(v);
+        }
+        out.exclusive(start.is_some_and(|(_, inclusive)| !inclusive), end.is_some_and(|(_, inclusive)| !inclusive));
+        out.end();
+        Ok(())
+    }
+
+    /// The general case: every combination of the values of IN.
+    fn execute_product(
+        &self,
+        bound: &[Value<'_>],
+        out: &mut WriteSet,
+        timestamp_us: Option<i64>,
+        ttl_s: u32,
+    ) -> Result<(), CqlError> {
+        let partitions = relations::product(&self.partition, self.table.partition_key(), bound)?;
+        let row_parts = match &self.rows {
+            Rows::None => &[][..],
+            Rows::Exact(parts) => parts,
+            Rows::Range { equal, .. } => equal,
+        };
+        let rows = relations::product(row_parts, self.table.clustering(), bound)?;
+        for components in &partitions {
+            let mut key = Vec::new();
+            partition_key_bytes(components, &mut key);
+            check_partition_key(&key)?;
+            self.write_statics(bound, &key, out, timestamp_us, ttl_s);
+            for row in &rows {
+                match &self.rows {
+                    Rows::None => self.delete_partition(&key, out, timestamp_us),
+                    Rows::Exact(_) if !self.has_row_effect(bound) => {}
+                    Rows::Exact(_) => {
+                        out.begin(self.row_kind(), self.table.id, &key, timestamp_us);
+                        for c in row {
+                            out.clustering(c);
+                        }
+                        self.write_cells(&self.cells, bound, out, ttl_s);
+                    }
+                    Rows::Range { lower, upper, .. } => {
+                        self.delete_range(&key, row, lower.as_ref(), upper.as_ref(), bound, out, timestamp_us)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a key value.
+///
+/// # Errors
+/// Null and unset values, and values that a key cannot hold.
+#[inline]
+pub(super) fn key_value<'a>(value: Value<'a>, column: &Column) -> Result<&'a [u8], CqlError> {
+    match value {
+        Value::Bytes(bytes) => {
+            if bytes.len() > KEY_BYTES_MAX {
+                return Err(too_long(bytes.len()));
+            }
+            if bytes.is_empty() && column.ty.fixed_bytes().is_some() {
+                return Err(CqlError::unsupported(format!("an empty value for the key column {}", column.name)));
+            }
+            Ok(bytes)
+        }
+        Value::Null => Err(CqlError::invalid(format!("Invalid null value in condition for column {}", column.name))),
+        Value::Unset => Err(CqlError::invalid(format!("Invalid unset value for column {}", column.name))),
+    }
+}
+
+fn too_long(bytes: usize) -> CqlError {
+    CqlError::invalid(format!("Key length of {bytes} is longer than maximum of {KEY_BYTES_MAX}"))
+}
+
+/// Checks the length of a serialized partition key.
+pub(super) fn check_partition_key(key: &[u8]) -> Result<(), CqlError> {
+    match key.len() {
+        0 => Err(CqlError::invalid("Key may not be empty")),
+        n if n > KEY_BYTES_MAX => Err(too_long(n)),
+        _ => Ok(()),
+    }
+}
+
+/// The values of an IN for these bound values, each once, in order of appearance.
+pub(super) fn in_values<'a>(source: &'a InSource, column: &Column, bound: &[Value<'a>]) -> Result<Vec<&'a [u8]>, CqlError> {
+    let mut list = Vec::new();
+    match source {
+        InSource::Values(sources) => {
+            for s in sources {
+                list.push(key_value(s.value(bound), column)?);
+            }
+        }
+        InSource::Marker(i) => match bound[usize::from(*i)] {
+            Value::Bytes(bytes) => {
+                for item in crate::cql::values::list_elements(bytes, &column.ty)? {
+                    list.push(key_value(Value::Bytes(item), column)?);
+                }
+            }
+            other => {
+                key_value(other, column)?;
+            }
+        },
+    }
+    let mut unique: Vec<&[u8]> = Vec::with_capacity(list.len());
+    for item in list {
+        if !unique.contains(&item) {
+            unique.push(item);
+        }
+    }
+    Ok(unique)
+}

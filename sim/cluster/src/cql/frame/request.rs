@@ -1,0 +1,329 @@
+//! Whole requests out of frame bodies. Values and texts are borrowed from the frame; a BATCH is walked once to check
+//! every bound and to find the parameters behind its statements, and then iterated without checks that can fail late.
+
+use super::read::{Malformed, Reader, Value};
+use super::{Header, Opcode, flag};
+
+/// Flag bits of QUERY and EXECUTE parameters (protocol 4, section 4.1.4).
+mod query_flag {
+    pub const VALUES: u8 = 0x01;
+    pub const SKIP_METADATA: u8 = 0x02;
+    pub const PAGE_SIZE: u8 = 0x04;
+    pub const PAGING_STATE: u8 = 0x08;
+    pub const SERIAL: u8 = 0x10;
+    pub const TIMESTAMP: u8 = 0x20;
+    pub const NAMES: u8 = 0x40;
+}
+
+/// One request of a client.
+#[derive(Debug)]
+pub enum Request<'a> {
+    /// OPTIONS: what does this server support.
+    Options,
+    /// STARTUP with its options in the order of the frame.
+    Startup(Vec<(&'a str, &'a str)>),
+    /// REGISTER for these event types.
+    Register(Vec<&'a str>),
+    /// QUERY.
+    Query {
+        /// The statement's text.
+        text: &'a str,
+        /// Its parameters.
+        params: Params<'a>,
+    },
+    /// PREPARE.
+    Prepare {
+        /// The statement's text.
+        text: &'a str,
+    },
+    /// EXECUTE.
+    Execute {
+        /// The prepared statement's id, opaque.
+        id: &'a [u8],
+        /// Its parameters.
+        params: Params<'a>,
+    },
+    /// BATCH.
+    Batch(Batch<'a>),
+}
+
+/// Parameters of QUERY and EXECUTE.
+#[derive(Debug, Clone)]
+pub struct Params<'a> {
+    /// Consistency level, raw.
+    pub consistency: u16,
+    /// Bound values.
+    pub values: Values<'a>,
+    /// The client has the result metadata and does not want them again.
+    pub skip_metadata: bool,
+    /// Rows per page; `None` or a value <= 0 means unpaged.
+    pub page_size: Option<i32>,
+    /// Where the previous page ended, as this server wrote it.
+    pub paging_state: Option<&'a [u8]>,
+    /// Serial consistency level, raw.
+    pub serial_consistency: Option<u16>,
+    /// The client's default timestamp, microseconds.
+    pub timestamp_us: Option<i64>,
+}
+
+impl Params<'_> {
+    /// Parameters of a statement without any, at consistency level `consistency` (raw).
+    pub fn bare(consistency: u16) -> Params<'static> {
+        Params {
+            consistency,
+            values: Values::none(),
+            skip_metadata: false,
+            page_size: None,
+            paging_state: None,
+            serial_consistency: None,
+            timestamp_us: None,
+        }
+    }
+}
+
+/// A counted sequence of bound values, checked when it was cut out of the frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    count: u16,
+    named: bool,
+    bytes: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    /// No values.
+    pub fn none() -> Self {
+        Self { count: 0, named: false, bytes: &[] }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether each carries the name of its marker.
+    pub fn is_named(&self) -> bool {
+        self.named
+    }
+
+    /// The values in the frame's order with their names, if they have names.
+    #[inline]
+    pub fn iter(&self) -> ValuesIter<'a> {
+        ValuesIter { left: self.count, named: self.named, reader: Reader::new(self.bytes) }
+    }
+
+    fn read(reader: &mut Reader<'a>, named: bool) -> Result<Self, Malformed> {
+        let count = reader.short()?;
+        let from = reader.position();
+        for _ in 0..count {
+            if named {
+                reader.string()?;
+            }
+            reader.value()?;
+        }
+        Ok(Self { count, named, bytes: reader.between(from, reader.position()) })
+    }
+}
+
+/// Iterator over [`Values`].
+#[derive(Debug, Clone)]
+pub struct ValuesIter<'a> {
+    left: u16,
+    named: bool,
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for ValuesIter<'a> {
+    type Item = (Option<&'a str>, Value<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        // The bytes were walked when they were cut out: neither read can fail.
+        let name = if self.named { Some(self.reader.string().ok()?) } else { None };
+        Some((name, self.reader.value().ok()?))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::from(self.left), Some(usize::from(self.left)))
+    }
+}
+
+/// Kind of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchKind {
+    /// With the batchlog.
+    Logged,
+    /// Without.
+    Unlogged,
+    /// Of counter updates.
+    Counter,
+}
+
+/// One statement of a BATCH frame.
+#[derive(Debug, Clone, Copy)]
+pub enum StatementRef<'a> {
+    /// By the id of a prepared statement.
+    Prepared(&'a [u8]),
+    /// By its text.
+    Text(&'a str),
+}
+
+/// A BATCH request.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    /// Its kind.
+    pub kind: BatchKind,
+    /// How many statements it has.
+    pub count: u16,
+    statements: &'a [u8],
+    /// Consistency level, raw.
+    pub consistency: u16,
+    /// Serial consistency level, raw.
+    pub serial_consistency: Option<u16>,
+    /// The client's default timestamp, microseconds.
+    pub timestamp_us: Option<i64>,
+}
+
+impl<'a> Batch<'a> {
+    /// Room that the records of this batch will need, bytes: its own size and a header per statement.
+    pub fn expected_bytes(&self) -> usize {
+        /// A record's header and the lengths of its key and cells, generously.
+        const OVERHEAD_BYTES: usize = 96;
+        self.statements.len() + usize::from(self.count) * OVERHEAD_BYTES
+    }
+
+    /// The statements in order with their values.
+    pub fn statements(&self) -> BatchIter<'a> {
+        BatchIter { left: self.count, reader: Reader::new(self.statements) }
+    }
+
+    /// Reads a BATCH body.
+    pub fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let kind = match reader.byte()? {
+            0 => BatchKind::Logged,
+            1 => BatchKind::Unlogged,
+            2 => BatchKind::Counter,
+            n => return Err(Malformed::Invalid(format!("Invalid BATCH message type {n}"))),
+        };
+        let count = reader.short()?;
+        let from = reader.position();
+        for _ in 0..count {
+            read_statement(reader)?;
+        }
+        let statements = reader.between(from, reader.position());
+        let consistency = reader.short()?;
+        let flags = reader.byte()?;
+        if flags & query_flag::NAMES != 0 {
+            // The names stand after the values in the specification but no server can find them there (CASSANDRA-10246).
+            return Err(Malformed::Invalid("values with names are not supported in BATCH (CASSANDRA-10246)".into()));
+        }
+        if flags & !(query_flag::SERIAL | query_flag::TIMESTAMP) != 0 {
+            return Err(Malformed::Invalid(format!("unknown BATCH flags {flags:#04x}")));
+        }
+        let (serial_consistency, timestamp_us) = read_tail(reader, flags)?;
+        reader.finish("BATCH")?;
+        Ok(Self { kind, count, statements, consistency, serial_consistency, timestamp_us })
+    }
+}
+
+/// Iterator over the statements of a [`Batch`].
+#[derive(Debug, Clone)]
+pub struct BatchIter<'a> {
+    left: u16,
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for BatchIter<'a> {
+    type Item = (StatementRef<'a>, Values<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        // Walked by `Batch::parse`: cannot fail.
+        read_statement(&mut self.reader).ok()
+    }
+}
+
+#[inline]
+fn read_statement<'a>(reader: &mut Reader<'a>) -> Result<(StatementRef<'a>, Values<'a>), Malformed> {
+    let statement = match reader.byte()? {
+        0 => StatementRef::Text(reader.long_string()?),
+        1 => StatementRef::Prepared(reader.short_bytes()?),
+        n => {
+            return Err(Malformed::Invalid(format!("Invalid query kind in BATCH messages. Must be 0 or 1 but got {n}")));
+        }
+    };
+    Ok((statement, Values::read(reader, false)?))
+}
+
+fn read_tail(reader: &mut Reader<'_>, flags: u8) -> Result<(Option<u16>, Option<i64>), Malformed> {
+    let serial = if flags & query_flag::SERIAL != 0 { Some(reader.short()?) } else { None };
+    let timestamp = if flags & query_flag::TIMESTAMP != 0 { Some(reader.long()?) } else { None };
+    if timestamp == Some(i64::MIN) {
+        return Err(Malformed::Invalid(format!("Out of bound timestamp, must be in [{}, {}]", i64::MIN + 1, i64::MAX)));
+    }
+    Ok((serial, timestamp))
+}
+
+fn read_params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, Malformed> {
+    let consistency = reader.short()?;
+    let flags = reader.byte()?;
+    let named = flags & query_flag::NAMES != 0;
+    let values = if flags & query_flag::VALUES != 0 { Values::read(reader, named)? } else { Values::none() };
+    let page_size = if flags & query_flag::PAGE_SIZE != 0 { Some(reader.int()?) } else { None };
+    let paging_state = if flags & query_flag::PAGING_STATE != 0 { reader.bytes()? } else { None };
+    let (serial_consistency, timestamp_us) = read_tail(reader, flags)?;
+    Ok(Params {
+        consistency,
+        values,
+        skip_metadata: flags & query_flag::SKIP_METADATA != 0,
+        page_size,
+        paging_state,
+        serial_consistency,
+        timestamp_us,
+    })
+}
+
+impl<'a> Request<'a> {
+    /// Reads the body of a request whose header is known.
+    pub fn parse(header: &Header, body: &'a [u8]) -> Result<Self, Malformed> {
+        if header.flags & flag::COMPRESSION != 0 {
+            return Err(Malformed::Invalid("compressed frame, but no compression was negotiated".into()));
+        }
+        let mut reader = Reader::new(body);
+        if header.flags & flag::CUSTOM_PAYLOAD != 0 {
+            reader.skip_bytes_map()?;
+        }
+        let Some(opcode) = Opcode::from_byte(header.opcode) else {
+            return Err(Malformed::Invalid(format!("Unknown opcode {}", header.opcode)));
+        };
+        let request = match opcode {
+            Opcode::Options => Request::Options,
+            Opcode::Startup => Request::Startup(reader.string_map()?),
+            Opcode::Register => Request::Register(reader.string_list()?),
+            Opcode::Query => Request::Query { text: reader.long_string()?, params: read_params(&mut reader)? },
+            Opcode::Prepare => Request::Prepare { text: reader.long_string()? },
+            Opcode::Execute => Request::Execute { id: reader.short_bytes()?, params: read_params(&mut reader)? },
+            Opcode::Batch => Request::Batch(Batch::parse(&mut reader)?),
+            other => {
+                return Err(Malformed::Invalid(format!(
+                    "Unexpected message {}, it is not a request this server takes",
+                    other.name()
+                )));
+            }
+        };
+        reader.finish(opcode.name())?;
+        Ok(request)
+    }
+}

@@ -1,0 +1,674 @@
+//! The CQL front of one node without I/O: bytes of a connection in, answers appended to its output, and requests for
+//! the core out. What a statement means is `bind`'s; what a request does is the core's; here are the conversation, the
+//! prepared statements of the node, and the words of its errors.
+//!
+//! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
+//! UNPREPARED, as real nodes do.
+
+use super::answer::{self, Words};
+use super::bind::write::{Scratch, only_writes};
+use super::bind::{Context, Plan, Prepared, Server, StatementId, ddl, paging::PagingState, prepare, statement_id};
+use super::error::CqlError;
+use super::frame::response::{self, Event, RowsBody};
+use super::frame::{self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag};
+use super::parse;
+pub use super::registry::Registry;
+use super::system::{self, NodeView};
+use crate::core::config::ClusterConfig;
+use crate::core::flavor::Flavor;
+use crate::model::{self, Consistency, ReadRequest, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Prepared statements a node keeps. Above it the ones with the lowest ids go: a bound on memory against a client that
+/// prepares a new text for every request (real servers evict too, and say so in the text of UNPREPARED).
+const STATEMENTS_MAX: usize = 10_000;
+
+/// What a client has told on one connection.
+#[derive(Debug, Default)]
+pub struct Connection {
+    keyspace: Option<String>,
+    started: bool,
+    status_events: bool,
+    topology_events: bool,
+    schema_events: bool,
+    /// Bytes of a refused frame that are still to come and mean nothing.
+    skip_bytes: usize,
+}
+
+impl Connection {
+    /// Whether the client registered for events of this kind.
+    pub fn wants(&self, event: &Event) -> bool {
+        match event {
+            Event::Status { .. } => self.status_events,
+            Event::Topology { .. } => self.topology_events,
+            Event::Schema(_) => self.schema_events,
+        }
+    }
+}
+
+/// What became of the bytes at the front of a connection's input.
+#[derive(Debug)]
+pub enum Outcome {
+    /// They are not a whole frame yet.
+    Incomplete,
+    /// They were answered.
+    Answered,
+    /// They are a request for the core; its answer goes to [`Front::complete`].
+    Submit(Submission),
+    /// They cannot be followed by anything this server understands: send what is written and close.
+    Close,
+}
+
+/// A request for the core, and what to remember until its answer.
+#[derive(Debug)]
+pub struct Submission {
+    /// The request.
+    pub request: model::Request,
+    /// What [`Front::complete`] needs.
+    pub pending: Pending,
+}
+
+/// What to remember of a request until its answer.
+#[derive(Debug)]
+pub struct Pending {
+    stream: i16,
+    warnings: Vec<String>,
+    kind: PendingKind,
+}
+
+#[derive(Debug)]
+enum PendingKind {
+    Write { first: Option<Arc<Table>> },
+    Read(Box<PendingRead>),
+    Schema,
+}
+
+#[derive(Debug)]
+struct PendingRead {
+    statement: Arc<Prepared>,
+    /// Bound values, kept only where filters need them after the read.
+    bound: Vec<Option<Vec<u8>>>,
+    skip_metadata: bool,
+    paged: bool,
+    /// Rows this answer may have.
+    most: u32,
+    /// Rows left of LIMIT before this answer.
+    remaining: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    statement: Arc<Prepared>,
+    /// Number of the schema change against which it was last found current.
+    checked_at: u64,
+}
+
+/// The front of one node's process.
+#[derive(Debug)]
+pub struct Front {
+    server: Server,
+    flavor: Flavor,
+    statements: BTreeMap<StatementId, Entry>,
+    registry: Option<Registry>,
+    scratch: Scratch,
+}
+
+type Answer<T> = Result<T, CqlError>;
+
+/// One request being handled.
+struct Call<'a> {
+    node: &'a NodeView<'a>,
+    stream: i16,
+    warnings: Vec<String>,
+    out: &'a mut Vec<u8>,
+}
+
+impl Front {
+    /// The front of a process that just started. Statements it prepares are also told to `registry`.
+    pub fn new(node: &NodeView<'_>, registry: Option<Registry>) -> Self {
+        Self { server: server(node.config), flavor: node.config.flavor, statements: BTreeMap::new(), registry, scratch: Scratch::default() }
+    }
+
+    /// Handles the frame at the front of `input`, if it is whole: returns how many bytes it took.
+    pub fn next(
+        &mut self,
+        node: &NodeView<'_>,
+        connection: &mut Connection,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (usize, Outcome) {
+        if connection.skip_bytes > 0 {
+            let n = connection.skip_bytes.min(input.len());
+            connection.skip_bytes -= n;
+            return (n, if n > 0 { Outcome::Answered } else { Outcome::Incomplete });
+        }
+        let refuse = |connection: &mut Connection, header: Header, out: &mut Vec<u8>, error: CqlError| {
+            response::error(out, header.stream, &[], &error);
+            connection.skip_bytes = header.length as usize;
+            (HEADER_BYTES, Outcome::Answered)
+        };
+        match frame::peek(input) {
+            Bytes::Incomplete => (0, Outcome::Incomplete),
+            Bytes::AncientVersion(version) => {
+                response::error(out, 0, &[], &answer::wrong_version(self.flavor, version));
+                (input.len(), Outcome::Close)
+            }
+            Bytes::OtherVersion(header) => {
+                refuse(connection, header, out, answer::wrong_version(self.flavor, header.version))
+            }
+            Bytes::TooLong(header) => refuse(connection, header, out, answer::too_long(header.length)),
+            Bytes::Frame(header) => {
+                let length = HEADER_BYTES + header.length as usize;
+                (length, self.frame(node, connection, &header, &input[HEADER_BYTES..length], out))
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        node: &NodeView<'_>,
+        connection: &mut Connection,
+        header: &Header,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let mut call = Call { node, stream: header.stream, warnings: Vec::new(), out };
+        if header.flags & flag::TRACING != 0 {
+            call.warnings.push("quench: tracing is not supported by the simulated cluster".into());
+        }
+        let handled = match Request::parse(header, body) {
+            Ok(request) => self.request(&mut call, connection, request),
+            Err(malformed) => Err(malformed.into()),
+        };
+        match handled {
+            Ok(None) => Outcome::Answered,
+            Ok(Some((request, kind))) => {
+                let pending = Pending { stream: call.stream, warnings: call.warnings, kind };
+                Outcome::Submit(Submission { request, pending })
+            }
+            Err(error) => {
+                response::error(call.out, call.stream, &call.warnings, &error);
+                Outcome::Answered
+            }
+        }
+    }
+
+    fn request(
+        &mut self,
+        call: &mut Call<'_>,
+        connection: &mut Connection,
+        request: Request<'_>,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        if !connection.started {
+            return match request {
+                Request::Options => self.options(call),
+                Request::Startup(options) => startup(call, connection, &options),
+                other => Err(CqlError::protocol(format!(
+                    "Unexpected message {}, expecting STARTUP or OPTIONS",
+                    request_name(&other)
+                ))),
+            };
+        }
+        match request {
+            Request::Batch(batch) => self.batch(call, connection, &batch),
+            Request::Execute { id, params } => {
+                let statement = self.statement(id, call.node.schema)?.clone();
+                self.execute(call, connection, &statement, &params, true)
+            }
+            Request::Query { text, params } => {
+                let statement = self.resolve(call, connection, text)?;
+                self.execute(call, connection, &Arc::new(statement), &params, false)
+            }
+            Request::Prepare { text } => self.prepare(call, connection, text),
+            Request::Options => self.options(call),
+            Request::Register(types) => register(call, connection, &types),
+            Request::Startup(options) => startup(call, connection, &options),
+        }
+    }
+
+    fn options(&self, call: &mut Call<'_>) -> Answer<Option<(model::Request, PendingKind)>> {
+        response::supported(call.out, call.stream, &answer::supported(call.node));
+        Ok(None)
+    }
+
+    fn resolve(&self, call: &Call<'_>, connection: &Connection, text: &str) -> Answer<Prepared> {
+        let keyspace = connection.keyspace.as_deref();
+        let context = Context { schema: call.node.schema, keyspace, server: &self.server };
+        prepare(&context, text, parse::parse(text)?)
+    }
+
+    fn prepare(
+        &mut self,
+        call: &mut Call<'_>,
+        connection: &Connection,
+        text: &str,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        let id = statement_id(connection.keyspace.as_deref(), text);
+        let statement = match self.statement(&id, call.node.schema) {
+            Ok(known) => known.clone(),
+            Err(_) => {
+                let new = Arc::new(self.resolve(call, connection, text)?);
+                self.remember(new.clone(), call.node.schema);
+                new
+            }
+        };
+        response::prepared(
+            call.out,
+            call.stream,
+            &call.warnings,
+            &statement.id,
+            &statement.binds,
+            &statement.partition_key_indexes,
+            statement.result.as_ref(),
+        );
+        Ok(None)
+    }
+
+    fn remember(&mut self, statement: Arc<Prepared>, schema: &Arc<Schema>) {
+        let checked_at = schema.change;
+        if let Some(registry) = &self.registry {
+            registry.note(&statement, schema);
+        }
+        if self.statements.len() >= STATEMENTS_MAX {
+            self.statements.pop_first();
+        }
+        self.statements.insert(statement.id, Entry { statement, checked_at });
+    }
+
+    /// The prepared statement with this id, unless the schema moved away under it.
+    fn statement(&mut self, id: &[u8], schema: &Schema) -> Answer<&Arc<Prepared>> {
+        let unprepared = || CqlError::unprepared(id);
+        let key = StatementId::try_from(id).map_err(|_| unprepared())?;
+        let is_current = match self.statements.get_mut(&key) {
+            None => return Err(unprepared()),
+            Some(entry) if entry.checked_at == schema.change => true,
+            Some(entry) => {
+                entry.checked_at = schema.change;
+                entry.statement.is_current(schema)
+            }
+        };
+        if !is_current {
+            self.statements.remove(&key);
+        }
+        self.statements.get(&key).map(|e| &e.statement).ok_or_else(unprepared)
+    }
+
+    fn execute(
+        &mut self,
+        call: &mut Call<'_>,
+        connection: &mut Connection,
+        statement: &Arc<Prepared>,
+        params: &Params<'_>,
+        is_prepared: bool,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        let consistency = level(params.consistency)?;
+        let mut bound = Vec::new();
+        statement.bind(params.values, &mut bound, |markers, given| {
+            if is_prepared {
+                format!("there were {markers} markers(?) in CQL but {given} bound variables")
+            } else {
+                "Invalid amount of bind variables".to_string()
+            }
+        })?;
+        match &statement.plan {
+            Plan::Write(write) => {
+                only_unconditional(consistency)?;
+                let mut writes = WriteSet::new();
+                write.execute(&bound, &mut self.scratch, &mut writes)?;
+                let (timeout_ms, first) = (write.timeout_ms, Some(write.table.clone()));
+                let request = WriteRequest {
+                    kind: WriteKind::Single,
+                    consistency,
+                    writes,
+                    timestamp_us: params.timestamp_us,
+                    timeout_ms,
+                };
+                Ok(submit_write(call, request, first))
+            }
+            Plan::Batch(batch) => {
+                let mut writes = WriteSet::new();
+                for write in &batch.statements {
+                    write.execute(&bound, &mut self.scratch, &mut writes)?;
+                }
+                let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
+                let first = batch.statements.first().map(|w| w.table.clone());
+                let (kind, timeout_ms) = (batch.kind, batch.timeout_ms);
+                Ok(submit_write(call, WriteRequest { kind, consistency, writes, timestamp_us, timeout_ms }, first))
+            }
+            Plan::Select(select) if select.is_system => {
+                let rows = system::rows(call.node, &select.table);
+                self.system_rows(call, statement, &rows, &bound, params)
+            }
+            Plan::Select(_) => self.select(call, statement, consistency, &bound, params),
+            Plan::Schema(ast) => {
+                let keyspace = connection.keyspace.as_deref();
+                let context = Context { schema: call.node.schema, keyspace, server: &self.server };
+                match ddl::resolve(&context, ast)? {
+                    ddl::Ddl::Change(change) => Ok(Some((model::Request::Schema(change), PendingKind::Schema))),
+                    ddl::Ddl::Nothing => {
+                        response::void(call.out, call.stream, &call.warnings);
+                        Ok(None)
+                    }
+                }
+            }
+            Plan::Truncate(table) => {
+                let kind = PendingKind::Write { first: Some(table.clone()) };
+                Ok(Some((model::Request::Truncate(table.id), kind)))
+            }
+            Plan::Use(keyspace) => {
+                if !system::is_system_keyspace(keyspace) && !call.node.schema.keyspaces.contains_key(keyspace) {
+                    return Err(CqlError::invalid(format!("Keyspace '{keyspace}' does not exist")));
+                }
+                connection.keyspace = Some(keyspace.clone());
+                response::set_keyspace(call.out, call.stream, keyspace);
+                Ok(None)
+            }
+        }
+    }
+
+    fn system_rows(
+        &self,
+        call: &mut Call<'_>,
+        statement: &Prepared,
+        rows: &[system::SystemRow],
+        bound: &[Value<'_>],
+        params: &Params<'_>,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        let (Plan::Select(select), Some(columns)) = (&statement.plan, &statement.result) else {
+            return Err(CqlError::server("a system read that selects nothing"));
+        };
+        // All rows in one page: they are few, and a client takes a longer page than it asked for.
+        let mut cells = Vec::new();
+        let mut count = select.put_system_rows(rows, bound, &mut cells)?;
+        if select.is_count() {
+            cells.clear();
+            response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
+            count = 1;
+        }
+        let page = RowsBody { count: count as usize, cells: &cells, paging_state: None };
+        response::rows(call.out, call.stream, &call.warnings, columns, params.skip_metadata, &page);
+        Ok(None)
+    }
+
+    fn select(
+        &self,
+        call: &mut Call<'_>,
+        statement: &Arc<Prepared>,
+        consistency: Consistency,
+        bound: &[Value<'_>],
+        params: &Params<'_>,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        let (Plan::Select(select), Some(columns)) = (&statement.plan, &statement.result) else {
+            return Err(CqlError::server("a read that selects nothing"));
+        };
+        only_readable(consistency)?;
+        if select.is_unbounded_count() && self.flavor == Flavor::Cassandra {
+            call.warnings.push("Aggregation query used without partition key".into());
+        }
+        let resumed = params.paging_state.map(PagingState::decode).transpose()?;
+        let remaining = match &resumed {
+            Some(state) => state.remaining,
+            None => select.limit(bound)?,
+        };
+        let Some(mut command) = select.command(bound)? else {
+            let mut cells = Vec::new();
+            if select.is_count() {
+                response::put_bytes(&mut cells, Some(&0i64.to_be_bytes()));
+            }
+            let page = RowsBody { count: usize::from(select.is_count()), cells: &cells, paging_state: None };
+            response::rows(call.out, call.stream, &call.warnings, columns, params.skip_metadata, &page);
+            return Ok(None);
+        };
+        let page_size = params.page_size.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0 && !select.is_count());
+        let most = if select.is_count() { u32::MAX } else { remaining.min(page_size.unwrap_or(u32::MAX)) };
+        command.limit = match page_size {
+            // Filters drop rows after the read, so LIMIT cannot bound it.
+            _ if select.is_count() => u32::MAX,
+            size if select.has_filters() => size.unwrap_or(u32::MAX),
+            _ => most,
+        };
+        command.after = resumed.map(|s| s.after);
+        let read = PendingRead {
+            statement: statement.clone(),
+            bound: if select.has_filters() { bound.iter().map(owned).collect() } else { Vec::new() },
+            skip_metadata: params.skip_metadata,
+            paged: page_size.is_some(),
+            most,
+            remaining,
+        };
+        let request = ReadRequest { command, consistency, timeout_ms: select.timeout_ms };
+        Ok(Some((model::Request::Read(request), PendingKind::Read(Box::new(read)))))
+    }
+
+    /// The hot path: a BATCH of prepared statements becomes one [`WriteSet`].
+    fn batch(
+        &mut self,
+        call: &mut Call<'_>,
+        connection: &Connection,
+        batch: &Batch<'_>,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        let consistency = level(batch.consistency)?;
+        if batch.kind == BatchKind::Counter && batch.count > 0 {
+            return Err(CqlError::invalid("Cannot include non-counter statement in a counter batch"));
+        }
+        let kind = if batch.kind == BatchKind::Logged { WriteKind::Logged } else { WriteKind::Unlogged };
+        let mut writes = WriteSet::with_capacity(batch.expected_bytes(), usize::from(batch.count));
+        let mut bound: Vec<Value<'_>> = Vec::with_capacity(32);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut first = None;
+        for (statement, values) in batch.statements() {
+            let parsed;
+            let prepared: &Prepared = match statement {
+                StatementRef::Prepared(id) => self.statement(id, call.node.schema)?,
+                StatementRef::Text(text) => {
+                    parsed = self.resolve(call, connection, text)?;
+                    &parsed
+                }
+            };
+            let Plan::Write(write) = &prepared.plan else { return Err(only_writes()) };
+            let is_text = matches!(statement, StatementRef::Text(_));
+            prepared.bind(values, &mut bound, |markers, given| {
+                let there = if is_text { "There" } else { "there" };
+                format!("{there} were {markers} markers(?) in CQL but {given} bound variables")
+            })?;
+            write.execute(&bound, &mut scratch, &mut writes)?;
+            if first.is_none() {
+                first = Some(write.table.clone());
+            }
+        }
+        self.scratch = scratch;
+        let timestamp_us = batch.timestamp_us;
+        Ok(submit_write(call, WriteRequest { kind, consistency, writes, timestamp_us, timeout_ms: None }, first))
+    }
+
+    /// Writes the answer of the core to a request handed out as [`Outcome::Submit`].
+    ///
+    /// Events for other connections are the host's: every node tells its own clients when its schema changes.
+    pub fn complete(&self, node: &NodeView<'_>, pending: Pending, response: Response, out: &mut Vec<u8>) {
+        let Pending { stream, mut warnings, kind } = pending;
+        match (response, kind) {
+            (Response::Done { warnings: more }, _) => {
+                warnings.extend(more.iter().map(|w| answer::warning(node.schema, w)));
+                response::void(out, stream, &warnings);
+            }
+            (Response::Schema(effect), _) => match ddl::wire_change(&effect) {
+                Some(change) => response::schema_change(out, stream, &warnings, &change),
+                None => response::void(out, stream, &warnings),
+            },
+            (Response::Rows(result), PendingKind::Read(read)) => {
+                if let Err(error) = read.answer(&result, stream, &warnings, out) {
+                    response::error(out, stream, &warnings, &error);
+                }
+            }
+            (Response::Rows(_), _) => {
+                response::error(out, stream, &warnings, &CqlError::server("rows in answer to something else"));
+            }
+            (Response::Error(error), kind) => {
+                let words = Words { flavor: self.flavor, config: node.config, table: kind.table() };
+                response::error(out, stream, &warnings, &answer::error(&words, &error));
+            }
+        }
+    }
+}
+
+impl Pending {
+    /// Stream of the request.
+    pub fn stream(&self) -> i16 {
+        self.stream
+    }
+
+    /// What it was, for people: the kind of request and its first table.
+    pub fn label(&self) -> String {
+        let kind = match &self.kind {
+            PendingKind::Write { .. } => "write",
+            PendingKind::Read(_) => "read",
+            PendingKind::Schema => "schema",
+        };
+        match self.kind.table() {
+            Some(table) => format!("{kind} {}.{}", table.keyspace, table.name),
+            None => kind.to_string(),
+        }
+    }
+}
+
+impl PendingKind {
+    /// The first table it is about.
+    fn table(&self) -> Option<&Table> {
+        match self {
+            PendingKind::Write { first } => first.as_deref(),
+            PendingKind::Read(read) => match &read.statement.plan {
+                Plan::Select(select) => Some(&select.table),
+                _ => None,
+            },
+            PendingKind::Schema => None,
+        }
+    }
+}
+
+impl PendingRead {
+    fn answer(&self, result: &model::ReadResult, stream: i16, warnings: &[String], out: &mut Vec<u8>) -> Answer<()> {
+        let (Plan::Select(select), Some(columns)) = (&self.statement.plan, &self.statement.result) else {
+            return Err(CqlError::server("a read that selects nothing"));
+        };
+        let bound: Vec<Value<'_>> =
+            self.bound.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)).collect();
+        let mut cells = Vec::new();
+        let mut count = 0;
+        for partition in &result.partitions {
+            count += select.put_partition(partition, &bound, self.most - count, &mut cells)?;
+        }
+        if select.is_count() {
+            response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
+            let page = RowsBody { count: 1, cells: &cells, paging_state: None };
+            response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
+            return Ok(());
+        }
+        let remaining = if self.remaining == u32::MAX { u32::MAX } else { self.remaining - count };
+        let state = match &result.more {
+            Some(after) if self.paged && remaining > 0 => Some(PagingState { after: after.clone(), remaining }.encode()),
+            _ => None,
+        };
+        let page = RowsBody { count: count as usize, cells: &cells, paging_state: state.as_deref() };
+        response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
+        Ok(())
+    }
+}
+
+fn owned(value: &Value<'_>) -> Option<Vec<u8>> {
+    match value {
+        Value::Bytes(b) => Some(b.to_vec()),
+        Value::Null | Value::Unset => None,
+    }
+}
+
+/// A write without any operation (an empty batch, an UPDATE that sets nothing) is done at once.
+fn submit_write(
+    call: &mut Call<'_>,
+    request: WriteRequest,
+    first: Option<Arc<Table>>,
+) -> Option<(model::Request, PendingKind)> {
+    if request.writes.is_empty() {
+        response::void(call.out, call.stream, &call.warnings);
+        return None;
+    }
+    Some((model::Request::Write(request), PendingKind::Write { first }))
+}
+
+fn startup(
+    call: &mut Call<'_>,
+    connection: &mut Connection,
+    options: &[(&str, &str)],
+) -> Answer<Option<(model::Request, PendingKind)>> {
+    let option = |name: &str| options.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+    if option("CQL_VERSION").is_none() {
+        return Err(CqlError::protocol("Missing value CQL_VERSION in STARTUP message"));
+    }
+    if let Some(algorithm) = option("COMPRESSION") {
+        return Err(CqlError::protocol(format!("Unknown compression algorithm: {algorithm}")));
+    }
+    connection.started = true;
+    response::ready(call.out, call.stream);
+    Ok(None)
+}
+
+fn register(
+    call: &mut Call<'_>,
+    connection: &mut Connection,
+    types: &[&str],
+) -> Answer<Option<(model::Request, PendingKind)>> {
+    for ty in types {
+        match *ty {
+            "STATUS_CHANGE" => connection.status_events = true,
+            "TOPOLOGY_CHANGE" => connection.topology_events = true,
+            "SCHEMA_CHANGE" => connection.schema_events = true,
+            other => return Err(CqlError::protocol(format!("Invalid value '{other}' for Type"))),
+        }
+    }
+    response::ready(call.out, call.stream);
+    Ok(None)
+}
+
+fn request_name(request: &Request<'_>) -> &'static str {
+    match request {
+        Request::Options => "OPTIONS",
+        Request::Startup(_) => "STARTUP",
+        Request::Register(_) => "REGISTER",
+        Request::Query { .. } => "QUERY",
+        Request::Prepare { .. } => "PREPARE",
+        Request::Execute { .. } => "EXECUTE",
+        Request::Batch(_) => "BATCH",
+    }
+}
+
+fn level(code: u16) -> Answer<Consistency> {
+    Consistency::from_code(code)
+        .ok_or_else(|| CqlError::protocol(format!("Unknown code {code} for a consistency level")))
+}
+
+fn only_unconditional(consistency: Consistency) -> Answer<()> {
+    match consistency {
+        Consistency::Serial | Consistency::LocalSerial => {
+            Err(CqlError::invalid("You must use conditional updates for serializable writes"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn only_readable(consistency: Consistency) -> Answer<()> {
+    match consistency {
+        Consistency::Any => Err(CqlError::invalid("ANY ConsistencyLevel is only supported for writes")),
+        Consistency::Serial | Consistency::LocalSerial => {
+            Err(CqlError::unsupported(format!("reads at {}", consistency.name())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What preparing statements depends on, for this cluster.
+pub fn server(config: &ClusterConfig) -> Server {
+    let mut datacenters: Vec<String> = config.nodes.iter().map(|n| n.dc.clone()).collect();
+    datacenters.sort();
+    datacenters.dedup();
+    Server { is_scylla: config.flavor == Flavor::Scylla, datacenters }
+}

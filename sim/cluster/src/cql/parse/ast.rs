@@ -1,0 +1,378 @@
+//! The parsed form of a statement: names as written, values as terms, nothing resolved against a schema.
+
+use std::collections::BTreeMap;
+
+/// A table name, with its keyspace if the text gave one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// Keyspace, `None` means the connection's.
+    pub keyspace: Option<String>,
+    /// Table.
+    pub table: String,
+}
+
+/// A statement with the names of its bind markers in order (`None` for `?`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The statement.
+    pub statement: Statement,
+    /// Names of the markers.
+    pub markers: Vec<Option<String>>,
+}
+
+/// A statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// USE.
+    Use(String),
+    /// CREATE KEYSPACE.
+    CreateKeyspace(CreateKeyspace),
+    /// DROP KEYSPACE.
+    DropKeyspace {
+        /// Keyspace.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// CREATE TABLE.
+    CreateTable(CreateTable),
+    /// ALTER TABLE.
+    AlterTable {
+        /// Table.
+        table: TableName,
+        /// The change.
+        change: AlterTable,
+    },
+    /// DROP TABLE.
+    DropTable {
+        /// Table.
+        table: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// TRUNCATE.
+    Truncate(TableName),
+    /// INSERT.
+    Insert(Insert),
+    /// UPDATE.
+    Update(Update),
+    /// DELETE.
+    Delete(Delete),
+    /// BEGIN … BATCH … APPLY BATCH.
+    Batch(Batch),
+    /// SELECT.
+    Select(Select),
+}
+
+/// CREATE KEYSPACE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateKeyspace {
+    /// Keyspace.
+    pub name: String,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Properties.
+    pub options: BTreeMap<String, PropertyValue>,
+}
+
+/// CREATE TABLE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTable {
+    /// Table.
+    pub table: TableName,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Columns in the order of the text.
+    pub columns: Vec<ColumnAst>,
+    /// Partition key in order.
+    pub partition_key: Vec<String>,
+    /// Clustering key in order.
+    pub clustering_key: Vec<String>,
+    /// CLUSTERING ORDER BY: column and whether descending.
+    pub clustering_order: Vec<(String, bool)>,
+    /// Other properties.
+    pub options: BTreeMap<String, PropertyValue>,
+}
+
+/// A column definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnAst {
+    /// Name.
+    pub name: String,
+    /// Type.
+    pub cql_type: TypeAst,
+    /// STATIC.
+    pub is_static: bool,
+}
+
+/// A type as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeAst {
+    /// A name without parameters, in lower case.
+    Named(String),
+    /// `frozen<…>`.
+    Frozen(Box<TypeAst>),
+    /// `list<…>`.
+    List(Box<TypeAst>),
+    /// `set<…>`.
+    Set(Box<TypeAst>),
+    /// `map<…, …>`.
+    Map(Box<TypeAst>, Box<TypeAst>),
+}
+
+/// ALTER TABLE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlterTable {
+    /// ADD.
+    Add {
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// The new columns.
+        columns: Vec<ColumnAst>,
+    },
+    /// WITH.
+    With(BTreeMap<String, PropertyValue>),
+}
+
+/// Value of a property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PropertyValue {
+    /// A constant, its text.
+    Simple(String),
+    /// A map of constants.
+    Map(BTreeMap<String, String>),
+}
+
+/// A constant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Literal {
+    /// `'…'`.
+    Str(String),
+    /// Whole number.
+    Integer(String),
+    /// Number with a fraction.
+    Float(String),
+    /// `true`, `false`.
+    Boolean(bool),
+    /// UUID.
+    Uuid(String),
+    /// `0x…`.
+    Hex(String),
+    /// Duration.
+    Duration(String),
+}
+
+/// A value in a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Term {
+    /// Bind marker by its index in [`Parsed::markers`].
+    Marker(usize),
+    /// Constant.
+    Literal(Literal),
+    /// NULL.
+    Null,
+    /// `[…]`.
+    List(Vec<Term>),
+    /// `{…}` without colons; the empty one may also be a map.
+    Set(Vec<Term>),
+    /// `{k: v, …}`.
+    Map(Vec<(Term, Term)>),
+}
+
+/// USING of a write.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Using {
+    /// TIMESTAMP.
+    pub timestamp: Option<Term>,
+    /// TTL.
+    pub ttl: Option<Term>,
+    /// TIMEOUT.
+    pub timeout: Option<Term>,
+}
+
+/// INSERT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insert {
+    /// Table.
+    pub table: TableName,
+    /// Columns in the order of the text.
+    pub columns: Vec<String>,
+    /// Their values.
+    pub values: Vec<Term>,
+    /// USING.
+    pub using: Using,
+}
+
+/// One operation of SET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetOperation {
+    /// `column = term`.
+    Assign {
+        /// Column.
+        column: String,
+        /// Value.
+        value: Term,
+    },
+    /// `column = column + term` and its like, which only counters and collections know.
+    Delta {
+        /// Column.
+        column: String,
+        /// The operation as real servers print it.
+        text: String,
+    },
+}
+
+/// UPDATE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// Table.
+    pub table: TableName,
+    /// SET.
+    pub set: Vec<SetOperation>,
+    /// WHERE.
+    pub relations: Vec<Relation>,
+    /// USING.
+    pub using: Using,
+}
+
+/// DELETE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delete {
+    /// Table.
+    pub table: TableName,
+    /// Columns; none means whole rows.
+    pub columns: Vec<String>,
+    /// WHERE.
+    pub relations: Vec<Relation>,
+    /// USING.
+    pub using: Using,
+}
+
+/// Kind of a batch in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchKind {
+    /// LOGGED, the default.
+    Logged,
+    /// UNLOGGED.
+    Unlogged,
+}
+
+/// BEGIN … BATCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Kind.
+    pub kind: BatchKind,
+    /// USING.
+    pub using: Using,
+    /// INSERT, UPDATE and DELETE only.
+    pub statements: Vec<Statement>,
+}
+
+/// Comparison of a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// `=`
+    Eq,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+    /// `IN`
+    In,
+}
+
+impl Operator {
+    /// As written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Operator::Eq => "=",
+            Operator::Lt => "<",
+            Operator::Le => "<=",
+            Operator::Gt => ">",
+            Operator::Ge => ">=",
+            Operator::In => "IN",
+        }
+    }
+}
+
+/// Left side of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A column.
+    Column(String),
+    /// `token(a, b)`.
+    Token(Vec<String>),
+    /// `(a, b)`.
+    Tuple(Vec<String>),
+}
+
+/// Right side of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// One value; for IN a marker holding a list.
+    One(Term),
+    /// `(a, b, …)`: the values of IN, or of a tuple.
+    Many(Vec<Term>),
+}
+
+/// One condition of WHERE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Left side.
+    pub subject: Subject,
+    /// Comparison.
+    pub operator: Operator,
+    /// Right side.
+    pub object: Object,
+}
+
+/// What a selector computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selectable {
+    /// A column.
+    Column(String),
+    /// `WRITETIME(column)`.
+    WriteTime(String),
+    /// `TTL(column)`.
+    Ttl(String),
+    /// `COUNT(*)`, `COUNT(1)`.
+    Count,
+    /// `token(a, b)`.
+    Token(Vec<String>),
+}
+
+/// One selected thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector {
+    /// What.
+    pub selectable: Selectable,
+    /// AS.
+    pub alias: Option<String>,
+}
+
+/// SELECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Select {
+    /// DISTINCT.
+    pub distinct: bool,
+    /// Selectors; none means `*`.
+    pub selectors: Vec<Selector>,
+    /// Table.
+    pub table: TableName,
+    /// WHERE.
+    pub relations: Vec<Relation>,
+    /// ORDER BY: column and whether descending.
+    pub order_by: Vec<(String, bool)>,
+    /// PER PARTITION LIMIT.
+    pub per_partition_limit: Option<Term>,
+    /// LIMIT.
+    pub limit: Option<Term>,
+    /// ALLOW FILTERING.
+    pub allow_filtering: bool,
+    /// USING TIMEOUT.
+    pub timeout: Option<Term>,
+}

@@ -1,0 +1,246 @@
+//! Grammar of INSERT, UPDATE, DELETE, BATCH and of WHERE. Conditions (`IF …`) are recognised and refused: lightweight
+//! transactions are not carried out by the simulated cluster.
+
+use super::ast::{
+    Batch, BatchKind, Delete, Insert, Object, Operator, Relation, SetOperation, Statement, Subject, Update, Using,
+};
+use super::lexer::Kind;
+use super::{Parse, ParseError, Parser};
+
+fn lightweight_transactions() -> ParseError {
+    ParseError::Unsupported("lightweight transactions (IF …)".into())
+}
+
+impl Parser<'_> {
+    pub(super) fn insert(&mut self) -> Parse<Insert> {
+        self.expect_word("insert")?;
+        self.expect_word("into")?;
+        let table = self.table_name()?;
+        if self.accept_word("json") {
+            return Err(ParseError::Unsupported("INSERT … JSON".into()));
+        }
+        let columns = self.parenthesised(Self::name)?;
+        self.expect_word("values")?;
+        let values = self.parenthesised(Self::term)?;
+        if columns.len() != values.len() {
+            return Err(ParseError::Invalid("Unmatched column names/values".into()));
+        }
+        if let Some(i) = (1..columns.len()).find(|i| columns[..*i].contains(&columns[*i])) {
+            return Err(ParseError::Invalid(format!("Multiple definitions found for column {}", columns[i])));
+        }
+        if self.is_keyword("if") {
+            return Err(lightweight_transactions());
+        }
+        let using = self.using()?;
+        Ok(Insert { table, columns, values, using })
+    }
+
+    fn using(&mut self) -> Parse<Using> {
+        let mut using = Using::default();
+        if !self.accept_word("using") {
+            return Ok(using);
+        }
+        loop {
+            let Some(attribute) = ["timestamp", "ttl", "timeout"].into_iter().find(|a| self.accept_word(a)) else {
+                return Err(self.no_alternative().into());
+            };
+            let term = self.term()?;
+            let slot = match attribute {
+                "timestamp" => &mut using.timestamp,
+                "ttl" => &mut using.ttl,
+                _ => &mut using.timeout,
+            };
+            if slot.replace(term).is_some() {
+                return Err(ParseError::Invalid(format!("Multiple definitions of {attribute} in USING")));
+            }
+            if !self.accept_word("and") {
+                return Ok(using);
+            }
+        }
+    }
+
+    pub(super) fn update(&mut self) -> Parse<Update> {
+        self.expect_word("update")?;
+        let table = self.table_name()?;
+        let using = self.using()?;
+        self.expect_word("set")?;
+        let set = self.comma_list(Self::set_operation)?;
+        self.expect_word("where")?;
+        let relations = self.relations()?;
+        if self.is_keyword("if") {
+            return Err(lightweight_transactions());
+        }
+        Ok(Update { table, set, relations, using })
+    }
+
+    fn set_operation(&mut self) -> Parse<SetOperation> {
+        let column = self.name()?;
+        if self.is_symbol("[") || self.is_symbol(".") {
+            return Err(ParseError::Unsupported(format!("writing one element of {column}")));
+        }
+        if self.is_symbol("+") || self.is_symbol("-") {
+            return Err(ParseError::Unsupported(format!("{column} += …")));
+        }
+        self.expect("=")?;
+        if !self.is_delta() {
+            return Ok(SetOperation::Assign { column, value: self.term()? });
+        }
+        let from = self.at;
+        let mut text = format!("{column} =");
+        // Everything up to the next operation or WHERE, printed as real servers print it.
+        while !(self.is_symbol(",") || self.is_keyword("where") || *self.peek() == Kind::End) {
+            if matches!(self.peek(), Kind::Symbol("?" | ":")) {
+                self.term()?;
+                text.push_str(" ?");
+            } else {
+                let word = self.token_text(self.at);
+                // The lexer takes the sign with the number: `a -5` is `a - 5`.
+                match word.strip_prefix('-') {
+                    Some(number) if !number.is_empty() && self.at > from => text.push_str(&format!(" - {number}")),
+                    _ => text.push_str(&format!(" {word}")),
+                }
+                self.at += 1;
+            }
+        }
+        Ok(SetOperation::Delta { column, text })
+    }
+
+    /// Whether `name + …`, `name - …` or `term + name` stands here.
+    fn is_delta(&self) -> bool {
+        let operator = |k: &Kind| matches!(k, Kind::Symbol("+" | "-"));
+        match (self.peek(), self.peek_at(1)) {
+            (Kind::Word(_) | Kind::Quoted(_), Kind::Integer(n)) => n.starts_with('-'),
+            (Kind::Symbol("-"), _) => false,
+            (_, next) => operator(next),
+        }
+    }
+
+    pub(super) fn delete(&mut self) -> Parse<Delete> {
+        self.expect_word("delete")?;
+        let columns = if self.is_keyword("from") { Vec::new() } else { self.comma_list(Self::deleted_column)? };
+        self.expect_word("from")?;
+        let table = self.table_name()?;
+        let using = self.using()?;
+        self.expect_word("where")?;
+        let relations = self.relations()?;
+        if self.is_keyword("if") {
+            return Err(lightweight_transactions());
+        }
+        Ok(Delete { table, columns, relations, using })
+    }
+
+    fn deleted_column(&mut self) -> Parse<String> {
+        let column = self.name()?;
+        if self.is_symbol("[") || self.is_symbol(".") {
+            return Err(ParseError::Unsupported(format!("deleting one element of {column}")));
+        }
+        Ok(column)
+    }
+
+    pub(super) fn batch(&mut self) -> Parse<Batch> {
+        self.expect_word("begin")?;
+        let kind = if self.accept_word("unlogged") {
+            BatchKind::Unlogged
+        } else if self.is_keyword("counter") {
+            return Err(ParseError::Unsupported("counter batches".into()));
+        } else {
+            self.accept_word("logged");
+            BatchKind::Logged
+        };
+        self.expect_word("batch")?;
+        let using = self.using()?;
+        let mut statements = Vec::new();
+        loop {
+            while self.accept(";") {}
+            if self.accept_word("apply") {
+                break;
+            }
+            statements.push(if self.is_keyword("insert") {
+                Statement::Insert(self.insert()?)
+            } else if self.is_keyword("update") {
+                Statement::Update(self.update()?)
+            } else if self.is_keyword("delete") {
+                Statement::Delete(self.delete()?)
+            } else {
+                return Err(self.no_alternative().into());
+            });
+        }
+        self.expect_word("batch")?;
+        Ok(Batch { kind, using, statements })
+    }
+
+    /// The relations of WHERE, joined by AND.
+    pub(super) fn relations(&mut self) -> Parse<Vec<Relation>> {
+        let mut relations = vec![self.relation()?];
+        while self.accept_word("and") {
+            relations.push(self.relation()?);
+        }
+        Ok(relations)
+    }
+
+    fn relation(&mut self) -> Parse<Relation> {
+        let subject = if self.accept_word("token") {
+            Subject::Token(self.parenthesised(Self::name)?)
+        } else if self.is_symbol("(") {
+            Subject::Tuple(self.parenthesised(Self::name)?)
+        } else {
+            Subject::Column(self.name()?)
+        };
+        let operator = self.operator()?;
+        let object = self.object(&subject, operator)?;
+        Ok(Relation { subject, operator, object })
+    }
+
+    fn operator(&mut self) -> Parse<Operator> {
+        const SYMBOLS: [(&str, Operator); 5] = [
+            ("=", Operator::Eq),
+            ("<", Operator::Lt),
+            ("<=", Operator::Le),
+            (">", Operator::Gt),
+            (">=", Operator::Ge),
+        ];
+        if let Some((_, operator)) = SYMBOLS.iter().find(|(s, _)| self.is_symbol(s)) {
+            self.at += 1;
+            return Ok(*operator);
+        }
+        if self.accept_word("in") {
+            return Ok(Operator::In);
+        }
+        if self.is_symbol("!=") {
+            return Err(ParseError::Invalid("Unsupported \"!=\" relation".into()));
+        }
+        if self.is_symbol("[") {
+            return Err(ParseError::Unsupported("conditions on elements of a collection".into()));
+        }
+        for word in ["contains", "like", "is", "between", "not"] {
+            if self.is_keyword(word) {
+                return Err(ParseError::Unsupported(format!("{} in WHERE", word.to_uppercase())));
+            }
+        }
+        Err(self.no_alternative().into())
+    }
+
+    fn object(&mut self, subject: &Subject, operator: Operator) -> Parse<Object> {
+        match (subject, operator) {
+            (Subject::Tuple(_), Operator::In) => Err(ParseError::Unsupported("IN on several columns at once".into())),
+            (Subject::Token(_), Operator::In) => Err(ParseError::Invalid("IN is not allowed on token()".into())),
+            (Subject::Tuple(_), _) if self.is_symbol("(") => self.parenthesised(Self::term).map(Object::Many),
+            (Subject::Tuple(_), _) => Err(ParseError::Unsupported("a bind marker for a whole tuple".into())),
+            (Subject::Column(_), Operator::In) => {
+                if !self.accept("(") {
+                    return self.term().map(Object::One);
+                }
+                if self.accept(")") {
+                    return Ok(Object::Many(Vec::new()));
+                }
+                let values = self.comma_list(Self::term)?;
+                self.expect(")")?;
+                Ok(Object::Many(values))
+            }
+            (Subject::Token(_), _) if self.is_keyword("token") => {
+                Err(ParseError::Unsupported("token() of values on the right of a relation".into()))
+            }
+            _ => self.term().map(Object::One),
+        }
+    }
+}

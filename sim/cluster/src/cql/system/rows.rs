@@ -1,0 +1,269 @@
+//! Contents of the system tables, built when they are read: from the configuration of the cluster and from the schema
+//! as the node knows it. A row is made by column name, so that definition and content cannot drift apart.
+
+use super::{NodeView, SystemRow};
+use crate::cql::types;
+use crate::model::{ClusteringOrder, ColumnKind, Keyspace, NodeIdx, Replication, Table};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Version that cluster software reports; drivers choose their queries by it.
+fn release_version(node: &NodeView<'_>) -> &'static str {
+    // ScyllaDB reports the Cassandra version it is compatible with.
+    if node.is_scylla() { "3.0.8" } else { "5.0.5" }
+}
+
+impl NodeView<'_> {
+    fn is_scylla(&self) -> bool {
+        self.config.flavor == crate::core::flavor::Flavor::Scylla
+    }
+}
+
+/// Values by column name.
+type Fields = BTreeMap<&'static str, Vec<u8>>;
+
+fn text(s: &str) -> Vec<u8> {
+    s.as_bytes().to_vec()
+}
+
+fn int(n: i32) -> Vec<u8> {
+    n.to_be_bytes().to_vec()
+}
+
+fn inet(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn list<S: AsRef<str>>(items: &[S]) -> Vec<u8> {
+    collection(items.len(), items.iter().map(AsRef::as_ref))
+}
+
+fn map(entries: &[(&str, &str)]) -> Vec<u8> {
+    collection(entries.len(), entries.iter().flat_map(|(k, v)| [*k, *v]))
+}
+
+fn collection<'a>(count: usize, parts: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let mut out = (count as i32).to_be_bytes().to_vec();
+    for part in parts {
+        out.extend((part.len() as i32).to_be_bytes());
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
+}
+
+/// The rows of `table` on this node, in the table's key order.
+pub(super) fn of(node: &NodeView<'_>, table: &Table) -> Vec<SystemRow> {
+    let fields = match (table.keyspace.as_str(), table.name.as_str()) {
+        ("system", "local") => vec![local(node)],
+        ("system", "peers") => peers(node, peer),
+        ("system", "peers_v2") => peers(node, peer_v2),
+        ("system_schema", "keyspaces") => keyspaces(node),
+        ("system_schema", "tables") => tables(node),
+        ("system_schema", "columns") => columns(node),
+        ("system_schema", "dropped_columns") => dropped_columns(node),
+        ("system_schema", "scylla_tables") => scylla_tables(node),
+        // Types, views, functions, aggregates, triggers, indexes: there are none here.
+        _ => Vec::new(),
+    };
+    fields.into_iter().map(|mut f| table.columns.iter().map(|c| f.remove(c.name.as_str())).collect()).collect()
+}
+
+/// What `system.local` and `system.peers` tell of a node alike.
+fn common(node: &NodeView<'_>, of: NodeIdx) -> Fields {
+    let spec = &node.config.nodes[usize::from(of.0)];
+    let tokens: Vec<String> = node.ring.tokens_of(of).map(|t| t.0.to_string()).collect();
+    let mut sorted = tokens;
+    // A set<text> is kept in the order of its texts.
+    sorted.sort();
+    BTreeMap::from([
+        ("data_center", text(&spec.dc)),
+        ("host_id", spec.host_id.as_bytes().to_vec()),
+        ("rack", text(&spec.rack)),
+        ("release_version", text(release_version(node))),
+        ("schema_version", node.schema.version.as_bytes().to_vec()),
+        ("tokens", list(&sorted)),
+    ])
+}
+
+fn local(node: &NodeView<'_>) -> Fields {
+    let mut f = common(node, node.me);
+    let ip = node.config.nodes[usize::from(node.me.0)].ip;
+    f.extend([
+        ("key", text("local")),
+        ("bootstrapped", text("COMPLETED")),
+        ("broadcast_address", inet(ip)),
+        ("cluster_name", text(&node.config.name)),
+        ("cql_version", text(super::super::CQL_VERSION)),
+        ("gossip_generation", int(node.generation)),
+        ("listen_address", inet(ip)),
+        ("native_protocol_version", text("4")),
+        ("partitioner", text("org.apache.cassandra.dht.Murmur3Partitioner")),
+        ("rpc_address", inet(ip)),
+        ("rpc_port", int(i32::from(node.port))),
+    ]);
+    f
+}
+
+fn peers(node: &NodeView<'_>, row: fn(&NodeView<'_>, NodeIdx) -> Fields) -> Vec<Fields> {
+    node.config.node_indices().filter(|n| *n != node.me).map(|n| row(node, n)).collect()
+}
+
+fn peer(node: &NodeView<'_>, of: NodeIdx) -> Fields {
+    let mut f = common(node, of);
+    let ip = node.config.nodes[usize::from(of.0)].ip;
+    f.extend([("peer", inet(ip)), ("preferred_ip", inet(ip)), ("rpc_address", inet(ip))]);
+    f
+}
+
+fn peer_v2(node: &NodeView<'_>, of: NodeIdx) -> Fields {
+    /// Cassandra's storage port.
+    const STORAGE_PORT: i32 = 7000;
+    let mut f = common(node, of);
+    let ip = node.config.nodes[usize::from(of.0)].ip;
+    f.extend([
+        ("peer", inet(ip)),
+        ("peer_port", int(STORAGE_PORT)),
+        ("native_address", inet(ip)),
+        ("native_port", int(i32::from(node.port))),
+    ]);
+    f
+}
+
+fn replication(keyspace: &Keyspace) -> Vec<u8> {
+    match &keyspace.replication {
+        Replication::Simple { factor } => map(&[
+            ("class", "org.apache.cassandra.locator.SimpleStrategy"),
+            ("replication_factor", &factor.to_string()),
+        ]),
+        Replication::NetworkTopology(factors) => {
+            let numbers: Vec<(String, String)> = factors.iter().map(|(dc, n)| (dc.clone(), n.to_string())).collect();
+            let mut entries = vec![("class", "org.apache.cassandra.locator.NetworkTopologyStrategy")];
+            entries.extend(numbers.iter().map(|(dc, n)| (dc.as_str(), n.as_str())));
+            map(&entries)
+        }
+    }
+}
+
+fn keyspaces(node: &NodeView<'_>) -> Vec<Fields> {
+    let own = ["system", "system_schema"].map(|name| {
+        BTreeMap::from([
+            ("keyspace_name", text(name)),
+            ("durable_writes", vec![1]),
+            ("replication", map(&[("class", "org.apache.cassandra.locator.LocalStrategy")])),
+        ])
+    });
+    let users = node.schema.keyspaces.values().map(|k| {
+        BTreeMap::from([
+            ("keyspace_name", text(&k.name)),
+            ("durable_writes", vec![u8::from(k.durable_writes)]),
+            ("replication", replication(k)),
+        ])
+    });
+    users.chain(own).collect()
+}
+
+/// Tables by keyspace and name.
+fn by_name<'a>(node: &'a NodeView<'_>) -> impl Iterator<Item = &'a Table> {
+    let ids = node.schema.keyspaces.values().flat_map(|k| k.tables.values());
+    ids.filter_map(|id| node.schema.table(*id)).map(|t| &**t)
+}
+
+fn tables(node: &NodeView<'_>) -> Vec<Fields> {
+    let double = |x: f64| x.to_be_bytes().to_vec();
+    let kept = |t: &Table, name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
+    by_name(node)
+        .map(|t| {
+            BTreeMap::from([
+                ("keyspace_name", text(&t.keyspace)),
+                ("table_name", text(&t.name)),
+                ("bloom_filter_fp_chance", double(0.01)),
+                ("caching", map(&[("keys", "ALL"), ("rows_per_partition", "ALL")])),
+                ("comment", kept(t, "comment", "")),
+                ("compaction", map(&[("class", "SizeTieredCompactionStrategy")])),
+                ("compression", map(&[("sstable_compression", "org.apache.cassandra.io.compress.LZ4Compressor")])),
+                ("crc_check_chance", double(1.0)),
+                ("dclocal_read_repair_chance", double(0.0)),
+                ("default_time_to_live", int(i32::try_from(t.options.default_ttl_s).unwrap_or(i32::MAX))),
+                ("extensions", map(&[])),
+                ("flags", list(&["compound"])),
+                ("gc_grace_seconds", int(i32::try_from(t.options.gc_grace_s).unwrap_or(i32::MAX))),
+                ("id", t.uuid.as_bytes().to_vec()),
+                ("max_index_interval", int(2048)),
+                ("memtable_flush_period_in_ms", int(0)),
+                ("min_index_interval", int(128)),
+                ("read_repair_chance", double(0.0)),
+                ("speculative_retry", kept(t, "speculative_retry", "99.0PERCENTILE")),
+            ])
+        })
+        .collect()
+}
+
+fn kind(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::PartitionKey => "partition_key",
+        ColumnKind::Clustering => "clustering",
+        ColumnKind::Static => "static",
+        ColumnKind::Regular => "regular",
+    }
+}
+
+fn columns(node: &NodeView<'_>) -> Vec<Fields> {
+    let mut all = Vec::new();
+    for table in by_name(node) {
+        let mut sorted: Vec<_> = table.columns.iter().collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        all.extend(sorted.into_iter().map(|c| {
+            let is_key = matches!(c.kind, ColumnKind::PartitionKey | ColumnKind::Clustering);
+            let order = match (c.kind, c.order) {
+                (ColumnKind::Clustering, ClusteringOrder::Asc) => "asc",
+                (ColumnKind::Clustering, ClusteringOrder::Desc) => "desc",
+                _ => "none",
+            };
+            BTreeMap::from([
+                ("keyspace_name", text(&table.keyspace)),
+                ("table_name", text(&table.name)),
+                ("column_name", text(&c.name)),
+                ("clustering_order", text(order)),
+                ("column_name_bytes", text(&c.name)),
+                ("kind", text(kind(c.kind))),
+                ("position", int(if is_key { i32::from(c.position) } else { -1 })),
+                ("type", text(&types::name(&c.ty))),
+            ])
+        }));
+    }
+    all
+}
+
+fn dropped_columns(node: &NodeView<'_>) -> Vec<Fields> {
+    let of_table = |t: &Table| -> Vec<Fields> {
+        t.dropped
+            .iter()
+            .map(|d| {
+                BTreeMap::from([
+                    ("keyspace_name", text(&t.keyspace)),
+                    ("table_name", text(&t.name)),
+                    ("column_name", text(&d.column.name)),
+                    ("dropped_time", (d.dropped_at_us / 1000).to_be_bytes().to_vec()),
+                    ("kind", text(kind(d.column.kind))),
+                    ("type", text(&types::name(&d.column.ty))),
+                ])
+            })
+            .collect()
+    };
+    by_name(node).flat_map(of_table).collect()
+}
+
+fn scylla_tables(node: &NodeView<'_>) -> Vec<Fields> {
+    by_name(node)
+        .map(|t| {
+            BTreeMap::from([
+                ("keyspace_name", text(&t.keyspace)),
+                ("table_name", text(&t.name)),
+                ("version", t.uuid.as_bytes().to_vec()),
+            ])
+        })
+        .collect()
+}

@@ -1,0 +1,260 @@
+//! Definitions of the system tables.
+
+use crate::model::{
+    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, Table, TableId, TableOptions,
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Which flavour has a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Has {
+    Both,
+    Scylla,
+    Cassandra,
+}
+
+/// A table as text: `p` partition key, `c` clustering, `r` regular; then name and type.
+struct Definition {
+    keyspace: &'static str,
+    name: &'static str,
+    has: Has,
+    columns: &'static str,
+}
+
+/// Options that `tables` and `views` share.
+macro_rules! table_options {
+    () => {
+        "r bloom_filter_fp_chance double, r caching map, r comment text, r compaction map, r compression map, \
+         r crc_check_chance double, r dclocal_read_repair_chance double, r default_time_to_live int, \
+         r extensions blobs, r gc_grace_seconds int, r id uuid, r max_index_interval int, \
+         r memtable_flush_period_in_ms int, r min_index_interval int, r read_repair_chance double, \
+         r speculative_retry text"
+    };
+}
+
+const DEFINITIONS: [Definition; 20] = [
+    Definition {
+        keyspace: "system",
+        name: "local",
+        has: Has::Both,
+        columns: "p key text, r bootstrapped text, r broadcast_address inet, r cluster_name text, r cql_version text, \
+                  r data_center text, r gossip_generation int, r host_id uuid, r listen_address inet, \
+                  r native_protocol_version text, r partitioner text, r rack text, r release_version text, \
+                  r rpc_address inet, r rpc_port int, r schema_version uuid, r tokens texts",
+    },
+    Definition {
+        keyspace: "system",
+        name: "peers",
+        has: Has::Both,
+        columns: "p peer inet, r data_center text, r host_id uuid, r preferred_ip inet, r rack text, \
+                  r release_version text, r rpc_address inet, r schema_version uuid, r tokens texts",
+    },
+    Definition {
+        keyspace: "system",
+        name: "peers_v2",
+        has: Has::Cassandra,
+        columns: "p peer inet, c peer_port int, r data_center text, r host_id uuid, r native_address inet, \
+                  r native_port int, r preferred_ip inet, r preferred_port int, r rack text, r release_version text, \
+                  r schema_version uuid, r tokens texts",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "keyspaces",
+        has: Has::Both,
+        columns: "p keyspace_name text, r durable_writes boolean, r replication map",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "tables",
+        has: Has::Both,
+        columns: concat!("p keyspace_name text, c table_name text, r flags texts, ", table_options!()),
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "columns",
+        has: Has::Both,
+        columns: "p keyspace_name text, c table_name text, c column_name text, r clustering_order text, \
+                  r column_name_bytes blob, r kind text, r position int, r type text",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "dropped_columns",
+        has: Has::Both,
+        columns: "p keyspace_name text, c table_name text, c column_name text, r dropped_time timestamp, r kind text, \
+                  r type text",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "types",
+        has: Has::Both,
+        columns: "p keyspace_name text, c type_name text, r field_names list, r field_types list",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "views",
+        has: Has::Both,
+        columns: concat!(
+            "p keyspace_name text, c view_name text, r base_table_id uuid, r base_table_name text, \
+             r include_all_columns boolean, r where_clause text, ",
+            table_options!()
+        ),
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "functions",
+        has: Has::Both,
+        columns: "p keyspace_name text, c function_name text, c argument_types list, r argument_names list, \
+                  r body text, r called_on_null_input boolean, r language text, r return_type text",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "aggregates",
+        has: Has::Both,
+        columns: "p keyspace_name text, c aggregate_name text, c argument_types list, r final_func text, \
+                  r initcond text, r return_type text, r state_func text, r state_type text",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "triggers",
+        has: Has::Both,
+        columns: "p keyspace_name text, c table_name text, c trigger_name text, r options map",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "indexes",
+        has: Has::Both,
+        columns: "p keyspace_name text, c table_name text, c index_name text, r kind text, r options map",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "scylla_keyspaces",
+        has: Has::Scylla,
+        columns: "p keyspace_name text, r initial_tablets int, r storage_options map, r storage_type text",
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "scylla_tables",
+        has: Has::Scylla,
+        columns: "p keyspace_name text, c table_name text, r cdc map, r partitioner text, \
+                  r per_partition_rate_limit map, r version uuid",
+    },
+    Definition {
+        keyspace: "system",
+        name: "built_views",
+        has: Has::Both,
+        columns: "p keyspace_name text, c view_name text",
+    },
+    Definition {
+        keyspace: "system",
+        name: "runtime_info",
+        has: Has::Scylla,
+        columns: "p group text, c item text, r value text",
+    },
+    Definition {
+        keyspace: "system_virtual_schema",
+        name: "keyspaces",
+        has: Has::Cassandra,
+        columns: "p keyspace_name text",
+    },
+    Definition {
+        keyspace: "system_virtual_schema",
+        name: "tables",
+        has: Has::Cassandra,
+        columns: "p keyspace_name text, c table_name text, r comment text",
+    },
+    Definition {
+        keyspace: "system_virtual_schema",
+        name: "columns",
+        has: Has::Cassandra,
+        columns: "p keyspace_name text, c table_name text, c column_name text, r clustering_order text, \
+                  r column_name_bytes blob, r kind text, r position int, r type text",
+    },
+];
+
+/// The table of that name, if the flavour has it.
+pub fn find(is_scylla: bool, keyspace: &str, name: &str) -> Option<Arc<Table>> {
+    let is_here = |d: &&Definition| {
+        let flavour = if is_scylla { Has::Scylla } else { Has::Cassandra };
+        d.keyspace == keyspace && d.name == name && (d.has == Has::Both || d.has == flavour)
+    };
+    DEFINITIONS.iter().find(is_here).map(|d| Arc::new(build(d)))
+}
+
+fn build(definition: &Definition) -> Table {
+    let mut columns = Vec::new();
+    for (i, text) in definition.columns.split(',').enumerate() {
+        let mut words = text.split_whitespace();
+        let (Some(kind), Some(name), Some(ty)) = (words.next(), words.next(), words.next()) else { continue };
+        let kind = match kind {
+            "p" => ColumnKind::PartitionKey,
+            "c" => ColumnKind::Clustering,
+            _ => ColumnKind::Regular,
+        };
+        columns.push(Column {
+            id: ColumnId(i as u16),
+            name: name.to_string(),
+            kind,
+            position: i as u16,
+            order: ClusteringOrder::Asc,
+            ty: column_type(ty),
+            hidden_until_us: None,
+        });
+    }
+    let count = |kind| columns.iter().filter(|c: &&Column| c.kind == kind).count();
+    Table {
+        // No table of the cluster can have this number: it is only ever read by name.
+        id: TableId(u16::MAX),
+        uuid: Uuid::nil(),
+        keyspace: definition.keyspace.to_string(),
+        name: definition.name.to_string(),
+        partition_columns: count(ColumnKind::PartitionKey),
+        clustering_columns: count(ColumnKind::Clustering),
+        columns,
+        dropped: Vec::new(),
+        options: TableOptions::default(),
+    }
+}
+
+fn column_type(word: &str) -> CqlType {
+    let frozen = |t| CqlType::Frozen(Box::new(t));
+    let text = || Box::new(CqlType::Text);
+    match word {
+        "blob" => CqlType::Blob,
+        "blobs" => frozen(CqlType::Map(text(), Box::new(CqlType::Blob))),
+        "boolean" => CqlType::Boolean,
+        "double" => CqlType::Double,
+        "inet" => CqlType::Inet,
+        "int" => CqlType::Int,
+        "list" => frozen(CqlType::List(text())),
+        "map" => frozen(CqlType::Map(text(), text())),
+        "texts" => CqlType::Set(text()),
+        "timestamp" => CqlType::Timestamp,
+        "uuid" => CqlType::Uuid,
+        _ => CqlType::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_definition_is_well_formed() {
+        for d in &DEFINITIONS {
+            let table = build(d);
+            assert_eq!(table.columns.len(), d.columns.split(',').count(), "{}", d.name);
+            assert!(table.partition_columns > 0, "{}", d.name);
+            let kinds: Vec<_> = table.columns.iter().map(|c| c.kind).collect();
+            assert!(kinds.is_sorted(), "{}: keys come first", d.name);
+        }
+    }
+
+    #[test]
+    fn flavours_have_their_own_tables() {
+        assert!(find(true, "system_schema", "scylla_tables").is_some());
+        assert!(find(false, "system_schema", "scylla_tables").is_none());
+        assert!(find(false, "system", "peers_v2").is_some());
+        assert!(find(true, "system", "peers_v2").is_none());
+    }
+}

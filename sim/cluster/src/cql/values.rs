@@ -1,0 +1,355 @@
+//! Values as CQL serialises them: checks of bound values, constants to bytes, and the order of two values of a type.
+//! The texts of refusals are Cassandra's where they were seen or are in its source.
+
+use super::error::CqlError;
+use super::parse::ast::{Literal, Term};
+use super::types::{self, unfrozen};
+use crate::model::CqlType;
+use std::cmp::Ordering;
+use std::net::IpAddr;
+
+/// Checks that `bytes` are a value of type `ty`.
+///
+/// # Errors
+/// 0x2200 with the text of the type's validator.
+#[inline]
+pub fn validate(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
+    match (ty, bytes.len()) {
+        (CqlType::Bigint, 8) | (CqlType::Int, 4) | (CqlType::Blob, _) => Ok(()),
+        (CqlType::Text, _) => match std::str::from_utf8(bytes) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(CqlError::invalid("String didn't validate.")),
+        },
+        _ => validate_other(ty, bytes),
+    }
+}
+
+fn validate_other(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
+    let n = bytes.len();
+    let expect = |fits: bool, text: &str| if fits { Ok(()) } else { Err(CqlError::invalid(format!("{text} ({n})"))) };
+    match ty {
+        CqlType::Bigint | CqlType::Counter => expect(n == 8 || n == 0, "Expected 8 or 0 byte long"),
+        CqlType::Timestamp => expect(n == 8 || n == 0, "Expected 8 or 0 byte long for date"),
+        CqlType::Time => expect(n == 8, "Expected 8 byte long for time"),
+        CqlType::Int => expect(n == 4 || n == 0, "Expected 4 or 0 byte int"),
+        CqlType::Date => expect(n == 4, "Expected 4 byte long for date"),
+        CqlType::Smallint => expect(n == 2, "Expected 2 bytes for a smallint"),
+        CqlType::Tinyint => expect(n == 1, "Expected 1 byte for a tinyint"),
+        CqlType::Boolean => expect(n == 1 || n == 0, "Expected 1 or 0 byte value"),
+        CqlType::Double => expect(n == 8 || n == 0, "Expected 8 or 0 byte value for a double"),
+        CqlType::Float => expect(n == 4 || n == 0, "Expected 4 or 0 byte value for a float"),
+        CqlType::Uuid => expect(n == 16 || n == 0, "UUID should be 16 or 0 bytes"),
+        CqlType::Timeuuid if n == 16 && bytes[6] >> 4 != 1 => {
+            Err(CqlError::invalid("Invalid version for TimeUUID type."))
+        }
+        CqlType::Timeuuid => expect(n == 16 || n == 0, "TimeUUID should be 16 or 0 bytes"),
+        CqlType::Inet => expect(n == 4 || n == 16, "Expected 4 or 16 byte inetaddress"),
+        CqlType::Ascii if !bytes.is_ascii() => Err(CqlError::invalid("Invalid byte for ascii")),
+        CqlType::Decimal => expect(n == 0 || n >= 4, "Expected 0 or at least 4 bytes"),
+        CqlType::Duration => expect(n >= 3, "Expected at least 3 bytes for a duration"),
+        CqlType::Frozen(inner) => validate(inner, bytes),
+        CqlType::List(e) | CqlType::Set(e) => elements(bytes, &[e]).map(|_| ()),
+        CqlType::Map(k, v) => elements(bytes, &[k, v]).map(|_| ()),
+        CqlType::Text => validate(ty, bytes),
+        CqlType::Ascii | CqlType::Blob | CqlType::Varint | CqlType::Tuple(_) => Ok(()),
+    }
+}
+
+/// The elements of a serialised collection whose items have the types `types` in turn (two for a map), each checked.
+fn elements<'a>(bytes: &'a [u8], types: &[&CqlType]) -> Result<Vec<&'a [u8]>, CqlError> {
+    let bad = || CqlError::invalid("Not enough bytes to read a collection");
+    let int = |rest: &mut &'a [u8]| -> Result<i32, CqlError> {
+        let (n, tail) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
+        *rest = tail;
+        Ok(i32::from_be_bytes(*n))
+    };
+    let mut rest = bytes;
+    let count = usize::try_from(int(&mut rest)?).map_err(|_| bad())?;
+    let mut items = Vec::with_capacity(count.min(bytes.len() / 4) * types.len());
+    for _ in 0..count {
+        for ty in types {
+            let length = int(&mut rest)?;
+            let Ok(length) = usize::try_from(length) else {
+                return Err(CqlError::invalid("null is not supported inside collections"));
+            };
+            let item = rest.get(..length).ok_or_else(bad)?;
+            validate(ty, item)?;
+            items.push(item);
+            rest = &rest[length..];
+        }
+    }
+    if rest.is_empty() { Ok(items) } else { Err(CqlError::invalid("Unexpected extraneous bytes after collection value")) }
+}
+
+/// The elements of a serialised list, for `IN ?`.
+///
+/// # Errors
+/// Bytes that are not such a list.
+pub fn list_elements<'a>(bytes: &'a [u8], element: &CqlType) -> Result<Vec<&'a [u8]>, CqlError> {
+    elements(bytes, &[element])
+}
+
+/// The bytes of a constant for column `column`, or the refusal a real server sends.
+///
+/// # Errors
+/// 0x2200: a constant of another kind, or out of range.
+pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>, CqlError> {
+    let (kind, text) = match literal {
+        Literal::Str(s) => ("STRING", s.clone()),
+        Literal::Integer(s) => ("INTEGER", s.clone()),
+        Literal::Float(s) => ("FLOAT", s.clone()),
+        Literal::Boolean(b) => ("BOOLEAN", b.to_string()),
+        Literal::Uuid(s) => ("UUID", s.clone()),
+        Literal::Hex(s) => ("HEX", format!("0x{s}")),
+        Literal::Duration(s) => ("DURATION", s.clone()),
+    };
+    let mismatch = || {
+        let ty = types::name(ty);
+        Err(CqlError::invalid(format!("Invalid {kind} constant ({text}) for \"{column}\" of type {ty}")))
+    };
+    match (unfrozen(ty), literal) {
+        (CqlType::Text, Literal::Str(s)) => Ok(s.clone().into_bytes()),
+        (CqlType::Ascii, Literal::Str(s)) => validate(ty, s.as_bytes()).map(|()| s.clone().into_bytes()),
+        (CqlType::Bigint | CqlType::Counter, Literal::Integer(s)) => integer::<i64>(s, "long", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Int, Literal::Integer(s)) => integer::<i32>(s, "int", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Smallint, Literal::Integer(s)) => integer::<i16>(s, "short", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Tinyint, Literal::Integer(s)) => integer::<i8>(s, "byte", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Varint, Literal::Integer(s)) => integer::<i128>(s, "varint", minimal),
+        (CqlType::Decimal, Literal::Integer(s) | Literal::Float(s)) => decimal(s),
+        (CqlType::Double, Literal::Integer(s) | Literal::Float(s)) => Ok(float(s).to_be_bytes().to_vec()),
+        (CqlType::Float, Literal::Integer(s) | Literal::Float(s)) => Ok((float(s) as f32).to_be_bytes().to_vec()),
+        (CqlType::Boolean, Literal::Boolean(b)) => Ok(vec![u8::from(*b)]),
+        (CqlType::Blob, Literal::Hex(h)) => hex_bytes(h),
+        (CqlType::Uuid | CqlType::Timeuuid, Literal::Uuid(s)) => {
+            let bytes = uuid::Uuid::parse_str(s).map_err(|e| CqlError::invalid(e.to_string()))?.as_bytes().to_vec();
+            validate(ty, &bytes).map(|()| bytes)
+        }
+        (CqlType::Inet, Literal::Str(s)) => match s.parse::<IpAddr>() {
+            Ok(IpAddr::V4(a)) => Ok(a.octets().to_vec()),
+            Ok(IpAddr::V6(a)) => Ok(a.octets().to_vec()),
+            Err(_) => Err(CqlError::invalid(format!("Unable to make inet address from '{s}'"))),
+        },
+        (CqlType::Timestamp, Literal::Integer(s)) => integer::<i64>(s, "long", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Timestamp, Literal::Str(s)) => match calendar_ms(s) {
+            Some(ms) => Ok(ms.to_be_bytes().to_vec()),
+            None => Err(CqlError::invalid(format!("Unable to parse a date/time from '{s}'"))),
+        },
+        (CqlType::Date, Literal::Str(s)) => match calendar_ms(s) {
+            Some(ms) if s.len() == 10 => Ok(day_bytes(ms)),
+            _ => Err(CqlError::invalid(format!("Unable to coerce '{s}' to a formatted date (long)"))),
+        },
+        (CqlType::Date, Literal::Integer(s)) => integer::<u32>(s, "date", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Time, Literal::Str(s)) => match time_of_day_ns(s) {
+            Some(ns) => Ok(ns.to_be_bytes().to_vec()),
+            None => Err(CqlError::invalid(format!("Unable to coerce '{s}' to a formatted time (long)"))),
+        },
+        (CqlType::Time, Literal::Integer(s)) => integer::<i64>(s, "time", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Duration, _) => Err(CqlError::unsupported("duration constants (bind them)")),
+        _ => mismatch(),
+    }
+}
+
+/// The bytes of a term without bind markers, `None` for NULL.
+///
+/// # Errors
+/// As [`constant`]; bind markers inside collections are not supported.
+pub fn constant_term(term: &Term, ty: &CqlType, column: &str) -> Result<Option<Vec<u8>>, CqlError> {
+    let part = |t: &Term, ty: &CqlType| match constant_term(t, ty, column)? {
+        Some(bytes) => Ok(bytes),
+        None => Err(CqlError::invalid("null is not supported inside collections")),
+    };
+    let wrong = |kind: &str| {
+        Err(CqlError::invalid(format!("Invalid {kind} literal for {column} of type {}", types::name(ty))))
+    };
+    match (term, unfrozen(ty)) {
+        (Term::Null, _) => Ok(None),
+        (Term::Literal(l), ty) => constant(l, ty, column).map(Some),
+        (Term::Marker(_), _) => Err(CqlError::unsupported("bind markers inside collection constants")),
+        (Term::List(items), CqlType::List(e)) => {
+            let parts = items.iter().map(|t| part(t, e)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Some(collection(parts.len(), parts.iter())))
+        }
+        (Term::Set(items), CqlType::Map(..)) if items.is_empty() => Ok(Some(collection(0, [].iter()))),
+        (Term::Set(items), CqlType::Set(e)) => {
+            let mut parts = items.iter().map(|t| part(t, e)).collect::<Result<Vec<_>, _>>()?;
+            parts.sort_by(|a, b| compare(e, a, b));
+            parts.dedup();
+            Ok(Some(collection(parts.len(), parts.iter())))
+        }
+        (Term::Map(entries), CqlType::Map(k, v)) => {
+            let mut parts =
+                entries.iter().map(|(a, b)| Ok((part(a, k)?, part(b, v)?))).collect::<Result<Vec<_>, CqlError>>()?;
+            parts.sort_by(|a, b| compare(k, &a.0, &b.0));
+            // Of equal keys the last one written counts.
+            parts.reverse();
+            parts.dedup_by(|a, b| a.0 == b.0);
+            parts.reverse();
+            Ok(Some(collection(parts.len(), parts.iter().flat_map(|(k, v)| [k, v]))))
+        }
+        (Term::List(_), _) => wrong("list"),
+        (Term::Set(_), _) => wrong("set"),
+        (Term::Map(_), _) => wrong("map"),
+    }
+}
+
+fn collection<'a>(count: usize, parts: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+    let mut out = (count as i32).to_be_bytes().to_vec();
+    for p in parts {
+        out.extend((p.len() as i32).to_be_bytes());
+        out.extend_from_slice(p);
+    }
+    out
+}
+
+fn integer<T: std::str::FromStr>(s: &str, what: &str, f: impl FnOnce(T) -> Vec<u8>) -> Result<Vec<u8>, CqlError> {
+    s.parse().map(f).map_err(|_| CqlError::invalid(format!("Unable to make {what} from '{s}'")))
+}
+
+/// The shortest two's complement form.
+fn minimal(n: i128) -> Vec<u8> {
+    let bytes = n.to_be_bytes();
+    let sign = if n < 0 { 0xFF } else { 0 };
+    let mut skip = 0;
+    while skip < 15 && bytes[skip] == sign && (bytes[skip + 1] ^ sign) & 0x80 == 0 {
+        skip += 1;
+    }
+    bytes[skip..].to_vec()
+}
+
+fn decimal(s: &str) -> Result<Vec<u8>, CqlError> {
+    let bad = || CqlError::invalid(format!("unable to make BigDecimal from '{s}'"));
+    let (mantissa, exponent) = match s.split_once(['e', 'E']) {
+        Some((m, e)) => (m, e.trim_start_matches('+').parse::<i32>().map_err(|_| bad())?),
+        None => (s, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let unscaled: i128 = format!("{whole}{fraction}").parse().map_err(|_| bad())?;
+    let scale = i32::try_from(fraction.len()).ok().and_then(|n| n.checked_sub(exponent)).ok_or_else(bad)?;
+    let mut out = scale.to_be_bytes().to_vec();
+    out.extend(minimal(unscaled));
+    Ok(out)
+}
+
+fn float(s: &str) -> f64 {
+    match s.to_ascii_lowercase().as_str() {
+        "nan" | "-nan" => f64::NAN,
+        "infinity" => f64::INFINITY,
+        "-infinity" => f64::NEG_INFINITY,
+        // The lexer lets only digits, one point and one exponent through.
+        other => other.parse().unwrap_or(f64::NAN),
+    }
+}
+
+fn hex_bytes(h: &str) -> Result<Vec<u8>, CqlError> {
+    if h.len() % 2 != 0 {
+        return Err(CqlError::invalid(format!("An hex string representing bytes must have an even length: 0x{h}")));
+    }
+    Ok((0..h.len()).step_by(2).filter_map(|i| u8::from_str_radix(&h[i..i + 2], 16).ok()).collect())
+}
+
+/// Milliseconds since 1970 of `yyyy-mm-dd`, with an optional time of day and an optional zone (`Z`, `+hhmm`, `+hh:mm`);
+/// UTC without one.
+fn calendar_ms(s: &str) -> Option<i64> {
+    let (date, rest) = (s.get(..10)?, &s[10..]);
+    let mut parts = date.split('-');
+    let (y, m, d): (i64, i64, i64) =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
+        return None;
+    }
+    let day_ms = days_from_civil(y, m, d) * 86_400_000;
+    let rest = rest.strip_prefix(['T', ' ', 't']).unwrap_or(rest);
+    let (time, zone_ms) = match rest.rfind(['+', '-', 'Z', 'z']) {
+        Some(at) => (rest[..at].trim_end(), zone_ms(&rest[at..])?),
+        None => (rest, 0),
+    };
+    let time_ms = if time.is_empty() { 0 } else { time_of_day_ns(time)? / 1_000_000 };
+    Some(day_ms + time_ms - zone_ms)
+}
+
+fn zone_ms(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("z") {
+        return Some(0);
+    }
+    let sign = if zone.starts_with('-') { -1 } else { 1 };
+    let digits: String = zone[1..].chars().filter(|c| *c != ':').collect();
+    let number: i64 = digits.parse().ok()?;
+    let (hours, minutes) = if digits.len() <= 2 { (number, 0) } else { (number / 100, number % 100) };
+    Some(sign * (hours * 60 + minutes) * 60_000)
+}
+
+/// Nanoseconds since midnight of `hh:mm[:ss[.fraction]]`.
+fn time_of_day_ns(s: &str) -> Option<i64> {
+    let (clock, fraction) = s.split_once('.').unwrap_or((s, ""));
+    let mut parts = clock.split(':');
+    let (h, m): (i64, i64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let sec: i64 = parts.next().map_or(Some(0), |p| p.parse().ok())?;
+    if parts.next().is_some() || !(0..24).contains(&h) || !(0..60).contains(&m) || !(0..60).contains(&sec) {
+        return None;
+    }
+    if fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let ns: i64 = format!("{fraction:0<9}").parse().ok()?;
+    Some(((h * 60 + m) * 60 + sec) * 1_000_000_000 + ns)
+}
+
+/// Days since 1970-01-01 in the proleptic Gregorian calendar.
+fn days_from_civil(y: i64, m: i64, d: i64) -> i64 {
+    let y = if m <= 2 { y - 1 } else { y };
+    let era = y.div_euclid(400);
+    let year_of_era = y.rem_euclid(400);
+    let day_of_year = (153 * ((m + 9) % 12) + 2) / 5 + d - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// A `date` counts days with 1970-01-01 in the middle of the unsigned range.
+fn day_bytes(ms: i64) -> Vec<u8> {
+    let days = ms.div_euclid(86_400_000) + (1 << 31);
+    (days as u32).to_be_bytes().to_vec()
+}
+
+/// The order of two values of a type, as clustering and filtering use it. Empty values come first.
+pub fn compare(ty: &CqlType, a: &[u8], b: &[u8]) -> Ordering {
+    match unfrozen(ty) {
+        CqlType::Bigint
+        | CqlType::Counter
+        | CqlType::Int
+        | CqlType::Smallint
+        | CqlType::Tinyint
+        | CqlType::Timestamp
+        | CqlType::Varint => signed(a).cmp(&signed(b)).then(a.len().cmp(&b.len())),
+        CqlType::Double => double(a).total_cmp(&double(b)),
+        CqlType::Float => single(a).total_cmp(&single(b)),
+        CqlType::Timeuuid => uuid_time(a).cmp(&uuid_time(b)).then_with(|| a.cmp(b)),
+        _ => a.cmp(b),
+    }
+}
+
+/// A two's complement number of at most 16 bytes; longer ones saturate.
+fn signed(bytes: &[u8]) -> i128 {
+    let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
+    if bytes.len() > 16 {
+        return if negative { i128::MIN } else { i128::MAX };
+    }
+    let fill = if negative { 0xFF } else { 0 };
+    let mut wide = [fill; 16];
+    wide[16 - bytes.len()..].copy_from_slice(bytes);
+    i128::from_be_bytes(wide)
+}
+
+fn double(bytes: &[u8]) -> f64 {
+    bytes.try_into().map_or(f64::NEG_INFINITY, f64::from_be_bytes)
+}
+
+fn single(bytes: &[u8]) -> f32 {
+    bytes.try_into().map_or(f32::NEG_INFINITY, f32::from_be_bytes)
+}
+
+/// The 60-bit time of a version 1 UUID.
+fn uuid_time(bytes: &[u8]) -> u64 {
+    let Ok(b) = <[u8; 16]>::try_from(bytes) else { return 0 };
+    let [t0, t1, t2, t3, t4, t5, t6, t7, ..] = b;
+    u64::from_be_bytes([t6 & 0x0F, t7, t4, t5, t0, t1, t2, t3])
+}

@@ -1,0 +1,349 @@
+//! [`WriteSet`]: the operations of one statement or batch, encoded once at the edge and never copied cell by cell again.
+//!
+//! Each operation is one self-contained record; a replica keeps an INSERT's row as exactly these bytes in its log
+//! ("a row is its bytes"), so whoever changes the layout changes the log format. Layout, little-endian, 48-byte header:
+//!
+//! | at | size | what |
+//! |---|---|---|
+//! | 0 | 4 | length of the record, header included |
+//! | 4 | 1 | kind ([`OpKind`]) |
+//! | 5 | 1 | flags: 1 row marker (INSERT), 2 has null cells, 4 start bound exclusive, 8 end bound exclusive |
+//! | 6 | 2 | table |
+//! | 8 | 8 | timestamp, microseconds; `i64::MIN` until the coordinator stamps it |
+//! | 16 | 8 | token of the partition |
+//! | 24 | 8 | columns: bit `min(column, 63)` per cell |
+//! | 32 | 4 | TTL, seconds; 0 is none |
+//! | 36 | 4 | the coordinator's wall clock when it stamped, seconds since the Unix epoch; 0 where nothing depends on it |
+//! | 40 | 2 | length of the partition key |
+//! | 42 | 2 | length of the clustering key (start bound of a range) |
+//! | 44 | 2 | number of cells |
+//! | 46 | 2 | length of the end bound of a range |
+//! | 48 | | partition key, clustering key, end bound, cells: column `u16`, length `u32` (`u32::MAX` is null), bytes |
+
+use super::{ColumnId, TableId, Token};
+use crate::core::murmur3;
+
+/// Length of a record's header, bytes.
+pub const HEADER_BYTES: usize = 48;
+/// The timestamp of an operation that the coordinator has yet to stamp.
+pub const UNSTAMPED: i64 = i64::MIN;
+/// The length field of a null cell.
+pub const NULL_LENGTH: u32 = u32::MAX;
+
+pub(crate) const FLAG_MARKER: u8 = 1;
+pub(crate) const FLAG_NULLS: u8 = 2;
+pub(crate) const FLAG_START_EXCLUSIVE: u8 = 4;
+pub(crate) const FLAG_END_EXCLUSIVE: u8 = 8;
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum OpKind {
+    /// Cells of one row (INSERT with marker, UPDATE without; null cells delete).
+    Row = 1,
+    /// Deletes one row.
+    RowDelete = 2,
+    /// Deletes the rows between two bounds of the clustering key.
+    RangeDelete = 3,
+    /// Deletes a partition.
+    PartitionDelete = 4,
+    /// Static cells of a partition.
+    Static = 5,
+}
+
+impl OpKind {
+    /// The kind with that number.
+    pub fn from_code(code: u8) -> Option<OpKind> {
+        [OpKind::Row, OpKind::RowDelete, OpKind::RangeDelete, OpKind::PartitionDelete, OpKind::Static]
+            .into_iter()
+            .find(|k| *k as u8 == code)
+    }
+}
+
+/// The operations of one statement or batch, in statement order.
+///
+/// Build with [`begin`](WriteSet::begin), then [`clustering`](WriteSet::clustering) per key component, then cells, then
+/// [`end`](WriteSet::end). The buffer can be cleared and reused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteSet {
+    bytes: Vec<u8>,
+    starts: Vec<u32>,
+    open: bool,
+}
+
+impl WriteSet {
+    /// An empty set.
+    pub fn new() -> WriteSet {
+        WriteSet::default()
+    }
+
+    /// An empty set with room for `bytes` bytes of records and `ops` operations.
+    pub fn with_capacity(bytes: usize, ops: usize) -> WriteSet {
+        WriteSet { bytes: Vec::with_capacity(bytes), starts: Vec::with_capacity(ops), open: false }
+    }
+
+    /// Empties the set, keeping its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+        self.open = false;
+    }
+
+    /// Begins an operation on the partition with this serialized key ([`super::partition_key_bytes`]).
+    ///
+    /// `timestamp_us` is `USING TIMESTAMP` of the statement; `None` leaves it to the request's default or the
+    /// coordinator's clock. `i64::MIN` is not a valid CQL timestamp and means `None`.
+    pub fn begin(&mut self, kind: OpKind, table: TableId, partition_key: &[u8], timestamp_us: Option<i64>) -> &mut Self {
+        debug_assert!(!self.open, "the previous operation was not ended");
+        debug_assert!(partition_key.len() <= usize::from(u16::MAX), "the edge limits keys to 65535 bytes");
+        self.starts.push(self.bytes.len() as u32);
+        self.open = true;
+        let mut header = [0u8; HEADER_BYTES];
+        header[4] = kind as u8;
+        header[6..8].copy_from_slice(&table.0.to_le_bytes());
+        header[8..16].copy_from_slice(&timestamp_us.unwrap_or(UNSTAMPED).to_le_bytes());
+        header[16..24].copy_from_slice(&murmur3::token(partition_key).0.to_le_bytes());
+        header[40..42].copy_from_slice(&(partition_key.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(partition_key);
+        self
+    }
+
+    /// Marks the row as INSERTed: it exists even when all its cells are null.
+    pub fn marker(&mut self) -> &mut Self {
+        let at = self.at();
+        self.bytes[at + 5] |= FLAG_MARKER;
+        self
+    }
+
+    /// `USING TTL`, or the table's default; 0 is none.
+    pub fn ttl(&mut self, ttl_s: u32) -> &mut Self {
+        let at = self.at();
+        self.bytes[at + 32..at + 36].copy_from_slice(&ttl_s.to_le_bytes());
+        self
+    }
+
+    /// The wall clock, in seconds, that TTLs and deletions count from: for operations that repeat an older write.
+    pub(crate) fn wall(&mut self, wall_s: u32) -> &mut Self {
+        let at = self.at();
+        self.bytes[at + 36..at + 40].copy_from_slice(&wall_s.to_le_bytes());
+        self
+    }
+
+    /// Appends a component of the clustering key (or of a range's start bound), in order.
+    pub fn clustering(&mut self, component: &[u8]) -> &mut Self {
+        self.component(component, 42)
+    }
+
+    /// Appends a component of a range's end bound, in order, after all of the start bound.
+    pub fn end_bound(&mut self, component: &[u8]) -> &mut Self {
+        self.component(component, 46)
+    }
+
+    /// Says which bounds of a range exclude the rows that start with them. Bounds are in storage order, as in
+    /// [`super::Slice`].
+    pub fn exclusive(&mut self, start: bool, end: bool) -> &mut Self {
+        let at = self.at();
+        self.bytes[at + 5] |= u8::from(start) * FLAG_START_EXCLUSIVE | u8::from(end) * FLAG_END_EXCLUSIVE;
+        self
+    }
+
+    /// A live cell. Cells in ascending column order make replicas faster; any order is correct. An unset value is
+    /// simply not written.
+    pub fn cell(&mut self, column: ColumnId, value: &[u8]) -> &mut Self {
+        self.cell_header(column, value.len() as u32);
+        self.bytes.extend_from_slice(value);
+        self
+    }
+
+    /// A null cell: a tombstone.
+    pub fn null(&mut self, column: ColumnId) -> &mut Self {
+        self.cell_header(column, NULL_LENGTH);
+        let at = self.at();
+        self.bytes[at + 5] |= FLAG_NULLS;
+        self
+    }
+
+    /// Ends the operation.
+    pub fn end(&mut self) {
+        let at = self.at();
+        let length = (self.bytes.len() - at) as u32;
+        self.bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        self.open = false;
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Bytes of all records.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The operations in statement order.
+    pub fn ops(&self) -> impl ExactSizeIterator<Item = OpView<'_>> {
+        self.starts.iter().map(|s| OpView::at(&self.bytes, *s as usize))
+    }
+
+    /// One operation.
+    pub fn op(&self, index: usize) -> OpView<'_> {
+        OpView::at(&self.bytes, self.starts[index] as usize)
+    }
+
+    fn at(&self) -> usize {
+        debug_assert!(self.open, "no operation was begun");
+        *self.starts.last().expect("begin() came first") as usize
+    }
+
+    fn component(&mut self, component: &[u8], length_at: usize) -> &mut Self {
+        let at = self.at() + length_at;
+        let length = u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]) + 2 + component.len() as u16;
+        self.bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(&(component.len() as u16).to_be_bytes());
+        self.bytes.extend_from_slice(component);
+        self
+    }
+
+    fn cell_header(&mut self, column: ColumnId, length: u32) {
+        let at = self.at();
+        let count = u16::from_le_bytes([self.bytes[at + 44], self.bytes[at + 45]]) + 1;
+        self.bytes[at + 44..at + 46].copy_from_slice(&count.to_le_bytes());
+        let bit = column.0.min(63);
+        self.bytes[at + 24 + usize::from(bit / 8)] |= 1 << (bit % 8);
+        self.bytes.extend_from_slice(&column.0.to_le_bytes());
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// A record, read in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpView<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> OpView<'a> {
+    /// The record at `offset` of bytes known to hold whole records.
+    pub(crate) fn at(bytes: &'a [u8], offset: usize) -> OpView<'a> {
+        let length = u32::from_le_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes")) as usize;
+        OpView { bytes: &bytes[offset..offset + length] }
+    }
+
+    /// The first record of `bytes` and what follows it; `None` when the bytes do not hold a whole, well-formed record.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<(OpView<'a>, &'a [u8])> {
+        let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
+        if length < HEADER_BYTES || length > bytes.len() {
+            return None;
+        }
+        let (record, rest) = bytes.split_at(length);
+        let op = OpView { bytes: record };
+        OpKind::from_code(record[4])?;
+        (op.cells_at() <= length).then_some((op, rest))
+    }
+
+    /// The bytes of the record.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+    /// What it does.
+    pub fn kind(&self) -> OpKind {
+        OpKind::from_code(self.bytes[4]).expect("records are checked where they enter")
+    }
+    pub(crate) fn flags(&self) -> u8 {
+        self.bytes[5]
+    }
+    /// Whether it is an INSERT's row.
+    pub fn has_marker(&self) -> bool {
+        self.flags() & FLAG_MARKER != 0
+    }
+    /// Table.
+    pub fn table(&self) -> TableId {
+        TableId(self.u16_at(6))
+    }
+    /// Timestamp in microseconds, when it has one.
+    pub fn timestamp_us(&self) -> Option<i64> {
+        let t = self.raw_timestamp();
+        (t != UNSTAMPED).then_some(t)
+    }
+    pub(crate) fn raw_timestamp(&self) -> i64 {
+        i64::from_le_bytes(self.bytes[8..16].try_into().expect("8 bytes"))
+    }
+    /// Token of its partition.
+    pub fn token(&self) -> Token {
+        Token(i64::from_le_bytes(self.bytes[16..24].try_into().expect("8 bytes")))
+    }
+    pub(crate) fn column_mask(&self) -> u64 {
+        u64::from_le_bytes(self.bytes[24..32].try_into().expect("8 bytes"))
+    }
+    /// TTL in seconds; 0 is none.
+    pub fn ttl_s(&self) -> u32 {
+        self.u32_at(32)
+    }
+    /// The coordinator's wall clock when it stamped, seconds.
+    pub fn wall_s(&self) -> u32 {
+        self.u32_at(36)
+    }
+    /// Serialized partition key.
+    pub fn partition_key(&self) -> &'a [u8] {
+        &self.bytes[HEADER_BYTES..HEADER_BYTES + usize::from(self.u16_at(40))]
+    }
+    /// Clustering key, or start bound of a range, encoded as [`super::ClusteringKey`].
+    pub fn clustering(&self) -> &'a [u8] {
+        let start = HEADER_BYTES + usize::from(self.u16_at(40));
+        &self.bytes[start..start + usize::from(self.u16_at(42))]
+    }
+    /// End bound of a range.
+    pub fn end_bound(&self) -> &'a [u8] {
+        let end = self.cells_at();
+        &self.bytes[end - usize::from(self.u16_at(46))..end]
+    }
+    /// Cells in the order written: column, and value or null.
+    pub fn cells(&self) -> Cells<'a> {
+        Cells { rest: &self.bytes[self.cells_at()..] }
+    }
+    /// Number of cells.
+    pub fn cell_count(&self) -> usize {
+        usize::from(self.u16_at(44))
+    }
+    fn cells_at(&self) -> usize {
+        HEADER_BYTES + usize::from(self.u16_at(40)) + usize::from(self.u16_at(42)) + usize::from(self.u16_at(46))
+    }
+    fn u16_at(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+    fn u32_at(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("4 bytes"))
+    }
+}
+
+/// Iterator over the cells of a record.
+#[derive(Debug, Clone)]
+pub struct Cells<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Cells<'a> {
+    type Item = (ColumnId, Option<&'a [u8]>);
+    fn next(&mut self) -> Option<Self::Item> {
+        let (column, rest) = self.rest.split_first_chunk::<2>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let column = ColumnId(u16::from_le_bytes(*column));
+        let length = u32::from_le_bytes(*length);
+        if length == NULL_LENGTH {
+            self.rest = rest;
+            return Some((column, None));
+        }
+        if rest.len() < length as usize {
+            return None;
+        }
+        let (value, rest) = rest.split_at(length as usize);
+        self.rest = rest;
+        Some((column, Some(value)))
+    }
+}

@@ -1,0 +1,139 @@
+//! Boundary hooks through the real driver: the four worlds of a timed-out batch; and taps on the client's bytes.
+
+use super::*;
+use scylla::errors::WriteType;
+use sim_cluster::core::{Boundary, BoundaryHook, Point, Then, Verdict};
+use sim_cluster::host::tap::WriteReader;
+use sim_cluster::model::WriteType as ModelWriteType;
+use sim_cluster::host::sim::CQL_PORT;
+use sim_world::{ConnInfo, TapVerdict, TcpTap};
+
+/// Answers a write timeout to the first batch of number 1.
+struct TimeOut {
+    point: Point,
+    then: Then,
+    done: bool,
+}
+
+impl BoundaryHook for TimeOut {
+    fn at(&mut self, b: &Boundary<'_>) -> Verdict {
+        let row = b.batch.and_then(|batch| batch.row_of("u"));
+        let is_ours = row.is_some_and(|r| r.number("k") == Some(1001) && r.number("v") == Some(10));
+        if !is_ours || b.point != self.point || std::mem::replace(&mut self.done, true) {
+            return Verdict::Continue;
+        }
+        Verdict::Timeout { write_type: ModelWriteType::Batch, received: 1, required: 2, then: self.then }
+    }
+}
+
+
+async fn timed_out(cluster: &SimCluster, point: Point, then: Then) -> Session {
+    let session = connect(cluster).await;
+    let batch = two_table_batch(&session, BatchType::Logged).await;
+    cluster.hook(Box::new(TimeOut { point, then, done: false }));
+    let (code, _) = db_error(session.batch(&batch, values(1)).await.expect_err("the hook says so"));
+    let consistency = Consistency::Quorum;
+    assert_eq!(code, DbError::WriteTimeout { consistency, received: 1, required: 2, write_type: WriteType::Batch });
+    session
+}
+
+#[test]
+fn a_timed_out_batch_is_never_applied() {
+    simulate(Flavor::Scylla, DDL, |_, cluster| async move {
+        let session = timed_out(&cluster, Point::RequestArrived, Then::NeverApply).await;
+        sleep_ms(150_000).await;
+        assert_eq!(rows_of(&session, 1).await, 0);
+    });
+}
+
+#[test]
+fn a_timed_out_batch_is_applied_at_once() {
+    simulate(Flavor::Scylla, DDL, |_, cluster| async move {
+        let session = timed_out(&cluster, Point::RequestArrived, Then::ApplyNow).await;
+        sleep_ms(100).await;
+        assert_eq!(rows_of(&session, 1).await, 2);
+    });
+}
+
+#[test]
+fn a_timed_out_batch_is_applied_by_the_replay() {
+    simulate(Flavor::Scylla, DDL, |_, cluster| async move {
+        let session = timed_out(&cluster, Point::BatchlogWritten, Then::ByReplay).await;
+        sleep_ms(1_000).await;
+        assert_eq!(rows_of(&session, 1).await, 0, "not yet");
+        sleep_ms(150_000).await;
+        assert_eq!(rows_of(&session, 1).await, 2, "by replay");
+        assert!(cluster.is_quiet());
+    });
+}
+
+#[test]
+fn a_timed_out_batch_is_executed_late_with_a_new_timestamp() {
+    simulate(Flavor::Scylla, DDL, |_, cluster| async move {
+        let session = timed_out(&cluster, Point::RequestArrived, Then::ExecuteLate { after_ms: 10_000 }).await;
+        session.query_unpaged("INSERT INTO ks.u (k, v) VALUES (1001, 77)", ()).await.expect("a later write of somebody else");
+        sleep_ms(5_000).await;
+        let read = "SELECT v FROM ks.u WHERE k = 1001";
+        let v = async || {
+            let rows = session.query_unpaged(read, ()).await.expect("read").into_rows_result().expect("rows");
+            rows.single_row::<(i64,)>().expect("a row").0
+        };
+        assert_eq!(v().await, 77);
+        sleep_ms(10_000).await;
+        assert_eq!(v().await, 10, "the late one has the newer server timestamp and wins");
+    });
+}
+
+/// Kills the client before the batch of number 5 leaves.
+struct KillBefore {
+    reader: WriteReader,
+    seen: Arc<std::sync::Mutex<Vec<i64>>>,
+}
+
+impl TcpTap for KillBefore {
+    fn on_write(&mut self, conn: &ConnInfo, bytes: &[u8]) -> TapVerdict {
+        if !conn.to_server {
+            return TapVerdict::Pass;
+        }
+        let mut verdict = TapVerdict::Pass;
+        let seen = &self.seen;
+        self.reader.requests(conn.id, bytes, |write| {
+            assert!(write.is_whole && write.info().is_logged());
+            let k = write.info().row_of("u").and_then(|r| r.number("k")).expect("a row of u");
+            seen.lock().expect("one thread").push(k);
+            if k == 1005 {
+                verdict = TapVerdict::KillSender;
+            }
+        });
+        verdict
+    }
+}
+
+#[test]
+fn a_tap_kills_the_client_before_one_batch_leaves() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let theirs = seen.clone();
+    let config = WorldConfig { time_limit_ns: Some(60_000_000_000), ..WorldConfig::default() };
+    let outcome = World::run(Seed(1), config, |world| async move {
+        let cluster = SimCluster::start_with(&world, ClusterConfig::new(3, Flavor::Scylla), DDL).expect("a schema image");
+        cluster.ready().await;
+        let client = world.host("settlement", "10.0.2.1".parse().expect("an address"));
+        let tap = KillBefore { reader: WriteReader::new(cluster.registry()), seen: theirs };
+        world.tap(client.id(), CQL_PORT, Box::new(tap)).forget();
+        let of_client = cluster.clone();
+        let work = client.spawn(async move {
+            let session = connect(&of_client).await;
+            let batch = two_table_batch(&session, BatchType::Logged).await;
+            for k in 0..10 {
+                session.batch(&batch, values(k)).await.expect("settled");
+            }
+        });
+        assert!(work.await.is_err(), "killed");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.live(DB1).expect("runs").table("ks", "u").expect("u").rows.len()
+    });
+    match outcome {
+        Ok((rows, _)) => assert_eq!((rows, seen.lock().expect("one thread").clone()), (5, vec![1000, 1001, 1002, 1003, 1004, 1005])),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,12 @@
+//! The core's semantics, stepped by hand without an executor: each file is one chapter of what real clusters do.
+mod batches;
+mod boundaries;
+mod detection;
+mod durability;
+mod handoff;
+mod harness;
+mod healthy;
+mod merging;
+mod reading;
+mod replay;
+mod schema;
