@@ -94,7 +94,7 @@ impl Default for Cluster {
             flavor: Flavor::Scylla,
             commitlog_sync: CommitlogSync::Periodic,
             commitlog_period_ms: 10_000,
-            clock_skew_max_us: 5_000,
+            clock_skew_max_us: 500,
         }
     }
 }

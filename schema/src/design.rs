@@ -34,8 +34,12 @@ impl DesignName {
     #[must_use]
     pub const fn about(self) -> &'static str {
         match self {
-            Self::Ledger => "absolute postings keyed by account version, pinned timestamps, LOGGED batch; survives the budget",
-            Self::LoggedRmw => "read, compute, LOGGED batch, existence check, retry; loses or doubles effects after timeouts",
+            Self::Ledger => {
+                "absolute postings keyed by account version, pinned timestamps, LOGGED batch; survives the budget"
+            }
+            Self::LoggedRmw => {
+                "read, compute, LOGGED batch, existence check, retry; loses or doubles effects after timeouts"
+            }
         }
     }
 

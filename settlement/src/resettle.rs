@@ -149,7 +149,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
         },
         config,
     };
-    run.to_the_head().await
+    run.run_to_head().await
 }
 
 struct Run {
@@ -166,7 +166,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_head(mut self) -> Result<Resettled, ResettleError> {
+    async fn run_to_head(mut self) -> Result<Resettled, ResettleError> {
         let mut in_flight = FuturesUnordered::new();
         let in_flight_max = self.design.in_flight_max(&self.config);
         let mut upto = None;

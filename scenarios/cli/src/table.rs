@@ -1,5 +1,5 @@
 //! The one table at the end of a run, and the lines under it. Text only: it decides nothing.
-use crate::tally::{FaultTally, Tally};
+use crate::tally::{FaultTally, HUNG_MAX, Tally};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 
 /// The table: a row per scenario and design.
@@ -97,6 +97,13 @@ pub fn remarks(tallies: &[Tally]) -> Vec<String> {
             lines.push(format!(
                 "{name}: {failing} of {seeds} fail ({}){why}",
                 percent(tally.failing(), tally.seeds)
+            ));
+        }
+        if tally.hung >= HUNG_MAX {
+            lines.push(format!(
+                "{name}: given up after {}, because {} hung",
+                counted(tally.seeds, "seed"),
+                tally.hung
             ));
         }
         if tally.too_inconclusive() {

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// Below this many seeds a fault class that never bit may be chance; from here on it fails the run.
 pub const SEEDS_TO_EXPECT_BITES: u64 = 50;
 
+/// After this many hung seeds a scenario gets no more.
+pub const HUNG_MAX: u64 = 3;
+
 /// The sum over the seeds of one scenario and design.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Tally {

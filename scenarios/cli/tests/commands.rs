@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 const SEEDS: &str = r#"
         *'"seed":"3"'*) report 3 '{"is":"safety"}' 'lost' ;;
         *'"seed":"4"'*) echo '{"type":"failed","id":'$id',"failed":{"how":"hung","limit_ms":7}}' ;;
+        *'"seed":"40'*) echo '{"type":"failed","id":'$id',"failed":{"how":"hung","limit_ms":7}}' ;;
         *'"seed":"5"'*) exit 1 ;;
         *'"seed":"6"'*) report 6 '{"is":"liveness"}' 'stuck' ;;
         *'"seed":"7"'*) report 7 '{"is":"inconclusive"}' 'beyond' ;;
@@ -137,6 +138,15 @@ fn a_seed_that_kills_or_blocks_its_child_is_named() {
     );
     let (_, died, _) = fake.seed("9");
     assert!(died.contains("died by signal 11"), "{died}");
+}
+
+#[test]
+fn a_scenario_whose_seeds_hang_is_given_up() {
+    let fake = Fake::new(1);
+    let (exit, stdout, _) = fake.run(&["run", "--out", "out", "--seed", "400", "--seeds", "9", "--workers", "1"]);
+    assert_eq!(exit, 14);
+    // A seed or two may be under way while the third is being counted.
+    assert!(stdout.contains("given up after") && !stdout.contains("9 seeds in"), "{stdout}");
 }
 
 #[test]

@@ -201,12 +201,7 @@ fn does_not_repeat(logged: &LoggedRecord<'_>, made: Option<&Record>) -> Recovery
     };
     let made_entries = made.map_or(&[][..], |made| &made.entries);
     let differs = |(at, logged): (usize, &&[u8])| made_entries.get(at).is_none_or(|made| made.bytes != *logged);
-    let at = logged
-        .entries
-        .iter()
-        .enumerate()
-        .position(|pair| differs(pair))
-        .unwrap_or(0);
+    let at = logged.entries.iter().enumerate().position(differs).unwrap_or(0);
     RecoveryError::DoesNotRepeat {
         index: logged.index,
         command: logged

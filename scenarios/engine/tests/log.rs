@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::log::{FactsError, LogError, read_facts, scan};
-use engine::{Contradiction, EngineConfig, EngineError, Falsehood, LOG_FILE, Pacing, Source, WorkloadSpec, run, serve};
+use engine::{
+    Contradiction, EngineConfig, EngineError, EngineExit, Falsehood, LOG_FILE, Pacing, Source, WorkloadSpec, run, serve,
+};
 use proptest::prelude::*;
 use settlement_events::{Digest, RefusalCode, Registry};
 
@@ -38,31 +40,42 @@ fn config(data_dir: &Path) -> EngineConfig {
     config
 }
 
-fn serve_blocking(config: EngineConfig) -> Result<engine::EngineExit, EngineError> {
+/// Lets an engine run to its end from this log (none if it is empty), and says what its log is then. The directory is
+/// this world's: of the machine, or of the simulator.
+fn run_from(log: &[u8], edit: fn(&mut EngineConfig)) -> (Result<EngineExit, EngineError>, Vec<u8>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(serve(config))
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = config(dir.path());
+    edit(&mut config);
+    let path = dir.path().join(LOG_FILE);
+    runtime.block_on(async {
+        tokio::fs::create_dir_all(dir.path()).await.expect("a directory");
+        if !log.is_empty() {
+            tokio::fs::write(&path, log).await.expect("written");
+        }
+        let exit = serve(config).await;
+        (exit, tokio::fs::read(&path).await.expect("its log"))
+    })
 }
 
 /// A whole log, made once.
 fn whole_log() -> &'static [u8] {
     static LOG: OnceLock<Vec<u8>> = OnceLock::new();
     LOG.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("a directory");
-        serve_blocking(config(dir.path())).expect("an engine runs to its end");
-        std::fs::read(dir.path().join(LOG_FILE)).expect("its log")
+        let (exit, log) = run_from(&[], |_| {});
+        exit.expect("an engine runs to its end");
+        log
     })
 }
 
-/// Puts a log where an engine finds it and lets that engine go on to its end.
+/// What the log becomes when an engine goes on from this one to its end.
 fn go_on_from(log: &[u8]) -> Result<Vec<u8>, EngineError> {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join(LOG_FILE), log).expect("written");
-    let exit = serve_blocking(config(dir.path()))?;
-    assert!(exit.source_ended);
-    Ok(std::fs::read(dir.path().join(LOG_FILE)).expect("its log"))
+    let (exit, log) = run_from(log, |_| {});
+    assert!(exit?.source_ended);
+    Ok(log)
 }
 
 fn heads(log: &[u8]) -> Vec<Digest> {
@@ -166,22 +179,19 @@ fn other_files_and_other_formats_are_refused() {
 
 #[test]
 fn a_log_is_not_continued_under_another_source() {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join(LOG_FILE), whole_log()).expect("written");
     for edit in [
-        (|config: &mut EngineConfig| {
+        (|config| {
             config.source = Source::Workload(WorkloadSpec {
                 seed: 12,
                 trades: 15,
                 ..WorkloadSpec::default()
-            });
+            })
         }) as fn(&mut EngineConfig),
         |config| config.contradictions.clear(),
         |config| config.source = Source::None,
     ] {
-        let mut other = config(dir.path());
-        edit(&mut other);
-        let error = serve_blocking(other).expect_err("another source");
+        let (exit, log) = run_from(whole_log(), edit);
+        let error = exit.expect_err("another source");
         assert!(
             matches!(
                 &error,
@@ -192,11 +202,7 @@ fn a_log_is_not_continued_under_another_source() {
             ),
             "{error}"
         );
-        assert_eq!(
-            std::fs::read(dir.path().join(LOG_FILE)).expect("still there"),
-            whole_log(),
-            "nothing is lost"
-        );
+        assert_eq!(log, whole_log(), "nothing is lost");
     }
 }
 

@@ -124,7 +124,8 @@ fn events(evidence: &Evidence) -> Vec<Finding> {
             )));
             continue;
         }
-        let digest = |seq: u64| evidence.digests.get(&seq).map(|d| d.short().to_vec());
+        // The identity row carries the whole digest; other rows carry its first eight bytes.
+        let digest = |seq: u64| evidence.digests.get(&seq).map(|d| d.0.to_vec());
         if Some(&row.digest) != digest(seq).as_ref() {
             findings.push(Finding::text(format!(
                 "event {seq}: settled_events has another digest than the engine's event"

@@ -59,8 +59,8 @@ fn tables(events: &[Event]) -> Tables {
             output_sequence: seq,
             epoch: event.epoch.0 as i32,
             kind: event.kind().as_str().into(),
-            digest: digest.clone(),
-            prev_digest: event.prev_digest.short().to_vec(),
+            digest: event.digest().0.to_vec(),
+            prev_digest: event.prev_digest.0.to_vec(),
         });
         let reference = match &event.body {
             Body::Deposit { event_id, .. } | Body::Withdrawal { event_id, .. } => event_id.0,

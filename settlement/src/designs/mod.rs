@@ -137,6 +137,16 @@ impl Design {
         }
     }
 
+    /// Whether events must come in the order of the stream. Rows that are absolute are right in any order; what adds to
+    /// what it read waits at a gap.
+    #[must_use]
+    pub const fn needs_order(&self) -> bool {
+        match self {
+            Self::Ledger(_) => false,
+            Self::LoggedRmw(_) => true,
+        }
+    }
+
     /// How many events may be on their way at once.
     #[must_use]
     pub fn in_flight_max(&self, config: &Config) -> usize {

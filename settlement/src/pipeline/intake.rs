@@ -242,6 +242,9 @@ impl Pipeline {
                 for sequence in durable {
                     self.hand_over_synced(sequence);
                 }
+                if self.read_back_from.is_none() {
+                    self.end_of_reading_back();
+                }
             }
             Err(error) if error.is_transient() => self.note_failed_sync(&error),
             Err(error) => return Err(error.into()),
@@ -267,12 +270,21 @@ impl Pipeline {
         // The WAL answers in the order of appending, which is the order of this queue.
         let Some(work) = self.unsynced.pop_front() else { return };
         debug_assert_eq!(work.sequence(), sequence);
+        if self.waits_for_order(sequence) {
+            self.read_back_from = self.read_back_from.or(self.handed.mark().next());
+            return;
+        }
         if self.read_back_from.is_some() || self.ready.len() >= self.config.limits.ready_max {
             // It is in the WAL: read it back when there is room.
             self.read_back_from.get_or_insert(sequence);
             return;
         }
         self.hand_over(work);
+    }
+
+    /// Whether a design that needs order cannot have this one yet.
+    fn waits_for_order(&self, sequence: OutputSequence) -> bool {
+        self.design.needs_order() && self.handed.mark().next() != Some(sequence)
     }
 
     fn hand_over(&mut self, work: Work) {
@@ -320,6 +332,10 @@ impl Pipeline {
             if self.handed.contains(sequence) {
                 continue;
             }
+            if self.waits_for_order(sequence) {
+                self.end_of_reading_back();
+                return Ok(());
+            }
             let work = match envelope.decode_unverified() {
                 Ok(event) => Work::Settle(Item {
                     sequence,
@@ -342,7 +358,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The WAL ends here. If a hole closed behind the place that was read, read from there.
+    /// The WAL was read to its end, or nothing is read. Whatever is received and was not handed over, because it came
+    /// while something else was read, or because a hole behind the place that was read has closed, is read from there.
     fn end_of_reading_back(&mut self) {
         let mark = self.handed.mark();
         self.read_back_from = if mark < self.wal.received().seq {

@@ -11,6 +11,8 @@ use std::future::{Ready, ready};
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
 
@@ -82,7 +84,8 @@ impl OpenOptions {
 /// An open file or directory.
 pub struct File {
     inner: DiskFile,
-    position: u64,
+    /// Shared by the clones of a handle, as the kernel does.
+    position: Arc<AtomicU64>,
     /// The error of a write that was reported done.
     write_error: Option<io::Error>,
     buffer_bytes: usize,
@@ -92,7 +95,7 @@ impl File {
     fn new(inner: DiskFile) -> File {
         File {
             inner,
-            position: 0,
+            position: Arc::default(),
             write_error: None,
             buffer_bytes: BUFFER_BYTES,
         }
@@ -172,13 +175,13 @@ impl File {
         }))
     }
 
-    /// Another handle to the same file, with a position of its own (tokio's clones share one).
+    /// Another handle to the same file and position.
     ///
     /// # Errors
     /// When the process is gone.
     pub async fn try_clone(&self) -> io::Result<File> {
         Ok(File {
-            position: self.position,
+            position: self.position.clone(),
             ..File::new(self.inner.try_clone()?)
         })
     }
@@ -189,23 +192,27 @@ impl File {
         self.buffer_bytes = bytes;
     }
 
+    fn position(&self) -> u64 {
+        self.position.load(Relaxed)
+    }
+
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            let n = self.inner.write_at(self.position, &bytes[written..])?;
+            let n = self.inner.write_at(self.position(), &bytes[written..])?;
             written += n;
-            self.position += n as u64;
+            self.position.fetch_add(n as u64, Relaxed);
         }
         Ok(())
     }
 }
 
 impl AsyncRead for File {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let limit = buf.remaining().min(self.buffer_bytes);
-        let read = self.inner.read_at(self.position, buf.initialize_unfilled_to(limit))?;
+        let read = self.inner.read_at(self.position(), buf.initialize_unfilled_to(limit))?;
         buf.advance(read);
-        self.position += read as u64;
+        self.position.fetch_add(read as u64, Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -230,7 +237,7 @@ impl AsyncWrite for File {
 }
 
 impl AsyncSeek for File {
-    fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
+    fn start_seek(self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
         let invalid = || {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -240,14 +247,14 @@ impl AsyncSeek for File {
         let position = match to {
             SeekFrom::Start(at) => Some(at),
             SeekFrom::End(by) => self.inner.len()?.checked_add_signed(by),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::Current(by) => self.position().checked_add_signed(by),
         };
-        self.position = position.ok_or_else(invalid)?;
+        self.position.store(position.ok_or_else(invalid)?, Relaxed);
         Ok(())
     }
 
     fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        Poll::Ready(Ok(self.position))
+        Poll::Ready(Ok(self.position()))
     }
 }
 

@@ -363,6 +363,5 @@ impl From<JoinError> for io::Error {
 
 /// Which of `branches` a `select!` polls first: drawn from the seed in a world, the first one elsewhere.
 pub fn first_of(branches: u32) -> u32 {
-    let first = World::try_current().map(|world| world.select_source().below(branches.into()));
-    first.unwrap_or(0) as u32
+    World::try_with_current(|world| world.select_source().below(branches.into())).unwrap_or(0) as u32
 }

@@ -165,8 +165,13 @@ impl World {
 
     /// The world that runs on this thread, if there is one.
     pub fn try_current() -> Option<World> {
+        World::try_with_current(World::clone)
+    }
+
+    /// As [`World::try_current`], without cloning the handle.
+    pub fn try_with_current<R>(f: impl FnOnce(&World) -> R) -> Option<R> {
         CURRENT
-            .try_with(|current| current.try_borrow().ok().and_then(|world| world.clone()))
+            .try_with(|current| current.try_borrow().ok().and_then(|world| world.as_ref().map(f)))
             .ok()
             .flatten()
     }

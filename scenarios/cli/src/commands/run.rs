@@ -7,11 +7,13 @@ use crate::launch::{self, Profile};
 use crate::pool::{Event, Pool, Task};
 use crate::problem::Problem;
 use crate::progress::Progress;
+use crate::protocol::Verdict;
 use crate::session::{Planned, Session, read_plan};
-use crate::tally::Tally;
+use crate::tally::{HUNG_MAX, Tally};
 use crate::{junit, seed, table};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of a tape when no number is given: a tape is long.
 const TAPE_SEEDS: u64 = 5;
@@ -108,11 +110,15 @@ fn run_all(
             Task { group, job }
         })
     });
+    // Each hung seed costs its whole limit; a scenario in which seeds hang has said what it had to say.
+    let hung: Vec<AtomicU64> = wanted.iter().map(|_| AtomicU64::new(0)).collect();
+    let tasks = tasks.filter(|task| hung[task.group].load(Ordering::Relaxed) < HUNG_MAX);
     let mut progress = Progress::new(wanted.iter().map(|(_, seeds)| seeds).sum());
     let outcome = pool.run(tasks, |event| match event {
         Event::Done(task, report) => {
             let fails = !matches!(Exit::of(&report.verdict), Exit::Pass | Exit::Inconclusive);
             progress.done(&report.scenario, fails);
+            hung[task.group].fetch_add(u64::from(report.verdict == Verdict::Hung), Ordering::Relaxed);
             tallies[task.group].add(&task.job, report);
         }
         Event::Tick => progress.tick(),

@@ -102,8 +102,8 @@ fn sent(event: &Event) -> Vec<Sent> {
     let generation = Generation::new(3).expect("in range");
     let rows = EventRows::new(event, &digest, generation).expect("the sample has rows");
     let tables = rows.shape().tables();
-    assert_eq!((&rows).batch_values_iter().count(), tables.len());
-    let mut values = (&rows).batch_values_iter();
+    assert_eq!(rows.batch_values_iter().count(), tables.len());
+    let mut values = rows.batch_values_iter();
     let mut batch = Vec::new();
     for table in tables {
         let def = def(table, &registry);
@@ -294,7 +294,7 @@ fn what_does_not_fit_a_column_is_an_error_and_never_another_number() {
     let def = def(Table::Trades(settlement_events::SymbolId(1)), &Registry::example());
     let specs = specs(&def);
     let context = RowSerializationContext::from_specs(&specs);
-    let written = (&rows)
+    let written = rows
         .batch_values_iter()
         .serialize_next(&context, &mut RowWriter::new(&mut Vec::new()));
     assert!(written.expect("the trade's row").is_err());

@@ -3,7 +3,7 @@
 //! A hint keeps the original timestamps, so a late delivery changes nothing that was written since. Hints reach the
 //! node's log every so often, not at once: a coordinator killed before that loses them, as real ones do.
 
-use super::log::{ENTRY_HEADER_BYTES, EntryKind};
+use super::log::EntryKind;
 use super::message::{Event, Msg, Which};
 use super::node::{Cx, Node};
 use super::seal::Sealed;
@@ -51,14 +51,17 @@ impl Hints {
     }
 }
 
-fn header(peer: NodeIdx, number: u64) -> [u8; 9] {
-    let mut h = [peer.0; 9];
+/// Bytes of a hint's header in the log.
+pub(super) const HINT_HEADER_BYTES: usize = 9;
+
+fn header(peer: NodeIdx, number: u64) -> [u8; HINT_HEADER_BYTES] {
+    let mut h = [peer.0; HINT_HEADER_BYTES];
     h[1..].copy_from_slice(&number.to_le_bytes());
     h
 }
 
 fn read_header(payload: &[u8]) -> Option<(NodeIdx, u64, &[u8])> {
-    let (h, rest) = payload.split_first_chunk::<9>()?;
+    let (h, rest) = payload.split_first_chunk::<HINT_HEADER_BYTES>()?;
     Some((NodeIdx(h[0]), u64::from_le_bytes(h[1..].try_into().ok()?), rest))
 }
 
@@ -176,7 +179,4 @@ impl Node {
     pub fn pending_hints(&self) -> usize {
         self.hints.waiting.len()
     }
-
-    /// Bytes of log entry that a hint adds before its mutation.
-    pub const HINT_OVERHEAD_BYTES: usize = ENTRY_HEADER_BYTES + 9;
 }

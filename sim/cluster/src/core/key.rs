@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use crate::model::{ClusteringOrder, Components, CqlType, OpView, Table, Token, partition_key_components};
+use crate::model::{ClusteringOrder, Components, CqlType, OpKind, OpView, Table, Token, partition_key_components};
 
 /// Bytes of a key kept inline.
 const INLINE_BYTES: usize = 40;
@@ -19,6 +19,22 @@ pub struct Key {
     // Boxed twice: the pointer must be thin, it is in every entry of every table.
     #[expect(clippy::redundant_allocation, reason = "a thin pointer keeps the key at 48 bytes")]
     tail: Option<Box<Box<[u8]>>>,
+}
+
+impl Key {
+    /// The token, as the order of keys has it.
+    #[inline]
+    pub fn token_word(&self) -> u64 {
+        self.head[0]
+    }
+
+    /// A key of these bytes, of no particular table.
+    #[cfg(test)]
+    pub(crate) fn for_tests(token: Token, bytes: &[u8]) -> Key {
+        let mut w = Writer::new(token);
+        w.put(bytes);
+        w.finish()
+    }
 }
 
 impl Ord for Key {
@@ -50,8 +66,18 @@ struct Writer {
 impl Writer {
     fn new(token: Token) -> Writer {
         let mut w = Writer { head: [0; INLINE_BYTES], len: 0, tail: vec![] };
-        w.put(&(token.0 as u64 ^ (1 << 63)).to_be_bytes());
+        w.put8(token.0 as u64 ^ (1 << 63));
         w
+    }
+
+    /// Eight bytes, the width of nearly every component.
+    #[inline]
+    fn put8(&mut self, word: u64) {
+        if self.len + 8 > INLINE_BYTES {
+            return self.put(&word.to_be_bytes());
+        }
+        self.head[self.len..self.len + 8].copy_from_slice(&word.to_be_bytes());
+        self.len += 8;
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -185,9 +211,12 @@ impl KeyLayout {
         Ok(w.finish())
     }
 
-    /// The storage key of the row an operation is about.
+    /// The storage key of the row an operation is about, or of the partition when it is about more than a row.
     pub fn of_op(&self, op: &OpView<'_>) -> Result<Key, KeyError> {
-        self.row(op.token(), op.partition_key(), op.clustering())
+        match op.kind() {
+            OpKind::Row | OpKind::RowDelete => self.row(op.token(), op.partition_key(), op.clustering()),
+            OpKind::RangeDelete | OpKind::PartitionDelete | OpKind::Static => self.partition(op.token(), op.partition_key()),
+        }
     }
 
     /// The key under which partition-wide state (partition and range tombstones, static cells) is kept.
@@ -247,8 +276,12 @@ impl KeyLayout {
         let flip = if descending { 0xff } else { 0 };
         match codec {
             Codec::Raw(n) | Codec::Signed(n) | Codec::Float(n) if n != value.len() => Err(self.error(part, i, value.len())),
-            Codec::Raw(n) if !descending => {
-                w.put(&value[..n]);
+            Codec::Raw(8) => {
+                w.put8(word(value) ^ if descending { u64::MAX } else { 0 });
+                Ok(())
+            }
+            Codec::Signed(8) => {
+                w.put8(word(value) ^ (1 << 63) ^ if descending { u64::MAX } else { 0 });
                 Ok(())
             }
             Codec::Raw(n) => put_mapped(w, &value[..n], |_, b| b ^ flip),
@@ -308,6 +341,10 @@ impl KeyLayout {
     pub fn clustering_columns(&self) -> usize {
         self.clustering.len()
     }
+}
+
+fn word(value: &[u8]) -> u64 {
+    u64::from_be_bytes(value.try_into().expect("the length was checked"))
 }
 
 fn put_mapped(w: &mut Writer, bytes: &[u8], map: impl Fn(usize, u8) -> u8) -> Result<(), KeyError> {

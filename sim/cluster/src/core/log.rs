@@ -1,11 +1,13 @@
 //! The commit log of one node: entries in segments, what of it the kernel has, what the disk has.
 //!
 //! The log is also the storage of rows: a row written whole is a position in here. Entries are `length u32, CRC-32C of
-//! kind and payload u32, kind u8, payload`, little-endian, in segments of 128 KiB (an entry that is larger has a segment
+//! kind and payload u32, kind u8, payload`, little-endian (entries that hold other entries, which have checksums of their
+//! own, cover only what comes before those), in segments of 128 KiB (an entry that is larger has a segment
 //! of its own); the file on disk is the segments one after the other. What is in a segment and not yet handed to the
 //! host is lost when the process dies; what is handed over and not yet synced is lost when the power goes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Bytes before an entry's payload.
 pub const ENTRY_HEADER_BYTES: usize = 9;
@@ -34,6 +36,15 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
+    /// For entries that hold entries: bytes of payload before those.
+    fn header_of_nested(self) -> Option<usize> {
+        match self {
+            EntryKind::BatchStored => Some(super::replica::BATCH_HEADER_BYTES),
+            EntryKind::HintStored => Some(super::hints::HINT_HEADER_BYTES),
+            _ => None,
+        }
+    }
+
     fn from_code(code: u8) -> Option<EntryKind> {
         use EntryKind::*;
         [Mutation, BatchStored, BatchRemoved, HintStored, HintDone, Schema, Boot, Truncated].into_iter().find(|k| *k as u8 == code)
@@ -50,9 +61,31 @@ pub fn open_entry(bytes: &mut Vec<u8>, kind: EntryKind) -> usize {
 /// Ends the entry that starts at `start`: fills in length and checksum.
 pub fn close_entry(bytes: &mut [u8], start: usize) {
     let length = (bytes.len() - start - ENTRY_HEADER_BYTES) as u32;
-    let checksum = crc32c::crc32c(&bytes[start + 8..]);
+    let kind = EntryKind::from_code(bytes[start + 8]);
+    let checksum = crc32c::crc32c(covered(&bytes[start..], kind));
     bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
     bytes[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// The part of an entry that its checksum covers.
+fn covered(entry: &[u8], kind: Option<EntryKind>) -> &[u8] {
+    let end = kind.and_then(EntryKind::header_of_nested).map_or(entry.len(), |n| entry.len().min(ENTRY_HEADER_BYTES + n));
+    &entry[8..end]
+}
+
+/// Bytes of the log for the host to append to its file, shared with the node's memory. Drop them when they are written.
+#[derive(Debug, Clone)]
+pub struct LogBytes {
+    segment: Arc<Vec<u8>>,
+    from: usize,
+    to: usize,
+}
+
+impl std::ops::Deref for LogBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.segment[self.from..self.to]
+    }
 }
 
 /// A place in the log. Later places are greater.
@@ -85,7 +118,7 @@ pub struct LogReport {
 /// The log.
 #[derive(Debug, Default)]
 pub struct CommitLog {
-    segments: Vec<Vec<u8>>,
+    segments: Vec<Arc<Vec<u8>>>,
     /// Everything before this was handed to the host.
     flushed: LogPos,
     /// Everything before this is on the disk, as far as the host said.
@@ -99,31 +132,33 @@ impl CommitLog {
     /// Appends an entry of these parts. Returns the place of its payload.
     pub fn append(&mut self, kind: EntryKind, parts: &[&[u8]]) -> LogPos {
         let length: usize = parts.iter().map(|p| p.len()).sum();
-        let segment = self.segment_for(ENTRY_HEADER_BYTES + length);
-        let bytes = &mut self.segments[segment];
+        let (segment, bytes) = self.room_for(ENTRY_HEADER_BYTES + length);
         let start = open_entry(bytes, kind);
         for p in parts {
             bytes.extend_from_slice(p);
         }
         close_entry(bytes, start);
-        LogPos { segment: segment as u32, offset: (start + ENTRY_HEADER_BYTES) as u32 }
+        LogPos { segment, offset: (start + ENTRY_HEADER_BYTES) as u32 }
     }
 
     /// Appends ready entries as they are. Returns the place of the first one's header.
     pub fn append_entries(&mut self, entries: &[u8]) -> LogPos {
-        let segment = self.segment_for(entries.len());
-        let bytes = &mut self.segments[segment];
+        let (segment, bytes) = self.room_for(entries.len());
         let offset = bytes.len() as u32;
         bytes.extend_from_slice(entries);
-        LogPos { segment: segment as u32, offset }
+        LogPos { segment, offset }
     }
 
-    fn segment_for(&mut self, length: usize) -> usize {
-        let fits = self.segments.last().is_some_and(|s| s.len() + length <= s.capacity());
+    /// The last segment if `length` more bytes fit into it and the host holds nothing of it, else a new one.
+    fn room_for(&mut self, length: usize) -> (u32, &mut Vec<u8>) {
+        let fits = self.segments.last_mut().is_some_and(|s| {
+            Arc::get_mut(s).is_some_and(|s| s.len() + length <= s.capacity())
+        });
         if !fits {
-            self.segments.push(Vec::with_capacity(SEGMENT_BYTES.max(length)));
+            self.segments.push(Arc::new(Vec::with_capacity(SEGMENT_BYTES.max(length))));
         }
-        self.segments.len() - 1
+        let last = self.segments.len() - 1;
+        (last as u32, Arc::get_mut(&mut self.segments[last]).expect("nobody else holds it"))
     }
 
     /// Bytes from a place to the end of its segment.
@@ -142,8 +177,8 @@ impl CommitLog {
     /// Bytes the host does not have yet.
     pub fn unflushed_bytes(&self) -> usize {
         let at = self.flushed;
-        self.segments[(at.segment as usize).min(self.segments.len())..].iter().map(Vec::len).sum::<usize>()
-            - if self.segments.is_empty() { 0 } else { at.offset as usize }
+        let unseen = self.segments.iter().skip(at.segment as usize).map(|s| s.len()).sum::<usize>();
+        unseen.saturating_sub(at.offset as usize)
     }
 
     /// Whether everything is on the disk.
@@ -161,15 +196,14 @@ impl CommitLog {
         !self.syncing.is_empty()
     }
 
-    /// What the host does not have yet, to be appended to the file.
-    pub fn take_unflushed(&mut self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.unflushed_bytes());
-        for (i, s) in self.segments.iter().enumerate().skip(self.flushed.segment as usize) {
-            let from = if i == self.flushed.segment as usize { self.flushed.offset as usize } else { 0 };
-            out.extend_from_slice(&s[from..]);
-        }
-        self.flushed = self.end();
-        out
+    /// What the host does not have yet, to be appended to the file, in order.
+    pub fn take_unflushed(&mut self) -> impl Iterator<Item = LogBytes> + use<'_> {
+        let end = self.end();
+        let at = std::mem::replace(&mut self.flushed, end);
+        self.segments.iter().enumerate().skip(at.segment as usize).filter_map(move |(i, segment)| {
+            let from = if i == at.segment as usize { at.offset as usize } else { 0 };
+            (from < segment.len()).then(|| LogBytes { segment: segment.clone(), from, to: segment.len() })
+        })
     }
 
     /// Begins a sync of everything handed over so far; the host reports its token when it is done.
@@ -215,5 +249,10 @@ fn whole_entry(bytes: &[u8]) -> Option<(&[u8], EntryKind)> {
     let checksum = u32::from_le_bytes(header[4..8].try_into().expect("4 bytes"));
     let kind = EntryKind::from_code(header[8])?;
     let entry = bytes.get(..ENTRY_HEADER_BYTES + length)?;
-    (crc32c::crc32c(&entry[8..]) == checksum).then_some((entry, kind))
+    let mut nested = kind.header_of_nested().map_or(&[][..], |n| entry.get(ENTRY_HEADER_BYTES + n..).unwrap_or(&[]));
+    while !nested.is_empty() {
+        let (inner, _) = whole_entry(nested)?;
+        nested = &nested[inner.len()..];
+    }
+    (crc32c::crc32c(covered(entry, Some(kind))) == checksum).then_some((entry, kind))
 }

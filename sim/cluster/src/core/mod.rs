@@ -12,7 +12,7 @@
 //! | `write`, `reads` | coordinating writes (batches included) and reads |
 //! | `replica`, `persist` | applying, acknowledging, the life of the log |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
-//! | [`store`], [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
+//! | [`store`], [`rowmap`], [`row`], [`key`], [`log`] | tables, rows, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
 //! | [`snapshot`] | what a replica holds, for judges |
 //! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
@@ -40,6 +40,7 @@ pub mod replica;
 pub mod ring;
 pub mod rng;
 pub mod row;
+pub mod rowmap;
 pub mod seal;
 pub mod snapshot;
 pub mod store;

@@ -63,7 +63,7 @@ impl Node {
             if kind == EntryKind::Mutation {
                 let Replica { log, store, .. } = &mut self.replica;
                 // A mutation for a table dropped since is of no use to anybody.
-                let _unknown_table = store.apply(&log.at(pos)[..length], pos, log);
+                let _unknown_table = store.apply(&log.at(pos)[..length], &[], pos, log);
                 continue;
             }
             let payload = self.replica.log.at(pos)[..length].to_vec();
@@ -151,10 +151,7 @@ impl Node {
     }
 
     fn flush_log(&mut self, cx: &mut Cx<'_>) {
-        if self.replica.log.unflushed_bytes() > 0 {
-            let bytes = self.replica.log.take_unflushed();
-            cx.fx.push(Effect::LogAppend { bytes });
-        }
+        cx.fx.extend(self.replica.log.take_unflushed().map(|bytes| Effect::LogAppend { bytes }));
     }
 
     /// Flushes, and begins a sync unless everything is on the disk.

@@ -48,8 +48,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Logs and applies mutations that are already log entries, all of them consecutive in `entries`.
-    fn apply_entries(&mut self, entries: &[u8]) -> Result<u32, ApplyError> {
+    /// Logs and applies mutations that are already log entries, all of them consecutive in `entries`; `keys` are the
+    /// storage keys of their operations if they are known.
+    fn apply_entries(&mut self, entries: &[u8], mut keys: &[Key]) -> Result<u32, ApplyError> {
         let mut checked = entries;
         while !checked.is_empty() {
             let (payload, rest) = split_entry(checked);
@@ -60,7 +61,8 @@ impl Replica {
         let (mut rest, mut count) = (entries, 0);
         while !rest.is_empty() {
             let (payload, tail) = split_entry(rest);
-            self.store.apply(payload, pos.plus(ENTRY_HEADER_BYTES), &self.log)?;
+            let ops = self.store.apply(payload, keys, pos.plus(ENTRY_HEADER_BYTES), &self.log)?;
+            keys = keys.get(ops..).unwrap_or(&[]);
             pos = pos.plus(rest.len() - tail.len());
             rest = tail;
             count += 1;
@@ -71,8 +73,14 @@ impl Replica {
     /// Logs and applies these mutations.
     fn apply(&mut self, sealed: &Sealed, which: &Which) -> Result<u32, ApplyError> {
         match which {
-            Which::Range(first, last) => self.apply_entries(sealed.entries(usize::from(*first), usize::from(*last))),
-            Which::List(list) => list.iter().try_fold(0, |n, i| Ok(n + self.apply_entries(sealed.entry(usize::from(*i)))?)),
+            Which::Range(first, last) => {
+                let (first, last) = (usize::from(*first), usize::from(*last));
+                self.apply_entries(sealed.entries(first, last), sealed.keys_from(first))
+            }
+            Which::List(list) => list.iter().try_fold(0, |n, i| {
+                let i = usize::from(*i);
+                Ok(n + self.apply_entries(sealed.entry(i), sealed.keys_from(i))?)
+            }),
         }
     }
 }
@@ -251,9 +259,12 @@ impl Node {
     }
 }
 
+/// Bytes of a kept batch's header in the log.
+pub(super) const BATCH_HEADER_BYTES: usize = 21;
+
 /// The header of a kept batch in the log: coordinator, generation, number, time of writing.
-pub(super) fn batch_header(id: BatchId, written_at_us: u64) -> [u8; 21] {
-    let mut h = [0; 21];
+pub(super) fn batch_header(id: BatchId, written_at_us: u64) -> [u8; BATCH_HEADER_BYTES] {
+    let mut h = [0; BATCH_HEADER_BYTES];
     h[0] = id.coordinator.0;
     h[1..5].copy_from_slice(&id.generation.to_le_bytes());
     h[5..13].copy_from_slice(&id.number.to_le_bytes());
@@ -263,7 +274,7 @@ pub(super) fn batch_header(id: BatchId, written_at_us: u64) -> [u8; 21] {
 
 /// Reads what [`batch_header`] wrote, and returns what follows it.
 pub(super) fn read_batch_header(bytes: &[u8]) -> Option<(BatchId, u64, &[u8])> {
-    let (h, rest) = bytes.split_first_chunk::<21>()?;
+    let (h, rest) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>()?;
     let id = BatchId {
         coordinator: NodeIdx(h[0]),
         generation: u32::from_le_bytes(h[1..5].try_into().ok()?),

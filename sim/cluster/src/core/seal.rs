@@ -5,7 +5,7 @@
 //! replica copies bytes and nothing else.
 
 use super::flavor::{BatchSize, MutationUnit};
-use super::key::KeyLayout;
+use super::key::{Key, KeyLayout};
 use super::log::{ENTRY_HEADER_BYTES, EntryKind, close_entry, open_entry};
 use crate::model::write::{FLAG_NULLS, UNSTAMPED};
 use crate::model::{OpKind, OpView, Schema, TableId, Token, WriteSet};
@@ -56,6 +56,8 @@ pub struct Mutation {
     pub token: Token,
     /// Table of its first operation.
     pub table: TableId,
+    /// Index of its first operation among all of the write.
+    first_op: u32,
 }
 
 /// The mutations of one request, stamped and ready to be logged.
@@ -63,6 +65,9 @@ pub struct Mutation {
 pub struct Sealed {
     bytes: Vec<u8>,
     mutations: Vec<Mutation>,
+    /// Storage key of each operation (of the row, or of the partition for what is about a partition), computed once for
+    /// all replicas. Empty when it came from a log or a repair: replicas then compute their own.
+    keys: Vec<Key>,
 }
 
 /// Why a write cannot be sealed: the request is wrong, nothing was done.
@@ -98,8 +103,9 @@ impl Sealed {
     ) -> Result<Sealed, SealError> {
         let mut order: Vec<(u32, u32)> = Vec::with_capacity(writes.len());
         let mut leaders = Leaders::default();
+        let mut keys: Vec<Key> = Vec::with_capacity(writes.len());
         for (i, op) in writes.ops().enumerate() {
-            check_op(&op, layout(op.table()).ok_or(SealError::NoTable(op.table()))?)?;
+            keys.push(check_op(&op, layout(op.table()).ok_or(SealError::NoTable(op.table()))?)?);
             let same = |leader: u32| same_mutation(&writes.op(leader as usize), &op, stamp.unit, schema);
             order.push((leaders.leader(op.token(), i as u32, same), i as u32));
         }
@@ -107,14 +113,19 @@ impl Sealed {
         let mut sealed = Sealed {
             bytes: Vec::with_capacity(writes.size_bytes() + ENTRY_HEADER_BYTES * writes.len()),
             mutations: Vec::with_capacity(writes.len()),
+            keys: vec![],
         };
+        let mut first_op = 0;
         for group in order.chunk_by(|a, b| a.0 == b.0) {
-            sealed.push(group.iter().map(|(_, o)| writes.op(*o as usize)), stamp);
+            sealed.push(group.iter().map(|(_, o)| writes.op(*o as usize)), first_op, stamp);
+            first_op += group.len() as u32;
         }
+        let in_order = order.iter().enumerate().all(|(i, (_, o))| i == *o as usize);
+        sealed.keys = if in_order { keys } else { order.iter().map(|(_, o)| keys[*o as usize].clone()).collect() };
         Ok(sealed)
     }
 
-    fn push<'a>(&mut self, ops: impl Iterator<Item = OpView<'a>>, stamp: Stamp) {
+    fn push<'a>(&mut self, ops: impl Iterator<Item = OpView<'a>>, first_op: u32, stamp: Stamp) {
         let start = open_entry(&mut self.bytes, EntryKind::Mutation);
         let (mut token, mut table) = (Token(0), None);
         for op in ops {
@@ -132,7 +143,7 @@ impl Sealed {
         }
         close_entry(&mut self.bytes, start);
         let table = table.expect("a mutation has an operation");
-        self.mutations.push(Mutation { start: start as u32, end: self.bytes.len() as u32, token, table });
+        self.mutations.push(Mutation { start: start as u32, end: self.bytes.len() as u32, token, table, first_op });
     }
 
     /// One mutation made of ready operations (read repair), already stamped.
@@ -150,6 +161,7 @@ impl Sealed {
                 end: sealed.bytes.len() as u32,
                 token: first.token(),
                 table: first.table(),
+                first_op: 0,
             });
         }
         sealed
@@ -157,14 +169,15 @@ impl Sealed {
 
     /// The same, from the entries of a log (a stored batch, a stored hint). `None` when the bytes are not whole entries.
     pub fn from_entries(bytes: &[u8]) -> Option<Sealed> {
-        let mut sealed = Sealed { bytes: bytes.to_vec(), mutations: vec![] };
+        let mut sealed = Sealed { bytes: bytes.to_vec(), ..Sealed::default() };
         let mut at = 0;
         while at < bytes.len() {
             let length = u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize;
             let payload = bytes.get(at + ENTRY_HEADER_BYTES..at + ENTRY_HEADER_BYTES + length)?;
             let (first, _) = OpView::parse(payload)?;
             let end = at + ENTRY_HEADER_BYTES + length;
-            sealed.mutations.push(Mutation { start: at as u32, end: end as u32, token: first.token(), table: first.table() });
+            let (token, table) = (first.token(), first.table());
+            sealed.mutations.push(Mutation { start: at as u32, end: end as u32, token, table, first_op: 0 });
             at = end;
         }
         Some(sealed)
@@ -189,6 +202,11 @@ impl Sealed {
     /// The log entries of consecutive mutations.
     pub fn entries(&self, first: usize, last: usize) -> &[u8] {
         &self.bytes[self.mutations[first].start as usize..self.mutations[last].end as usize]
+    }
+
+    /// Storage keys of the operations from this mutation on; empty when they are not known.
+    pub fn keys_from(&self, index: usize) -> &[Key] {
+        if self.keys.is_empty() { &[] } else { &self.keys[self.mutations[index].first_op as usize..] }
     }
 
     /// The operations of one mutation.
@@ -251,7 +269,8 @@ fn same_mutation(a: &OpView<'_>, b: &OpView<'_>, unit: MutationUnit, schema: &Sc
     a.table() == b.table() || unit == MutationUnit::KeyspacePartition && keyspace(a.table()) == keyspace(b.table())
 }
 
-fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<(), SealError> {
+/// Checks an operation's keys; returns its storage key.
+fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<Key, SealError> {
     match op.kind() {
         OpKind::Row | OpKind::RowDelete => {
             let found = crate::model::Components::new(op.clustering()).count();
@@ -259,16 +278,13 @@ fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<(), SealError> {
             if found != expected {
                 return Err(SealError::Clustering { table: op.table(), found, expected });
             }
-            layout.of_op(op)?;
         }
         OpKind::RangeDelete => {
             layout.slice(op.token(), op.partition_key(), (op.clustering(), true), (op.end_bound(), true))?;
         }
-        OpKind::PartitionDelete | OpKind::Static => {
-            layout.partition(op.token(), op.partition_key())?;
-        }
+        OpKind::PartitionDelete | OpKind::Static => {}
     }
-    Ok(())
+    Ok(layout.of_op(op)?)
 }
 
 /// Cassandra's `PartitionUpdate.dataSize`, summed over the tables of one mutation. Seen: 74 bytes for a partition with

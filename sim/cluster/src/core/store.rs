@@ -7,7 +7,9 @@
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
 use super::row::{Deletion, RowState};
+use super::rowmap::RowMap;
 use super::seal::Ops;
+use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
 use crate::model::{ColumnId, OpKind, OpView, Schema, Table, TableId, Token};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,7 +92,7 @@ pub struct TableStore {
     layout: KeyLayout,
     /// Per column number, the timestamp up to which its cells are invisible; empty when no column was ever dropped.
     hidden: Vec<i64>,
-    rows: BTreeMap<Key, Slot>,
+    rows: RowMap<Slot>,
     partitions: BTreeMap<Key, PartitionState>,
     /// When it was truncated last, simulated microseconds on this node.
     truncated_at_us: Option<u64>,
@@ -136,7 +138,7 @@ impl TableStore {
     fn new(table: Arc<Table>) -> TableStore {
         let layout = KeyLayout::new(&table);
         let hidden = hidden_columns(&table);
-        TableStore { table, layout, hidden, rows: BTreeMap::new(), partitions: BTreeMap::new(), truncated_at_us: None }
+        TableStore { table, layout, hidden, rows: RowMap::default(), partitions: BTreeMap::new(), truncated_at_us: None }
     }
 
     /// Its definition.
@@ -160,13 +162,7 @@ impl TableStore {
         log: &'a CommitLog,
         range: &KeyRange,
     ) -> impl DoubleEndedIterator<Item = (&'a Key, StoredRow<'a>)> + use<'a> {
-        use std::ops::Bound::*;
-        let end = match &range.end {
-            Some(end) if *end <= range.start => Excluded(range.start.clone()),
-            Some(end) => Excluded(end.clone()),
-            None => Unbounded,
-        };
-        self.rows.range((Included(range.start.clone()), end)).map(move |(k, slot)| (k, StoredRow { slot, log }))
+        self.rows.range(range).map(move |(k, slot)| (k, StoredRow { slot, log }))
     }
 
     /// The row with this key.
@@ -204,35 +200,27 @@ impl TableStore {
         self.truncated_at_us
     }
 
-    fn apply(&mut self, op: &OpView<'_>, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
+    fn apply(&mut self, op: &OpView<'_>, key: Key, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
         match op.kind() {
-            OpKind::Row => {
-                let key = self.layout.of_op(op)?;
-                apply_row(&mut self.rows, key, op, pos, log);
-            }
-            OpKind::RowDelete => {
-                let key = self.layout.of_op(op)?;
-                let row = merged(&mut self.rows, key, op, pos, log);
-                if row.state.merge(&RowState::from_op(op)) {
-                    row.changed_at = pos;
-                }
-            }
+            OpKind::Row => apply_row(&mut self.rows, key, op, pos, log),
+            OpKind::RowDelete => merge_row(&mut self.rows, key, op, pos, log),
             OpKind::RangeDelete => {
-                let inclusive = (op.flags() & crate::model::write::FLAG_START_EXCLUSIVE == 0, op.flags() & crate::model::write::FLAG_END_EXCLUSIVE == 0);
-                let (start, end) = ((op.clustering(), inclusive.0), (op.end_bound(), inclusive.1));
+                let inclusive = |flag| op.flags() & flag == 0;
+                let start = (op.clustering(), inclusive(FLAG_START_EXCLUSIVE));
+                let end = (op.end_bound(), inclusive(FLAG_END_EXCLUSIVE));
                 let range = self.layout.slice(op.token(), op.partition_key(), start, end)?;
                 let deletion = Deletion { timestamp_us: op.raw_timestamp(), at_s: op.wall_s() };
-                let tombstone = RangeTombstone { start: (start.0.to_vec(), start.1), end: (end.0.to_vec(), end.1), range, deletion };
-                self.partition_mut(op)?.add_range(tombstone);
+                let (start, end) = ((start.0.to_vec(), start.1), (end.0.to_vec(), end.1));
+                self.partition_mut(key, op).add_range(RangeTombstone { start, end, range, deletion });
             }
             OpKind::PartitionDelete => {
                 let deletion = Deletion { timestamp_us: op.raw_timestamp(), at_s: op.wall_s() };
-                let p = self.partition_mut(op)?;
+                let p = self.partition_mut(key, op);
                 p.deletion = p.deletion.max(Some(deletion));
             }
             OpKind::Static => {
                 let new = RowState::from_op(op);
-                let p = self.partition_mut(op)?;
+                let p = self.partition_mut(key, op);
                 if p.statics.merge(&new) {
                     p.statics_changed_at = pos;
                 }
@@ -241,13 +229,12 @@ impl TableStore {
         Ok(())
     }
 
-    fn partition_mut(&mut self, op: &OpView<'_>) -> Result<&mut PartitionState, KeyError> {
-        let key = self.layout.partition(op.token(), op.partition_key())?;
-        Ok(self.partitions.entry(key).or_insert_with(|| PartitionState {
+    fn partition_mut(&mut self, key: Key, op: &OpView<'_>) -> &mut PartitionState {
+        self.partitions.entry(key).or_insert_with(|| PartitionState {
             key: op.partition_key().to_vec(),
             token: op.token().0,
             ..PartitionState::default()
-        }))
+        })
     }
 }
 
@@ -301,15 +288,8 @@ fn relation(old: &OpView<'_>, new: &OpView<'_>) -> Relation {
     }
 }
 
-fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
-    use std::collections::btree_map::Entry;
-    let slot = match rows.entry(key) {
-        Entry::Vacant(v) => {
-            v.insert(Slot::Logged(pos));
-            return;
-        }
-        Entry::Occupied(o) => o.into_mut(),
-    };
+fn apply_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+    let Some(slot) = rows.get_or_insert(key, || Slot::Logged(pos)) else { return };
     match slot {
         Slot::Logged(old_pos) => {
             let old = OpView::at(log.at(*old_pos), 0);
@@ -338,24 +318,19 @@ fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: Log
     }
 }
 
-/// The row with that key in its general form, created when there is none.
-fn merged<'m>(rows: &'m mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) -> &'m mut MergedRow {
-    let slot = rows.entry(key).or_insert_with(|| {
-        Slot::Merged(Box::new(MergedRow {
-            token: op.token(),
-            partition: op.partition_key().into(),
-            state: RowState::empty(op.clustering()),
-            changed_at: pos,
-        }))
-    });
-    if let Slot::Logged(old) = slot {
-        let changed_at = *old;
-        let state = RowState::from_op(&OpView::at(log.at(changed_at), 0));
-        *slot = Slot::Merged(Box::new(MergedRow { token: op.token(), partition: op.partition_key().into(), state, changed_at }));
+/// Merges an operation into the row with that key, in its general form.
+fn merge_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+    let general = |state, changed_at| {
+        Slot::Merged(Box::new(MergedRow { token: op.token(), partition: op.partition_key().into(), state, changed_at }))
+    };
+    let Some(slot) = rows.get_or_insert(key, || general(RowState::from_op(op), pos)) else { return };
+    if let Slot::Logged(at) = *slot {
+        *slot = general(RowState::from_op(&OpView::at(log.at(at), 0)), at);
     }
-    match slot {
-        Slot::Merged(row) => row,
-        Slot::Logged(_) => unreachable!("turned into its general form above"),
+    if let Slot::Merged(row) = slot
+        && row.state.merge(&RowState::from_op(op))
+    {
+        row.changed_at = pos;
     }
 }
 
@@ -416,16 +391,23 @@ impl Store {
         }
     }
 
-    /// Applies the operations of one mutation, whose payload stands at `pos` in the log. Stops at the first that cannot
-    /// be applied; coordinators check before they send, so that is a schema this replica does not have yet.
-    pub fn apply(&mut self, payload: &[u8], pos: LogPos, log: &CommitLog) -> Result<(), ApplyError> {
-        let mut offset = 0;
+    /// Applies the operations of one mutation, whose payload stands at `pos` in the log; `keys` are their storage keys if
+    /// they are known. Returns how many there were. Stops at the first that cannot be applied; coordinators check before
+    /// they send, so that is a schema this replica does not have yet.
+    pub fn apply(&mut self, payload: &[u8], keys: &[Key], pos: LogPos, log: &CommitLog) -> Result<usize, ApplyError> {
+        let (mut offset, mut count) = (0, 0);
         for op in Ops::new(payload) {
             let table = self.tables.get_mut(usize::from(op.table().0)).and_then(Option::as_mut);
-            table.ok_or(ApplyError::NoTable(op.table()))?.apply(&op, pos.plus(offset), log)?;
+            let table = table.ok_or(ApplyError::NoTable(op.table()))?;
+            let key = match keys.get(count) {
+                Some(k) => k.clone(),
+                None => table.layout.of_op(&op)?,
+            };
+            table.apply(&op, key, pos.plus(offset), log)?;
             offset += op.bytes().len();
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Empties a table.

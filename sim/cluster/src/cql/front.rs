@@ -7,22 +7,18 @@
 
 use super::answer::{self, Words};
 use super::bind::write::{Scratch, only_writes};
-use super::bind::{Context, Plan, Prepared, Server, StatementId, ddl, paging::PagingState, prepare, statement_id};
+use super::bind::{Context, Plan, Prepared, Server, ddl, paging::PagingState, prepare, statement_id};
 use super::error::CqlError;
 use super::frame::response::{self, Event, RowsBody};
 use super::frame::{self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag};
 use super::parse;
 pub use super::registry::Registry;
+use super::statements::Statements;
 use super::system::{self, NodeView};
 use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, ReadRequest, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Prepared statements a node keeps. Above it the ones with the lowest ids go: a bound on memory against a client that
-/// prepares a new text for every request (real servers evict too, and say so in the text of UNPREPARED).
-const STATEMENTS_MAX: usize = 10_000;
 
 /// What a client has told on one connection.
 #[derive(Debug, Default)]
@@ -97,19 +93,12 @@ struct PendingRead {
     remaining: u32,
 }
 
-#[derive(Debug)]
-struct Entry {
-    statement: Arc<Prepared>,
-    /// Number of the schema change against which it was last found current.
-    checked_at: u64,
-}
-
 /// The front of one node's process.
 #[derive(Debug)]
 pub struct Front {
     server: Server,
     flavor: Flavor,
-    statements: BTreeMap<StatementId, Entry>,
+    statements: Statements,
     registry: Option<Registry>,
     scratch: Scratch,
 }
@@ -127,7 +116,7 @@ struct Call<'a> {
 impl Front {
     /// The front of a process that just started. Statements it prepares are also told to `registry`.
     pub fn new(node: &NodeView<'_>, registry: Option<Registry>) -> Self {
-        Self { server: server(node.config), flavor: node.config.flavor, statements: BTreeMap::new(), registry, scratch: Scratch::default() }
+        Self { server: server(node.config), flavor: node.config.flavor, statements: Statements::default(), registry, scratch: Scratch::default() }
     }
 
     /// Handles the frame at the front of `input`, if it is whole: returns how many bytes it took.
@@ -213,7 +202,7 @@ impl Front {
         match request {
             Request::Batch(batch) => self.batch(call, connection, &batch),
             Request::Execute { id, params } => {
-                let statement = self.statement(id, call.node.schema)?.clone();
+                let statement = self.statements.get(id, call.node.schema)?.clone();
                 self.execute(call, connection, &statement, &params, true)
             }
             Request::Query { text, params } => {
@@ -245,7 +234,7 @@ impl Front {
         text: &str,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
         let id = statement_id(connection.keyspace.as_deref(), text);
-        let statement = match self.statement(&id, call.node.schema) {
+        let statement = match self.statements.get(&id, call.node.schema) {
             Ok(known) => known.clone(),
             Err(_) => {
                 let new = Arc::new(self.resolve(call, connection, text)?);
@@ -270,28 +259,7 @@ impl Front {
         if let Some(registry) = &self.registry {
             registry.note(&statement, schema);
         }
-        if self.statements.len() >= STATEMENTS_MAX {
-            self.statements.pop_first();
-        }
-        self.statements.insert(statement.id, Entry { statement, checked_at });
-    }
-
-    /// The prepared statement with this id, unless the schema moved away under it.
-    fn statement(&mut self, id: &[u8], schema: &Schema) -> Answer<&Arc<Prepared>> {
-        let unprepared = || CqlError::unprepared(id);
-        let key = StatementId::try_from(id).map_err(|_| unprepared())?;
-        let is_current = match self.statements.get_mut(&key) {
-            None => return Err(unprepared()),
-            Some(entry) if entry.checked_at == schema.change => true,
-            Some(entry) => {
-                entry.checked_at = schema.change;
-                entry.statement.is_current(schema)
-            }
-        };
-        if !is_current {
-            self.statements.remove(&key);
-        }
-        self.statements.get(&key).map(|e| &e.statement).ok_or_else(unprepared)
+        self.statements.insert(statement, checked_at);
     }
 
     fn execute(
@@ -460,7 +428,7 @@ impl Front {
         for (statement, values) in batch.statements() {
             let parsed;
             let prepared: &Prepared = match statement {
-                StatementRef::Prepared(id) => self.statement(id, call.node.schema)?,
+                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?,
                 StatementRef::Text(text) => {
                     parsed = self.resolve(call, connection, text)?;
                     &parsed

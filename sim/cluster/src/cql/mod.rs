@@ -6,7 +6,10 @@ pub mod frame;
 pub mod front;
 pub mod parse;
 mod registry;
+mod statements;
 pub mod system;
+#[cfg(test)]
+mod tests;
 pub mod types;
 pub mod values;
 

@@ -18,7 +18,10 @@
 //! | 42 | 2 | length of the clustering key (start bound of a range) |
 //! | 44 | 2 | number of cells |
 //! | 46 | 2 | length of the end bound of a range |
-//! | 48 | | partition key, clustering key, end bound, cells: column `u16`, length `u32` (`u32::MAX` is null), bytes |
+//! | 48 | | partition key, clustering key, end bound, cells: column, length, bytes |
+//!
+//! A cell's column is one byte below 0xff, else 0xff and two bytes; its length one byte below 0xfe, 0xfe and four bytes,
+//! or 0xff for null.
 
 use super::{ColumnId, TableId, Token};
 use crate::core::murmur3;
@@ -27,8 +30,12 @@ use crate::core::murmur3;
 pub const HEADER_BYTES: usize = 48;
 /// The timestamp of an operation that the coordinator has yet to stamp.
 pub const UNSTAMPED: i64 = i64::MIN;
-/// The length field of a null cell.
-pub const NULL_LENGTH: u32 = u32::MAX;
+/// The column byte that announces two more.
+const WIDE_COLUMN: u8 = 0xff;
+/// The length byte that announces four more.
+const WIDE_LENGTH: u8 = 0xfe;
+/// The length byte of a null cell.
+const NULL_LENGTH: u8 = 0xff;
 
 pub(crate) const FLAG_MARKER: u8 = 1;
 pub(crate) const FLAG_NULLS: u8 = 2;
@@ -151,14 +158,14 @@ impl WriteSet {
     /// A live cell. Cells in ascending column order make replicas faster; any order is correct. An unset value is
     /// simply not written.
     pub fn cell(&mut self, column: ColumnId, value: &[u8]) -> &mut Self {
-        self.cell_header(column, value.len() as u32);
+        self.cell_header(column, Some(value.len()));
         self.bytes.extend_from_slice(value);
         self
     }
 
     /// A null cell: a tombstone.
     pub fn null(&mut self, column: ColumnId) -> &mut Self {
-        self.cell_header(column, NULL_LENGTH);
+        self.cell_header(column, None);
         let at = self.at();
         self.bytes[at + 5] |= FLAG_NULLS;
         self
@@ -211,14 +218,31 @@ impl WriteSet {
         self
     }
 
-    fn cell_header(&mut self, column: ColumnId, length: u32) {
+    fn cell_header(&mut self, column: ColumnId, length: Option<usize>) {
         let at = self.at();
         let count = u16::from_le_bytes([self.bytes[at + 44], self.bytes[at + 45]]) + 1;
         self.bytes[at + 44..at + 46].copy_from_slice(&count.to_le_bytes());
         let bit = column.0.min(63);
         self.bytes[at + 24 + usize::from(bit / 8)] |= 1 << (bit % 8);
-        self.bytes.extend_from_slice(&column.0.to_le_bytes());
-        self.bytes.extend_from_slice(&length.to_le_bytes());
+        match (u8::try_from(column.0), length) {
+            (Ok(c), Some(n)) if c < WIDE_COLUMN && n < usize::from(WIDE_LENGTH) => {
+                self.bytes.extend_from_slice(&[c, n as u8]);
+                return;
+            }
+            (Ok(c), _) if c < WIDE_COLUMN => self.bytes.push(c),
+            _ => {
+                self.bytes.push(WIDE_COLUMN);
+                self.bytes.extend_from_slice(&column.0.to_le_bytes());
+            }
+        }
+        match length {
+            None => self.bytes.push(NULL_LENGTH),
+            Some(n) if n < usize::from(WIDE_LENGTH) => self.bytes.push(n as u8),
+            Some(n) => {
+                self.bytes.push(WIDE_LENGTH);
+                self.bytes.extend_from_slice(&(n as u32).to_le_bytes());
+            }
+        }
     }
 }
 
@@ -331,19 +355,68 @@ pub struct Cells<'a> {
 impl<'a> Iterator for Cells<'a> {
     type Item = (ColumnId, Option<&'a [u8]>);
     fn next(&mut self) -> Option<Self::Item> {
-        let (column, rest) = self.rest.split_first_chunk::<2>()?;
-        let (length, rest) = rest.split_first_chunk::<4>()?;
-        let column = ColumnId(u16::from_le_bytes(*column));
-        let length = u32::from_le_bytes(*length);
-        if length == NULL_LENGTH {
-            self.rest = rest;
-            return Some((column, None));
-        }
-        if rest.len() < length as usize {
-            return None;
-        }
-        let (value, rest) = rest.split_at(length as usize);
+        let (column, rest) = match self.rest {
+            [WIDE_COLUMN, low, high, rest @ ..] => (u16::from_le_bytes([*low, *high]), rest),
+            [column, rest @ ..] => (u16::from(*column), rest),
+            [] => return None,
+        };
+        let (length, rest) = match rest {
+            [NULL_LENGTH, rest @ ..] => {
+                self.rest = rest;
+                return Some((ColumnId(column), None));
+            }
+            [WIDE_LENGTH, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
+            [length, rest @ ..] => (usize::from(*length), rest),
+            [] => return None,
+        };
+        let (value, rest) = rest.split_at_checked(length)?;
         self.rest = rest;
-        Some((column, Some(value)))
+        Some((ColumnId(column), Some(value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_every_width_come_back() {
+        let cells: Vec<(u16, Option<usize>)> = vec![
+            (0, Some(0)),
+            (1, None),
+            (62, Some(8)),
+            (63, Some(0xfd)),
+            (254, Some(0xfe)),
+            (255, Some(0xff)),
+            (256, None),
+            (65_535, Some(70_000)),
+            (7, Some(1)),
+        ];
+        let mut set = WriteSet::new();
+        set.begin(OpKind::Row, TableId(3), b"key", Some(-7)).marker().ttl(9).clustering(b"one").clustering(b"");
+        for (c, n) in &cells {
+            match n {
+                Some(n) => set.cell(ColumnId(*c), &vec![*c as u8; *n]),
+                None => set.null(ColumnId(*c)),
+            };
+        }
+        set.end();
+        let op = set.op(0);
+        let read: Vec<(u16, Option<usize>)> = op.cells().map(|(c, v)| (c.0, v.map(<[u8]>::len))).collect();
+        assert_eq!((read, op.cell_count()), (cells, 9));
+        assert_eq!((op.kind(), op.table(), op.timestamp_us(), op.ttl_s(), op.has_marker()), (OpKind::Row, TableId(3), Some(-7), 9, true));
+        assert_eq!((op.partition_key(), op.token()), (&b"key"[..], murmur3::token(b"key")));
+        assert_eq!(super::super::Components::new(op.clustering()).collect::<Vec<_>>(), [&b"one"[..], b""]);
+        assert_eq!(op.column_mask(), 0b11 | 1 << 62 | 1 << 63 | 1 << 7);
+    }
+
+    #[test]
+    fn truncated_records_are_refused() {
+        let mut set = WriteSet::new();
+        set.begin(OpKind::RangeDelete, TableId(0), b"k", None).clustering(b"a").end_bound(b"b").exclusive(true, false).end();
+        let bytes = set.op(0).bytes().to_vec();
+        let (op, rest) = OpView::parse(&bytes).expect("whole");
+        assert_eq!((op.end_bound(), rest.len(), op.timestamp_us()), (&[0, 1, b'b'][..], 0, None));
+        assert!((0..bytes.len()).all(|n| OpView::parse(&bytes[..n]).is_none()));
     }
 }

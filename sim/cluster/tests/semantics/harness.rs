@@ -1,7 +1,6 @@
 //! A cluster in memory, stepped by hand: messages with programmable delays and losses, log files with a kernel and a
 //! platter, kill, power loss, pause. No executor, no sockets; time jumps from event to event.
 
-use sim_cluster::core::message::Which;
 use sim_cluster::core::{BoundaryHook, ClientRef, ClusterConfig, Effect, Event, Flavor, Input, Msg, Node, Start, snapshot};
 use sim_cluster::model::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -130,7 +129,7 @@ impl Cluster {
                 Effect::Reply { to, response } => {
                     self.replies.insert(to.request, (self.now, response));
                 }
-                Effect::LogAppend { bytes } => self.hosts[usize::from(me.0)].file.extend(bytes),
+                Effect::LogAppend { bytes } => self.hosts[usize::from(me.0)].file.extend_from_slice(&bytes),
                 Effect::LogSync { token } => {
                     if !self.sync_stuck {
                         let length = self.hosts[usize::from(me.0)].file.len();
@@ -458,8 +457,4 @@ pub fn error(r: Response) -> CoordinatorError {
 /// Which kind of message it is, for routes.
 pub fn is_mutate(msg: &Msg) -> bool {
     matches!(msg, Msg::Mutate { .. })
-}
-
-pub fn mutates(msg: &Msg, index: usize) -> bool {
-    matches!(msg, Msg::Mutate { which, .. } if which.indices().any(|i| i == index)) && !matches!(msg, Msg::Mutate { which: Which::List(_), .. })
 }

@@ -1,4 +1,4 @@
-//! `tokio::net::TcpListener`.
+//! `tokio::net::TcpListener` over the simulated listener.
 
 use super::{TcpStream, ToSocketAddrs, unsupported};
 use std::io;

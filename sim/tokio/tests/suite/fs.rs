@@ -268,3 +268,14 @@ async fn copies_are_independent() {
     fs::write(&a, b"other").await.expect("write");
     assert_eq!(fs::read(&b).await.expect("read"), b"same");
 }
+
+#[tokio::test]
+async fn clones_of_a_handle_share_its_position() {
+    let dir = Scratch::new().await;
+    let path = dir.file("a");
+    fs::write(&path, b"abcd").await.expect("write");
+    let mut one = File::open(&path).await.expect("open");
+    let mut two = one.try_clone().await.expect("clone");
+    one.seek(SeekFrom::Start(2)).await.expect("seek");
+    assert_eq!(two.read_u8().await.expect("read"), b'c');
+}

@@ -44,7 +44,8 @@ impl State {
         };
         let (from, to) = self.hosts_of(conn, side.into());
         let (from, to) = (from.unwrap_or(HostId::MAIN), to.unwrap_or(HostId::MAIN));
-        trace.emit_rated(code::DELIVERY, a, bytes as u64, Some(to), || Kind::Delivery {
+        let hashed = (code::DELIVERY, a, bytes as u64);
+        trace.emit_rated_at(now_ns, hashed, to, || Kind::Delivery {
             conn: event.slot.index,
             from,
             to,

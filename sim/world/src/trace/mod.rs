@@ -128,6 +128,28 @@ impl Trace {
         }
     }
 
+    /// As [`Trace::emit_rated`], inside a timer callback, where the clock still shows the time before.
+    #[cfg(madsim)]
+    #[inline]
+    pub(crate) fn emit_rated_at(
+        &self,
+        at_ns: u64,
+        (code, a, b): (u32, u64, u64),
+        host: HostId,
+        kind: impl FnOnce() -> Kind,
+    ) {
+        self.fold(code, a, b);
+        let ordinal = self.next_ordinal();
+        if self.inner.record_all {
+            self.keep(Record {
+                at_ns,
+                ordinal,
+                host: Some(host),
+                kind: kind(),
+            });
+        }
+    }
+
     /// Whether high-rate events are kept as records.
     pub fn records_all(&self) -> bool {
         self.inner.record_all

@@ -9,6 +9,7 @@ use crate::model::NodeIdx;
 use sim_world::net::TcpStream;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
 
@@ -18,25 +19,28 @@ const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes read at a time, and free room kept for them.
 const READ_BYTES: usize = 16 << 10;
 
+/// A connection's socket, and what its task and those who answer share without the process's lock.
+#[derive(Debug)]
+pub(super) struct Line {
+    stream: TcpStream,
+    /// The socket did not take everything: the connection's task writes on when it does again.
+    blocked: AtomicBool,
+    /// Nothing more is to be read, and the connection ends once everything is written.
+    over: AtomicBool,
+}
+
 /// A connection as the node's process holds it.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: Arc<TcpStream>,
+    line: Arc<Line>,
     pub(super) front: Connection,
     /// Answers not yet given to the socket.
     pub(super) out: Vec<u8>,
     /// Whether answers were added since the last write.
     pub(super) dirty: bool,
-    /// Wakes the connection's task when the socket takes bytes again.
-    pub(super) waker: Option<Waker>,
-    /// To be closed once everything is written.
-    pub(super) closing: bool,
-}
-
-impl Client {
-    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
-        Client { stream, front: Connection::default(), out: Vec::new(), dirty: false, waker: None, closing: false }
-    }
+    /// Wakes the connection's task.
+    waker: Option<Waker>,
+    closing: bool,
 }
 
 /// Input of a connection: what was read and not yet understood.
@@ -66,10 +70,18 @@ impl Input {
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(cluster: Arc<Cluster>, me: NodeIdx, stream: TcpStream) {
-    let stream = Arc::new(stream);
-    let Some(id) = cluster.open(me, stream.clone()) else { return };
+    let line = Arc::new(Line { stream, blocked: AtomicBool::new(false), over: AtomicBool::new(false) });
+    let Some(id) = cluster.open(me, line.clone()) else { return };
     let mut input = Input { bytes: Vec::new(), start: 0, end: 0 };
-    poll_fn(|cx| poll(&cluster, me, id, &stream, &mut input, cx)).await;
+    let mut registered = false;
+    poll_fn(|cx| {
+        // A task's waker stays the same one.
+        if !std::mem::replace(&mut registered, true) {
+            cluster.with_process(me, |p| p.clients.get_mut(&id).map(|c| c.waker = Some(cx.waker().clone())));
+        }
+        poll(&cluster, me, id, &line, &mut input, cx)
+    })
+    .await;
     cluster.close(me, id);
 }
 
@@ -78,18 +90,23 @@ fn poll(
     cluster: &Arc<Cluster>,
     me: NodeIdx,
     id: u64,
-    stream: &TcpStream,
+    line: &Line,
     input: &mut Input,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     loop {
-        let Some(unsent) = cluster.write_answers(me, id, Some(cx.waker())) else { return Poll::Ready(()) };
-        if unsent > UNSENT_BYTES_MAX {
-            // Woken by the socket when it takes bytes again.
-            return Poll::Pending;
+        if line.blocked.load(Relaxed) {
+            let unsent = cluster.write_answers(me, id);
+            if unsent > UNSENT_BYTES_MAX {
+                // Woken by the socket when it takes bytes again.
+                return Poll::Pending;
+            }
+        }
+        if line.over.load(Relaxed) {
+            return Poll::Ready(());
         }
         let mut buffer = ReadBuf::new(input.room());
-        match stream.poll_read_shared(cx, &mut buffer) {
+        match line.stream.poll_read_shared(cx, &mut buffer) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(())) => {}
@@ -107,17 +124,20 @@ fn poll(
 
 impl Cluster {
     /// Takes a new connection in; `None` if the process is not serving.
-    fn open(&self, me: NodeIdx, stream: Arc<TcpStream>) -> Option<u64> {
+    fn open(&self, me: NodeIdx, line: Arc<Line>) -> Option<u64> {
         self.with_process(me, |process| {
             process.connections += 1;
-            process.clients.insert(process.connections, Client::new(stream));
+            let front = Connection::default();
+            let client = Client { line, front, out: Vec::new(), dirty: false, waker: None, closing: false };
+            process.clients.insert(process.connections, client);
             process.connections
         })
     }
 
     /// Forgets a connection that ended.
     fn close(&self, me: NodeIdx, id: u64) {
-        let gone = self.with_process(me, |process| process.disconnected(self, id));
+        let mut gone = None;
+        self.turn(me, |process, now_us| gone = process.disconnected(self, id, now_us));
         drop(gone);
     }
 
@@ -149,55 +169,42 @@ impl Cluster {
         })
     }
 
-    /// Gives a connection's answers to its socket, as much as it takes. Returns how many bytes it did not take; `None`
-    /// if the connection is over.
-    pub(super) fn write_answers(&self, me: NodeIdx, id: u64, waker: Option<&Waker>) -> Option<usize> {
-        let mut old = None;
+    /// Gives a connection's answers to its socket, as much as it takes. Returns how many bytes it did not take.
+    pub(super) fn write_answers(&self, me: NodeIdx, id: u64) -> usize {
         let taken = self.with_process(me, |process| {
             let client = process.clients.get_mut(&id)?;
-            if let Some(waker) = waker
-                && !client.waker.as_ref().is_some_and(|w| w.will_wake(waker))
-            {
-                old = client.waker.replace(waker.clone());
-            }
             client.dirty = false;
-            if client.out.is_empty() {
-                return Some(None);
-            }
-            let waker = client.waker.clone().unwrap_or_else(|| Waker::noop().clone());
-            Some(Some((client.stream.clone(), std::mem::take(&mut client.out), waker)))
+            let waker = client.waker.clone();
+            Some((client.line.clone(), std::mem::take(&mut client.out), waker, client.closing))
         });
-        drop(old);
+        let Some((line, mut out, waker, closing)) = taken.flatten() else { return 0 };
         // Outside the lock: a tap on this connection may look at the cluster or kill its machines.
-        let (stream, mut out, waker) = match taken?? {
-            Some(work) => work,
-            None => return self.unsent(me, id),
-        };
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
         let mut written = 0;
-        while written < out.len() {
-            match stream.poll_write_shared(&mut cx, &out[written..]) {
+        let mut broken = false;
+        while written < out.len() && !broken {
+            match line.stream.poll_write_shared(&mut cx, &out[written..]) {
                 Poll::Ready(Ok(n)) if n > 0 => written += n,
-                Poll::Ready(_) => return None,
+                Poll::Ready(_) => broken = true,
                 Poll::Pending => break,
             }
         }
         out.drain(..written);
+        let unsent = out.len();
+        line.blocked.store(unsent > 0 && !broken, Relaxed);
+        if broken || (closing && unsent == 0) {
+            line.over.store(true, Relaxed);
+            if let Some(waker) = &waker {
+                waker.wake_by_ref();
+            }
+        }
         self.with_process(me, |process| {
             if let Some(client) = process.clients.get_mut(&id) {
-                // What a tap may have added meanwhile comes after what was left over.
+                // What was added meanwhile comes after what was left over.
                 out.append(&mut client.out);
                 client.out = out;
             }
-        })?;
-        self.unsent(me, id)
-    }
-
-    /// Bytes not yet taken by the socket; `None` when the connection is over.
-    fn unsent(&self, me: NodeIdx, id: u64) -> Option<usize> {
-        self.with_process(me, |process| {
-            let client = process.clients.get(&id)?;
-            (!client.closing || !client.out.is_empty()).then_some(client.out.len())
-        })?
+        });
+        unsent
     }
 }

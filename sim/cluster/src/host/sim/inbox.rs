@@ -52,15 +52,19 @@ impl Inbox {
         self.wake_at(world, at_ns);
     }
 
-    /// The next delivery that has arrived by `now_ns`.
-    pub(super) fn take(&mut self, now_ns: u64) -> Option<Delivery> {
-        let Reverse((at_ns, _, place)) = *self.order.peek()?;
-        if at_ns > now_ns {
-            return None;
+    /// Moves what has arrived by `now_ns` to `due`, in order; the pump runs, so what was armed until now has come.
+    pub(super) fn take_due(&mut self, now_ns: u64, due: &mut Vec<Delivery>) {
+        if self.armed_ns.is_some_and(|armed| armed <= now_ns) {
+            self.armed_ns = None;
         }
-        self.order.pop();
-        self.free.push(place);
-        self.parcels[place as usize].take()
+        while let Some(Reverse((at_ns, _, place))) = self.order.peek().copied() {
+            if at_ns > now_ns {
+                return;
+            }
+            self.order.pop();
+            self.free.push(place);
+            due.extend(self.parcels[place as usize].take());
+        }
     }
 
     /// When the next delivery arrives.
@@ -69,11 +73,8 @@ impl Inbox {
     }
 
     /// Sets whom to wake.
-    pub(super) fn listen(&mut self, waker: &Waker) -> Option<Waker> {
-        if self.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
-            return None;
-        }
-        self.waker.replace(waker.clone())
+    pub(super) fn listen(&mut self, waker: &Waker) {
+        self.waker = Some(waker.clone());
     }
 
     /// Has the pump woken at `at_ns`, or earlier if an earlier time is set already.
@@ -87,13 +88,6 @@ impl Inbox {
         self.armed_ns = Some(at_ns);
         if Pin::new(timer).poll(&mut Context::from_waker(waker)) == Poll::Ready(()) {
             waker.wake_by_ref();
-        }
-    }
-
-    /// The pump runs: whatever was set has come or is set anew.
-    pub(super) fn woken(&mut self, now_ns: u64) {
-        if self.armed_ns.is_some_and(|armed| armed <= now_ns) {
-            self.armed_ns = None;
         }
     }
 

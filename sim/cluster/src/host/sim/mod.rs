@@ -45,6 +45,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a pump found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pumped {
+    /// The node has stopped, or was killed.
+    Over,
+    /// It serves clients.
+    Serving,
+    /// It does not serve clients yet.
+    NotYet,
+}
+
 /// One node's machine and what belongs to it beyond one process.
 struct Slot {
     host: Host,
@@ -343,6 +354,41 @@ impl Cluster {
         process.as_mut().map(f)
     }
 
+    /// Works off everything that is due on a node.
+    fn pump(&self, node: NodeIdx) -> Pumped {
+        loop {
+            let now_ns = self.now_ns();
+            let state = self.with_process(node, |process| {
+                process.work(self, now_ns);
+                let after = process.carry_out(self, now_ns / 1000);
+                let pumped = match (process.stopped, process.serving) {
+                    (true, _) => Pumped::Over,
+                    (false, true) => Pumped::Serving,
+                    (false, false) => Pumped::NotYet,
+                };
+                (after, process.node.next_deadline_us(), pumped)
+            });
+            let Some((after, deadline_us, pumped)) = state else { return Pumped::Over };
+            let next_ns = self.wake_at_next(node, deadline_us);
+            self.after(node, after);
+            if pumped == Pumped::Over || next_ns.is_none_or(|at_ns| at_ns > now_ns) {
+                return pumped;
+            }
+        }
+    }
+
+    /// Sets the wake-up of a node's pump for its next arrival or deadline, and returns when that is.
+    fn wake_at_next(&self, node: NodeIdx, deadline_us: Option<u64>) -> Option<u64> {
+        let deadline_ns = deadline_us.map(|us| us.saturating_mul(1000));
+        self.with_inbox(node, |inbox| {
+            let next_ns = [deadline_ns, inbox.next_ns()].into_iter().flatten().min();
+            if let Some(at_ns) = next_ns {
+                inbox.wake_at(&self.world, at_ns);
+            }
+            next_ns
+        })
+    }
+
     /// Lets `f` give the core inputs, carries out the effects, and sets the next wake-up; `false` if no process runs.
     fn turn(&self, node: NodeIdx, f: impl FnOnce(&mut Process, u64)) -> bool {
         let now_us = self.now_us();
@@ -352,12 +398,7 @@ impl Cluster {
             (after, process.node.next_deadline_us())
         });
         let Some((after, deadline_us)) = done else { return false };
-        self.with_inbox(node, |inbox| {
-            let deadline_ns = deadline_us.map(|us| us.saturating_mul(1000));
-            if let Some(at_ns) = [deadline_ns, inbox.next_ns()].into_iter().flatten().min() {
-                inbox.wake_at(&self.world, at_ns);
-            }
-        });
+        self.wake_at_next(node, deadline_us);
         self.after(node, after);
         true
     }
@@ -372,14 +413,7 @@ impl Cluster {
             waker.wake();
         }
         for id in after.dirty {
-            let unsent = self.write_answers(node, id, None);
-            if unsent != Some(0) {
-                // The socket is full, or the connection over: its task sees to it.
-                let waker = self.with_process(node, |p| p.clients.get(&id).and_then(|c| c.waker.clone())).flatten();
-                if let (None, Some(waker)) = (unsent, waker) {
-                    waker.wake();
-                }
-            }
+            self.write_answers(node, id);
         }
         if let Some(ms) = after.pause_ms {
             let host = self.slot(node).host.clone();

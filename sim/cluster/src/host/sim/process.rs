@@ -64,6 +64,8 @@ pub(super) struct Process {
     /// The schema that clients were last told of.
     schema_told: Arc<Schema>,
     effects: Vec<Effect>,
+    /// Kept empty between steps, for its memory.
+    due: Vec<Delivery>,
     after: After,
 }
 
@@ -99,16 +101,29 @@ impl Process {
             program_waker: None,
             schema_told,
             effects: Vec::new(),
+            due: Vec::new(),
             after: After::default(),
         }
     }
 
     /// Whom to wake when the process begins to serve, or stops.
-    pub(super) fn listen(&mut self, waker: &Waker) -> Option<Waker> {
-        if self.program_waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
-            return None;
+    pub(super) fn listen(&mut self, waker: &Waker) {
+        self.program_waker = Some(waker.clone());
+    }
+
+    /// Gives the core what is due by `now_ns`: arrivals, then its deadlines.
+    pub(super) fn work(&mut self, cluster: &Cluster, now_ns: u64) {
+        let me = self.node.index();
+        let now_us = now_ns / 1000;
+        let mut due = std::mem::take(&mut self.due);
+        cluster.with_inbox(me, |inbox| inbox.take_due(now_ns, &mut due));
+        for delivery in due.drain(..) {
+            self.deliver(cluster, me, now_us, delivery);
         }
-        self.program_waker.replace(waker.clone())
+        self.due = due;
+        if self.node.next_deadline_us().is_some_and(|at_us| at_us <= now_us) {
+            self.step(cluster, now_us, Input::Tick);
+        }
     }
 
     /// Gives the core a request of a client.
@@ -135,7 +150,7 @@ impl Process {
     }
 
     /// Gives the core what arrived from a peer.
-    pub(super) fn deliver(&mut self, cluster: &Cluster, me: NodeIdx, now_us: u64, delivery: Delivery) {
+    fn deliver(&mut self, cluster: &Cluster, me: NodeIdx, now_us: u64, delivery: Delivery) {
         match delivery {
             Delivery::Peer { from, msg } => {
                 record::delivered(cluster, me, from);
@@ -152,9 +167,9 @@ impl Process {
 
     /// A connection ended: its requests go on without it. Returns what must be dropped outside the lock.
     #[must_use = "to be dropped outside the lock"]
-    pub(super) fn disconnected(&mut self, cluster: &Cluster, id: u64) -> Option<Client> {
+    pub(super) fn disconnected(&mut self, cluster: &Cluster, id: u64, now_us: u64) -> Option<Client> {
         let gone = self.clients.remove(&id)?;
-        self.step(cluster, cluster.now_us(), Input::Disconnected { conn: id });
+        self.step(cluster, now_us, Input::Disconnected { conn: id });
         Some(gone)
     }
 

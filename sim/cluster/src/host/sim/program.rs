@@ -1,9 +1,8 @@
 //! The program of a database machine: recover from the log, open the port, pump messages and deadlines until the end.
 //! It runs as tasks of its machine, so a paused machine neither reads nor steps and a killed one does nothing more.
 
-use super::connection;
 use super::process::{CQL_PORT, Process, view};
-use super::Cluster;
+use super::{Cluster, Pumped, connection};
 use crate::core::message::Input;
 use crate::core::{Node, Start};
 use crate::model::NodeIdx;
@@ -13,7 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 /// Directory of a node's data on its simulated disk.
 pub const DATA_DIR: &str = "/var/lib/db";
@@ -46,14 +45,21 @@ pub(super) async fn run(cluster: Arc<Cluster>, me: NodeIdx) {
     }
     drop(sim_world::task::spawn(sync_log(cluster.clone(), me)));
     let mut listening = false;
+    let mut registered = false;
     poll_fn(|cx| {
-        if pump(&cluster, me, cx).is_ready() {
-            return Poll::Ready(());
+        // A task's waker stays the same one.
+        if !std::mem::replace(&mut registered, true) {
+            cluster.with_inbox(me, |inbox| inbox.listen(cx.waker()));
+            cluster.with_process(me, |process| process.listen(cx.waker()));
         }
-        if !listening && cluster.with_process(me, |p| p.serving) == Some(true) {
-            listening = true;
-            drop(sim_world::task::spawn(accept(cluster.clone(), me)));
-            cluster.serving(me);
+        match cluster.pump(me) {
+            Pumped::Over => return Poll::Ready(()),
+            Pumped::Serving if !listening => {
+                listening = true;
+                drop(sim_world::task::spawn(accept(cluster.clone(), me)));
+                cluster.serving(me);
+            }
+            Pumped::Serving | Pumped::NotYet => {}
         }
         Poll::Pending
     })
@@ -84,35 +90,6 @@ fn boot(cluster: &Arc<Cluster>, me: NodeIdx, start: u64, log: DiskFile, bytes: &
     process.boot(now_us, bytes, if start == 1 { Start::Together } else { Start::Alone });
     cluster.install(me, process);
     cluster.turn(me, |_, _| {});
-}
-
-/// Works off everything that is due; ready when the node has stopped.
-fn pump(cluster: &Arc<Cluster>, me: NodeIdx, cx: &mut Context<'_>) -> Poll<()> {
-    let old = cluster.with_inbox(me, |inbox| inbox.listen(cx.waker()));
-    drop(old);
-    let old = cluster.with_process(me, |process| process.listen(cx.waker()));
-    drop(old);
-    loop {
-        let now_ns = cluster.now_ns();
-        cluster.with_inbox(me, |inbox| inbox.woken(now_ns));
-        let mut worked = false;
-        let alive = cluster.turn(me, |process, now_us| {
-            while let Some(delivery) = cluster.with_inbox(me, |inbox| inbox.take(now_ns)) {
-                worked = true;
-                process.deliver(cluster, me, now_us, delivery);
-            }
-            if process.node.next_deadline_us().is_some_and(|at_us| at_us <= now_us) {
-                worked = true;
-                process.step(cluster, now_us, Input::Tick);
-            }
-        });
-        if !alive || cluster.with_process(me, |p| p.stopped) != Some(false) {
-            return Poll::Ready(());
-        }
-        if !worked {
-            return Poll::Pending;
-        }
-    }
 }
 
 /// Accepts connections until the process ends.
