@@ -18,7 +18,11 @@ const HELD_UP_MS: u64 = 500;
 pub fn has_bitten(fault: &Fault, records: &[Record]) -> bool {
     let fired = records.iter().position(|record| is_fired(record, fault.id));
     let Some(fired) = fired else { return false };
-    let story = Story { fault, before: &records[..fired], after: &records[fired..] };
+    let story = Story {
+        fault,
+        before: &records[..fired],
+        after: &records[fired..],
+    };
     story.bitten()
 }
 
@@ -37,14 +41,24 @@ impl Story<'_> {
     fn bitten(&self) -> bool {
         use Class::*;
         match self.fault.class {
-            CrashBeforeBatch => self.went_down("settlement") && !self.batch_in(self.before) && self.batch_in(self.after_restart("settlement")),
+            CrashBeforeBatch => {
+                self.went_down("settlement")
+                    && !self.batch_in(self.before)
+                    && self.batch_in(self.after_restart("settlement"))
+            }
             CrashAfterBatch => self.went_down("settlement") && self.batch_in(self.after_restart("settlement")),
             CoordinatorKillAfterBatchlog | CoordinatorKillMidBatch => {
-                self.any_node_down() && (self.batch_in(&self.after[1..]) || self.cluster(|c| matches!(c, ClusterRecord::BatchlogReplayed { .. })))
+                self.any_node_down()
+                    && (self.batch_in(&self.after[1..])
+                        || self.cluster(|c| matches!(c, ClusterRecord::BatchlogReplayed { .. })))
             }
             TimeoutNeverApplied | TimeoutAppliedAtOnce => self.timed_out(),
-            TimeoutAppliedByReplay => self.timed_out() && self.cluster(|c| matches!(c, ClusterRecord::BatchlogReplayed { .. })),
-            TimeoutExecutedLate => self.timed_out() && self.cluster(|c| matches!(c, ClusterRecord::ExecutedLate { .. })),
+            TimeoutAppliedByReplay => {
+                self.timed_out() && self.cluster(|c| matches!(c, ClusterRecord::BatchlogReplayed { .. }))
+            }
+            TimeoutExecutedLate => {
+                self.timed_out() && self.cluster(|c| matches!(c, ClusterRecord::ExecutedLate { .. }))
+            }
             DuplicateDelivery => self.rose("duplicates") >= 1,
             ReorderedDelivery => self.rose("gaps") >= 1 || self.rose("replays_requested") >= 1,
             SequenceGap | TailLoss | GapSlowReplay => self.rose("replays_requested") >= 1,
@@ -57,25 +71,36 @@ impl Story<'_> {
             PartitionClient => self.held_up() || self.rose("retries") >= 1,
             PartitionPeer => self.nodes_noticed(),
             DiskTornTail => self.came_back("settlement") && self.disk_lost_bytes(),
-            DiskEio | DiskFull => self.rose("wal_sync_failures") + self.rose("wal_files_abandoned") + self.rose("wal_full") >= 1,
+            DiskEio | DiskFull => {
+                self.rose("wal_sync_failures") + self.rose("wal_files_abandoned") + self.rose("wal_full") >= 1
+            }
         }
     }
 
     /// The batch that the fault struck, as its record names it.
     fn batch(&self) -> Option<String> {
-        let Kind::Fault(fired) = &self.after.first()?.kind else { return None };
+        let Kind::Fault(fired) = &self.after.first()?.kind else {
+            return None;
+        };
         let from = fired.detail.find("batch of event ")?;
-        let digits = fired.detail[from + 15..].chars().take_while(char::is_ascii_digit).count();
+        let digits = fired.detail[from + 15..]
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .count();
         Some(fired.detail[from..from + 15 + digits].to_string())
     }
 
     fn batch_in(&self, records: &[Record]) -> bool {
         let Some(batch) = self.batch() else { return false };
-        records.iter().any(|r| matches!(&r.kind, Kind::Cql(c) if c.label == batch && matches!(c.op, CqlOp::Request { .. })))
+        records
+            .iter()
+            .any(|r| matches!(&r.kind, Kind::Cql(c) if c.label == batch && matches!(c.op, CqlOp::Request { .. })))
     }
 
     fn host(records: &[Record], name: &str, wanted: &[HostChange]) -> Option<usize> {
-        records.iter().position(|r| matches!(&r.kind, Kind::Host { name: n, change } if n == name && wanted.contains(change)))
+        records
+            .iter()
+            .position(|r| matches!(&r.kind, Kind::Host { name: n, change } if n == name && wanted.contains(change)))
     }
 
     fn went_down(&self, name: &str) -> bool {
@@ -98,7 +123,9 @@ impl Story<'_> {
     }
 
     fn cluster(&self, wanted: impl Fn(&ClusterRecord) -> bool) -> bool {
-        self.after.iter().any(|r| matches!(&r.kind, Kind::Cluster(c) if wanted(c)))
+        self.after
+            .iter()
+            .any(|r| matches!(&r.kind, Kind::Cluster(c) if wanted(c)))
     }
 
     fn timed_out(&self) -> bool {
@@ -124,7 +151,9 @@ impl Story<'_> {
 
     fn target(&self) -> Option<Target> {
         match self.fault.action {
-            Action::Kill { target, .. } | Action::PowerLoss { target, .. } | Action::Pause { target, .. } => Some(target),
+            Action::Kill { target, .. } | Action::PowerLoss { target, .. } | Action::Pause { target, .. } => {
+                Some(target)
+            }
             _ => None,
         }
     }
@@ -134,7 +163,8 @@ impl Story<'_> {
             Some(Target::Settlement) => self.came_back("settlement"),
             Some(Target::Engine) => self.came_back("engine"),
             Some(Target::Node(node)) => {
-                let recovered = self.cluster(|c| matches!(c, ClusterRecord::LogRecovered { .. } | ClusterRecord::LogLost { .. }));
+                let recovered =
+                    self.cluster(|c| matches!(c, ClusterRecord::LogRecovered { .. } | ClusterRecord::LogLost { .. }));
                 self.came_back(&format!("db-{}", node + 1)) && (recovered || self.nodes_noticed())
             }
             None => false,
@@ -154,13 +184,27 @@ impl Story<'_> {
     }
 
     fn disk_lost_bytes(&self) -> bool {
-        self.after.iter().any(|r| matches!(&r.kind, Kind::Note { text } if text.starts_with(DISK_LOST_NOTE)))
+        self.after
+            .iter()
+            .any(|r| matches!(&r.kind, Kind::Note { text } if text.starts_with(DISK_LOST_NOTE)))
     }
 
     /// By how much a metric rose after the fault, up to its highest value.
     fn rose(&self, name: &str) -> u64 {
-        let before = self.before.iter().rev().find_map(metrics).and_then(|m| m.get(name).copied()).unwrap_or(0);
-        let after = self.after.iter().filter_map(metrics).filter_map(|m| m.get(name).copied()).max().unwrap_or(0);
+        let before = self
+            .before
+            .iter()
+            .rev()
+            .find_map(metrics)
+            .and_then(|m| m.get(name).copied())
+            .unwrap_or(0);
+        let after = self
+            .after
+            .iter()
+            .filter_map(metrics)
+            .filter_map(|m| m.get(name).copied())
+            .max()
+            .unwrap_or(0);
         after.saturating_sub(before)
     }
 
@@ -193,7 +237,13 @@ impl Story<'_> {
 fn metrics(record: &Record) -> Option<BTreeMap<&str, u64>> {
     let Kind::Note { text } = &record.kind else { return None };
     let pairs = text.strip_prefix(METRICS_NOTE)?;
-    Some(pairs.split(' ').filter_map(|pair| pair.split_once('=')).filter_map(|(k, v)| Some((k, v.parse().ok()?))).collect())
+    Some(
+        pairs
+            .split(' ')
+            .filter_map(|pair| pair.split_once('='))
+            .filter_map(|(k, v)| Some((k, v.parse().ok()?)))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -203,25 +253,49 @@ mod tests {
     use sim_world::trace::{CqlRecord, FaultRecord, HostId, WriteKind};
 
     fn records(kinds: Vec<Kind>) -> Vec<Record> {
-        let number = |(i, kind)| Record { at_ns: i as u64 * 300_000_000, ordinal: i as u64, host: None, kind };
+        let number = |(i, kind)| Record {
+            at_ns: i as u64 * 300_000_000,
+            ordinal: i as u64,
+            host: None,
+            kind,
+        };
         kinds.into_iter().enumerate().map(number).collect()
     }
 
     fn fired(detail: &str) -> Kind {
-        Kind::Fault(FaultRecord { id: 1, class: String::new(), stage: FaultStage::Fired, detail: detail.into() })
+        Kind::Fault(FaultRecord {
+            id: 1,
+            class: String::new(),
+            stage: FaultStage::Fired,
+            detail: detail.into(),
+        })
     }
 
     fn fault(class: Class, action: Action) -> Fault {
-        Fault { id: 1, class, when: When::AtMs(0), action }
+        Fault {
+            id: 1,
+            class,
+            when: When::AtMs(0),
+            action,
+        }
     }
 
     fn batch(event: u64) -> Kind {
         let op = CqlOp::Request { kind: "batch".into() };
-        Kind::Cql(CqlRecord { node: HostId(1), conn: 0, stream: 0, op, label: format!("batch of event {event}") })
+        Kind::Cql(CqlRecord {
+            node: HostId(1),
+            conn: 0,
+            stream: 0,
+            op,
+            label: format!("batch of event {event}"),
+        })
     }
 
     fn host(name: &str, change: HostChange) -> Kind {
-        Kind::Host { name: name.into(), change }
+        Kind::Host {
+            name: name.into(),
+            change,
+        }
     }
 
     fn note(text: &str) -> Kind {
@@ -230,9 +304,18 @@ mod tests {
 
     #[test]
     fn a_crash_before_the_batch_bites_only_if_the_batch_came_only_after_the_restart() {
-        let action = Action::CrashSettlement { point: BatchPoint::Leaving, restart_after_ms: 5 };
+        let action = Action::CrashSettlement {
+            point: BatchPoint::Leaving,
+            restart_after_ms: 5,
+        };
         let fault = fault(Class::CrashBeforeBatch, action);
-        let down = || vec![fired("killed as the batch of event 7 leaves"), host("settlement", HostChange::Killed), host("settlement", HostChange::Restarted)];
+        let down = || {
+            vec![
+                fired("killed as the batch of event 7 leaves"),
+                host("settlement", HostChange::Killed),
+                host("settlement", HostChange::Restarted),
+            ]
+        };
         let mut good = down();
         good.push(batch(7));
         assert!(has_bitten(&fault, &records(good.clone())));
@@ -244,9 +327,20 @@ mod tests {
 
     #[test]
     fn a_late_execution_bites_only_if_the_database_executed_late() {
-        let fault = fault(Class::TimeoutExecutedLate, Action::TimeOutBatch(TimeoutWorld::ExecutedLate { after_ms: 9 }));
-        let timeout = Kind::Cluster(ClusterRecord::WriteTimeout { write: WriteKind::Batch, received: 1, required: 2, consistency: "QUORUM".into() });
-        let late = Kind::Cluster(ClusterRecord::ExecutedLate { label: String::new(), delay_ms: 9 });
+        let fault = fault(
+            Class::TimeoutExecutedLate,
+            Action::TimeOutBatch(TimeoutWorld::ExecutedLate { after_ms: 9 }),
+        );
+        let timeout = Kind::Cluster(ClusterRecord::WriteTimeout {
+            write: WriteKind::Batch,
+            received: 1,
+            required: 2,
+            consistency: "QUORUM".into(),
+        });
+        let late = Kind::Cluster(ClusterRecord::ExecutedLate {
+            label: String::new(),
+            delay_ms: 9,
+        });
         assert!(!has_bitten(&fault, &records(vec![fired(""), timeout.clone()])));
         assert!(has_bitten(&fault, &records(vec![fired(""), timeout, late])));
     }
@@ -255,12 +349,35 @@ mod tests {
     fn metrics_count_from_the_fault_on_and_a_watermark_is_held_up_only_while_events_wait() {
         let duplicate = fault(Class::DuplicateDelivery, Action::Duplicate { count: 1 });
         let before = note("metrics duplicates=2 gaps=0");
-        assert!(!has_bitten(&duplicate, &records(vec![before.clone(), fired(""), before.clone()])));
-        assert!(has_bitten(&duplicate, &records(vec![before, fired(""), note("metrics duplicates=3 gaps=0")])));
-        let cut = fault(Class::PartitionClient, Action::CutClient { node: 0, to_node: true, from_node: true, for_ms: 9 });
+        assert!(!has_bitten(
+            &duplicate,
+            &records(vec![before.clone(), fired(""), before.clone()])
+        ));
+        assert!(has_bitten(
+            &duplicate,
+            &records(vec![before, fired(""), note("metrics duplicates=3 gaps=0")])
+        ));
+        let cut = fault(
+            Class::PartitionClient,
+            Action::CutClient {
+                node: 0,
+                to_node: true,
+                from_node: true,
+                for_ms: 9,
+            },
+        );
         let sample = |a, r| note(&format!("metrics acknowledged={a} received={r}"));
-        assert!(has_bitten(&cut, &records(vec![fired(""), sample(5, 6), sample(5, 8), sample(5, 9)])));
-        assert!(!has_bitten(&cut, &records(vec![fired(""), sample(6, 6), sample(6, 6), sample(6, 6)])));
-        assert!(!has_bitten(&cut, &records(vec![fired(""), sample(5, 6), sample(6, 7), sample(7, 8)])));
+        assert!(has_bitten(
+            &cut,
+            &records(vec![fired(""), sample(5, 6), sample(5, 8), sample(5, 9)])
+        ));
+        assert!(!has_bitten(
+            &cut,
+            &records(vec![fired(""), sample(6, 6), sample(6, 6), sample(6, 6)])
+        ));
+        assert!(!has_bitten(
+            &cut,
+            &records(vec![fired(""), sample(5, 6), sample(6, 7), sample(7, 8)])
+        ));
     }
 }

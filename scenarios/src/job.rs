@@ -22,8 +22,16 @@ pub enum Kindness {
 }
 
 const KINDNESS: [(Kindness, &str, &str); 2] = [
-    (Kindness::RollbackFailedBatch, "rollback-failed-batch", "a batch that times out or fails is rolled back on every replica"),
-    (Kindness::FsyncEveryWrite, "fsync-every-write", "every write is on the node's disk before it is acknowledged"),
+    (
+        Kindness::RollbackFailedBatch,
+        "rollback-failed-batch",
+        "a batch that times out or fails is rolled back on every replica",
+    ),
+    (
+        Kindness::FsyncEveryWrite,
+        "fsync-every-write",
+        "every write is on the node's disk before it is acknowledged",
+    ),
 ];
 
 /// A job with everything resolved.
@@ -52,13 +60,26 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
     if let Some(trades) = job.trades {
         scenario.workload.trades = trades.max(1);
     }
-    let design = if job.design.is_empty() { DesignName::default() } else { job.design.parse().map_err(|e| format!("{e}"))? };
+    let design = if job.design.is_empty() {
+        DesignName::default()
+    } else {
+        job.design.parse().map_err(|e| format!("{e}"))?
+    };
     let plan = match &job.plan {
         None => None,
         Some(value) => Some(Plan::from_json(&value.to_string()).map_err(|e| e.to_string())?),
     };
-    let without = job.without.iter().map(|name| Class::parse(name)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    let kindness = job.kindness.iter().map(|name| kindness(name)).collect::<Result<_, _>>()?;
+    let without = job
+        .without
+        .iter()
+        .map(|name| Class::parse(name))
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.to_string())?;
+    let kindness = job
+        .kindness
+        .iter()
+        .map(|name| kindness(name))
+        .collect::<Result<_, _>>()?;
     let tape = match &job.tape {
         None => None,
         Some(path) => {
@@ -66,13 +87,22 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
             Some((path.clone(), bytes))
         }
     };
-    Ok(Resolved { scenario, design, plan, without, kindness, tape })
+    Ok(Resolved {
+        scenario,
+        design,
+        plan,
+        without,
+        kindness,
+        tape,
+    })
 }
 
 fn kindness(name: &str) -> Result<Kindness, String> {
     let known = || KINDNESS.map(|(_, name, _)| name).join(", ");
     let entry = KINDNESS.iter().find(|(_, known, _)| *known == name);
-    entry.map(|(kindness, _, _)| *kindness).ok_or_else(|| format!("unknown kindness `{name}`; there are: {}", known()))
+    entry
+        .map(|(kindness, _, _)| *kindness)
+        .ok_or_else(|| format!("unknown kindness `{name}`; there are: {}", known()))
 }
 
 /// Whether a job could run, and what it would be.
@@ -84,9 +114,14 @@ pub fn check(job: &SeedJob) -> Checked {
     if let Some((path, bytes)) = &resolved.tape
         && let Err(error) = Tape::import(path, bytes, &TapeSpec::default())
     {
-        return Checked::Bad { message: format!("the tape {path}: {error}") };
+        return Checked::Bad {
+            message: format!("the tape {path}: {error}"),
+        };
     }
-    Checked::Fine { scenario: info(&resolved.scenario), design: resolved.design.to_string() }
+    Checked::Fine {
+        scenario: info(&resolved.scenario),
+        design: resolved.design.to_string(),
+    }
 }
 
 fn info(scenario: &Scenario) -> ScenarioInfo {
@@ -104,16 +139,35 @@ pub fn catalog() -> Catalog {
     let scenarios = scenario::catalog().unwrap_or_default();
     Catalog {
         scenarios: scenarios.iter().map(info).collect(),
-        designs: DesignName::ALL.iter().map(|d| NamedInfo { name: d.to_string(), about: d.about().into() }).collect(),
+        designs: DesignName::ALL
+            .iter()
+            .map(|d| NamedInfo {
+                name: d.to_string(),
+                about: d.about().into(),
+            })
+            .collect(),
         invariants: invariants::ALL
             .iter()
-            .map(|i| InvariantInfo { number: i.number, name: i.name.into(), about: i.about.into() })
+            .map(|i| InvariantInfo {
+                number: i.number,
+                name: i.name.into(),
+                about: i.about.into(),
+            })
             .collect(),
         faults: faults::class::ALL
             .iter()
-            .map(|i| NamedInfo { name: i.class.name(), about: format!("{}; it has bitten when {}", i.about, i.bit_when) })
+            .map(|i| NamedInfo {
+                name: i.class.name(),
+                about: format!("{}; it has bitten when {}", i.about, i.bit_when),
+            })
             .collect(),
-        kindness: KINDNESS.iter().map(|(_, name, about)| NamedInfo { name: (*name).into(), about: (*about).into() }).collect(),
+        kindness: KINDNESS
+            .iter()
+            .map(|(_, name, about)| NamedInfo {
+                name: (*name).into(),
+                about: (*about).into(),
+            })
+            .collect(),
         tape_scenario: TAPE_SCENARIO.into(),
         bench_scenario: BENCH_SCENARIO.into(),
     }

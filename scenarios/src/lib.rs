@@ -20,9 +20,9 @@ pub mod job;
 pub mod protocol;
 pub mod rows;
 pub mod scenario;
-pub mod timeline;
 #[cfg(madsim)]
 pub mod sim;
+pub mod timeline;
 
 pub use job::{catalog, check};
 #[cfg(madsim)]

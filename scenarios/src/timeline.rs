@@ -22,7 +22,10 @@ pub fn timeline(records: &[Record], events: &BTreeSet<u64>) -> Vec<String> {
     let left_out = lines.len().saturating_sub(LINES_MAX);
     lines.truncate(LINES_MAX);
     lines.sort_by_key(|line| line.ordinal);
-    let mut texts: Vec<String> = lines.iter().map(|l| format!("{:>12}  {}", seconds(l.at_ns), l.text)).collect();
+    let mut texts: Vec<String> = lines
+        .iter()
+        .map(|l| format!("{:>12}  {}", seconds(l.at_ns), l.text))
+        .collect();
     if left_out > 0 {
         texts.push(format!("{:>12}  ({left_out} further records are in the trace)", ""));
     }
@@ -38,23 +41,40 @@ fn line(record: &Record, events: &BTreeSet<u64>) -> Option<Line> {
     let (rank, text) = match &record.kind {
         Kind::Fault(fault) => match fault.stage {
             FaultStage::Planned => return None,
-            FaultStage::Fired => (u8::from(!concerns(&fault.detail, events)), format!("fault {} {}: {}", fault.id, fault.class, fault.detail)),
-            FaultStage::Bit | FaultStage::Healed => (4, format!("fault {} {}: {}", fault.id, fault.class, fault.detail)),
+            FaultStage::Fired => (
+                u8::from(!concerns(&fault.detail, events)),
+                format!("fault {} {}: {}", fault.id, fault.class, fault.detail),
+            ),
+            FaultStage::Bit | FaultStage::Healed => {
+                (4, format!("fault {} {}: {}", fault.id, fault.class, fault.detail))
+            }
         },
         Kind::Host { name, change } => (2, format!("{name} {}", host_change(*change))),
         Kind::Cluster(cluster) => cluster_line(cluster)?,
         Kind::Log { target, message, .. } => {
-            let rank = if concerns(message, events) && !events.is_empty() { 1 } else { 5 };
+            let rank = if concerns(message, events) && !events.is_empty() {
+                1
+            } else {
+                5
+            };
             (rank, format!("{target}: {message}"))
         }
         Kind::Note { text } if text.starts_with(faults::bit::METRICS_NOTE) => return None,
         Kind::Note { text } => (if concerns(text, events) { 1 } else { 3 }, text.clone()),
         Kind::Panic { message } => (0, format!("panic: {message}")),
-        Kind::Link { from, to, cut, .. } => (3, format!("link {from} to {to} {}", if *cut { "cut" } else { "healed" })),
+        Kind::Link { from, to, cut, .. } => (
+            3,
+            format!("link {from} to {to} {}", if *cut { "cut" } else { "healed" }),
+        ),
         _ => return None,
     };
     let place = record.host.map_or(String::new(), |host| format!("[{host}] "));
-    Some(Line { at_ns: record.at_ns, ordinal: record.ordinal, rank, text: format!("{place}{text}") })
+    Some(Line {
+        at_ns: record.at_ns,
+        ordinal: record.ordinal,
+        rank,
+        text: format!("{place}{text}"),
+    })
 }
 
 fn host_change(change: HostChange) -> &'static str {
@@ -73,11 +93,21 @@ fn host_change(change: HostChange) -> &'static str {
 
 fn cluster_line(cluster: &ClusterRecord) -> Option<(u8, String)> {
     Some(match cluster {
-        ClusterRecord::BatchlogReplayed { batch, age_ms, .. } => (1, format!("batchlog replays {batch}, written {age_ms} ms ago")),
-        ClusterRecord::WriteTimeout { write, received, required, consistency } => {
-            (2, format!("answers write timeout {write:?} at {consistency}: {received} of {required}"))
+        ClusterRecord::BatchlogReplayed { batch, age_ms, .. } => {
+            (1, format!("batchlog replays {batch}, written {age_ms} ms ago"))
         }
-        ClusterRecord::MutationApplied { .. } | ClusterRecord::BatchlogRemoved { .. } | ClusterRecord::BatchlogWritten { .. } => {
+        ClusterRecord::WriteTimeout {
+            write,
+            received,
+            required,
+            consistency,
+        } => (
+            2,
+            format!("answers write timeout {write:?} at {consistency}: {received} of {required}"),
+        ),
+        ClusterRecord::MutationApplied { .. }
+        | ClusterRecord::BatchlogRemoved { .. }
+        | ClusterRecord::BatchlogWritten { .. } => {
             return None;
         }
         other => (4, format!("{other:?}")),
@@ -90,7 +120,8 @@ fn concerns(text: &str, events: &BTreeSet<u64>) -> bool {
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = u64> {
-    text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
+    text.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
 }
 
 #[cfg(test)]
@@ -99,14 +130,33 @@ mod tests {
     use sim_world::trace::{FaultRecord, HostId};
 
     fn record(ordinal: u64, kind: Kind) -> Record {
-        Record { at_ns: ordinal * 1_000_000, ordinal, host: Some(HostId(3)), kind }
+        Record {
+            at_ns: ordinal * 1_000_000,
+            ordinal,
+            host: Some(HostId(3)),
+            kind,
+        }
     }
 
     #[test]
     fn what_concerns_the_event_is_kept_and_order_is_that_of_time() {
-        let fault = |id, event| FaultRecord { id, class: "timeout".into(), stage: FaultStage::Fired, detail: format!("batch of event {event}") };
+        let fault = |id, event| FaultRecord {
+            id,
+            class: "timeout".into(),
+            stage: FaultStage::Fired,
+            detail: format!("batch of event {event}"),
+        };
         let mut records: Vec<_> = (0..40)
-            .map(|n| record(n, Kind::Log { target: "settlement".into(), level: sim_world::trace::Level::Info, message: format!("seq={n}") }))
+            .map(|n| {
+                record(
+                    n,
+                    Kind::Log {
+                        target: "settlement".into(),
+                        level: sim_world::trace::Level::Info,
+                        message: format!("seq={n}"),
+                    },
+                )
+            })
             .collect();
         records.push(record(40, Kind::Fault(fault(0, 7))));
         records.push(record(41, Kind::Fault(fault(1, 99))));

@@ -44,11 +44,7 @@ pub(super) fn install(executor: &Executor, plan: &Plan) {
             waiting: leaving,
             decoder,
         };
-        executor.keep(
-            executor
-                .world()
-                .tap(machines.settlement.id(), CQL_PORT, Box::new(tap)),
-        );
+        executor.keep(executor.world().tap(machines.settlement.id(), CQL_PORT, Box::new(tap)));
     }
 }
 

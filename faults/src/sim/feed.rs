@@ -44,8 +44,12 @@ struct ReplayTrouble {
 
 /// Installs both taps, if the plan has faults for them.
 pub(super) fn install(executor: &Executor, plan: &Plan, ports: &FeedPorts) {
-    let waiting: Vec<Fault> =
-        plan.faults.iter().filter(|fault| matches!(fault.when, When::Published { .. })).cloned().collect();
+    let waiting: Vec<Fault> = plan
+        .faults
+        .iter()
+        .filter(|fault| matches!(fault.when, When::Published { .. }))
+        .cloned()
+        .collect();
     if waiting.is_empty() {
         return;
     }
@@ -61,7 +65,12 @@ pub(super) fn install(executor: &Executor, plan: &Plan, ports: &FeedPorts) {
         streams: BTreeMap::new(),
     };
     executor.keep(executor.world().tap(settlement, ports.publish, Box::new(publish)));
-    let replay = ReplayTap { executor: executor.weak(), codec: ports.codec.clone(), trouble, streams: BTreeMap::new() };
+    let replay = ReplayTap {
+        executor: executor.weak(),
+        codec: ports.codec.clone(),
+        trouble,
+        streams: BTreeMap::new(),
+    };
     executor.keep(executor.world().tap(settlement, ports.replay, Box::new(replay)));
 }
 
@@ -96,7 +105,10 @@ impl Stream {
             let wire: Vec<u8> = self.buffer.drain(..length).collect();
             pieces.push(match payload {
                 None => Piece::Other(wire),
-                Some((from, to)) => Piece::Message { payload: wire[from..to].to_vec(), wire },
+                Some((from, to)) => Piece::Message {
+                    payload: wire[from..to].to_vec(),
+                    wire,
+                },
             });
         }
         pieces
@@ -104,7 +116,10 @@ impl Stream {
 }
 
 /// Length of the complete message or command at the start of `bytes`, and where its last frame's body is.
-#[allow(clippy::type_complexity, reason = "a private pair of pairs with its meaning in the line above")]
+#[allow(
+    clippy::type_complexity,
+    reason = "a private pair of pairs with its meaning in the line above"
+)]
 fn message(bytes: &[u8]) -> Option<(usize, Option<(usize, usize)>)> {
     let mut at = 0;
     loop {
@@ -174,7 +189,9 @@ impl TcpTap for PublishTap {
         if conn.to_server {
             return TapVerdict::Pass;
         }
-        let Some(executor) = self.executor.upgrade() else { return TapVerdict::Pass };
+        let Some(executor) = self.executor.upgrade() else {
+            return TapVerdict::Pass;
+        };
         let mut out = Vec::with_capacity(bytes.len());
         for piece in self.streams.entry(conn.id).or_default().feed(bytes) {
             match piece {
@@ -216,9 +233,12 @@ impl PublishTap {
 
     /// Starts the faults whose event is here, or has been passed over.
     fn begin(&mut self, executor: &Executor, sequence: u64) {
-        let due = |fault: &Fault| matches!(fault.when, When::Published { output_sequence } if output_sequence <= sequence);
+        let due =
+            |fault: &Fault| matches!(fault.when, When::Published { output_sequence } if output_sequence <= sequence);
         while let Some(index) = self.waiting.iter().position(due) {
-            let Some(fault) = executor.take(self.waiting.remove(index).id) else { continue };
+            let Some(fault) = executor.take(self.waiting.remove(index).id) else {
+                continue;
+            };
             self.start(executor, &fault, sequence);
         }
     }
@@ -229,7 +249,12 @@ impl PublishTap {
         let (to, effect, what) = match fault.action {
             Action::Duplicate { count } => (from + u64::from(count), Effect::Duplicate, "delivered twice"),
             Action::Delay { by } => (from + u64::from(by) + 1, Effect::Hold { wire: None }, "delivered late"),
-            Action::Drop { count, replay_slow_ms, replay_max_entries, silence_ms } => {
+            Action::Drop {
+                count,
+                replay_slow_ms,
+                replay_max_entries,
+                silence_ms,
+            } => {
                 self.silent_until_ms = self.silent_until_ms.max(now_ms + silence_ms);
                 until_ms = now_ms + silence_ms;
                 if replay_slow_ms > 0 || replay_max_entries > 0 {
@@ -244,11 +269,19 @@ impl PublishTap {
                 (from + u64::from(count), Effect::Drop, "lost")
             }
             Action::PublishRefused { .. } => {
-                return executor.fired_until(fault, now_ms, format!("a contradiction is published around event {from}"));
+                return executor.fired_until(
+                    fault,
+                    now_ms,
+                    format!("a contradiction is published around event {from}"),
+                );
             }
             _ => return executor.left_out(fault, "this action is not one of the feed".into()),
         };
-        executor.fired_until(fault, until_ms, format!("from event {from} up to event {}: {what}", to - 1));
+        executor.fired_until(
+            fault,
+            until_ms,
+            format!("from event {from} up to event {}: {what}", to - 1),
+        );
         self.active.push(Active { from, to, effect });
     }
 }
@@ -266,17 +299,25 @@ impl TcpTap for ReplayTap {
         if conn.to_server {
             return TapVerdict::Pass;
         }
-        let Some(executor) = self.executor.upgrade() else { return TapVerdict::Pass };
+        let Some(executor) = self.executor.upgrade() else {
+            return TapVerdict::Pass;
+        };
         let (slow_ms, max_entries) = {
             let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            if executor.now_ms() < trouble.until_ms { (trouble.slow_ms, trouble.max_entries) } else { (0, 0) }
+            if executor.now_ms() < trouble.until_ms {
+                (trouble.slow_ms, trouble.max_entries)
+            } else {
+                (0, 0)
+            }
         };
         let mut out = Vec::with_capacity(bytes.len());
         for piece in self.streams.entry(conn.id).or_default().feed(bytes) {
             match piece {
                 Piece::Other(wire) => out.extend(wire),
                 Piece::Message { wire, payload } => {
-                    let shorter = (max_entries > 0).then(|| self.codec.shorten_reply(&payload, max_entries)).flatten();
+                    let shorter = (max_entries > 0)
+                        .then(|| self.codec.shorten_reply(&payload, max_entries))
+                        .flatten();
                     match shorter {
                         Some(shorter) => out.extend(with_payload(&wire, payload.len(), &shorter)),
                         None => out.extend(wire),
@@ -285,7 +326,9 @@ impl TcpTap for ReplayTap {
             }
         }
         if slow_ms > 0 && out == bytes {
-            return TapVerdict::Hold { extra_ns: slow_ms * 1_000_000 };
+            return TapVerdict::Hold {
+                extra_ns: slow_ms * 1_000_000,
+            };
         }
         TapVerdict::Replace(out)
     }
@@ -326,7 +369,12 @@ mod tests {
                 })
                 .collect();
             assert_eq!(messages, [300, 1], "cut at {cut}");
-            let all: usize = pieces.iter().map(|p| match p { Piece::Other(w) | Piece::Message { wire: w, .. } => w.len() }).sum();
+            let all: usize = pieces
+                .iter()
+                .map(|p| match p {
+                    Piece::Other(w) | Piece::Message { wire: w, .. } => w.len(),
+                })
+                .sum();
             assert_eq!(all, wire.len());
         }
     }
@@ -335,7 +383,11 @@ mod tests {
     fn a_body_is_replaced_whatever_the_lengths() {
         for (old, new) in [(300, 10), (300, 400), (10, 300), (10, 5)] {
             let message = |n: usize| [frame(MORE, b""), frame(0, &vec![9; n])].concat();
-            assert_eq!(with_payload(&message(old), old, &vec![9; new]), message(new), "{old} to {new}");
+            assert_eq!(
+                with_payload(&message(old), old, &vec![9; new]),
+                message(new),
+                "{old} to {new}"
+            );
         }
     }
 }

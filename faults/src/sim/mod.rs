@@ -13,11 +13,11 @@ pub mod feed;
 
 use crate::budget::{self, Window};
 use crate::plan::{Action, Fault, Plan, Target, When};
+use feed::FeedPorts;
 use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::NodeIdx;
 use sim_world::trace::{Class as Traffic, FaultRecord, FaultStage, Kind};
 use sim_world::{DiskFault, Host, HostState, TapGuard, World};
-use feed::FeedPorts;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const MS: u64 = 1_000_000;
@@ -71,7 +71,11 @@ impl Executor {
             waiting: plan.faults.clone(),
             ..State::default()
         };
-        let shared = Arc::new(Shared { world: world.clone(), machines, state: Mutex::new(state) });
+        let shared = Arc::new(Shared {
+            world: world.clone(),
+            machines,
+            state: Mutex::new(state),
+        });
         let executor = Executor { shared };
         for fault in &plan.faults {
             executor.record(fault, FaultStage::Planned, String::new());
@@ -331,7 +335,10 @@ impl Executor {
 
     /// A power loss tears only what is unsynced, so the disk is made slow first and power goes while it syncs.
     fn torn_tail(&self, fault: Fault, restart_after_ms: u64) {
-        let slow = DiskFault { slow_fsync_ns: SLOW_FSYNC_MS * MS, ..DiskFault::default() };
+        let slow = DiskFault {
+            slow_fsync_ns: SLOW_FSYNC_MS * MS,
+            ..DiskFault::default()
+        };
         self.machines().settlement.disk().set_fault(slow);
         let weak = self.weak();
         self.state().waiting.push(fault.clone());
@@ -442,7 +449,10 @@ impl Executor {
     }
 
     fn cut_client(&self, node: u16, to_node: bool, from_node: bool, cut: bool) {
-        let (client, server) = (self.machines().settlement.id(), self.machines().cluster.host(index(node)).id());
+        let (client, server) = (
+            self.machines().settlement.id(),
+            self.machines().cluster.host(index(node)).id(),
+        );
         let links = self.world().links();
         if to_node {
             links.cut_class(Traffic::Client, client, server, cut);

@@ -13,15 +13,27 @@ use std::collections::{BTreeMap, BTreeSet};
 fn evidence() -> Evidence {
     let registry = Registry::example();
     let events = samples::stream();
-    let facts: Vec<_> = events.iter().filter_map(|e| Some((e.output_sequence.0, convert::fact(e)?))).collect();
+    let facts: Vec<_> = events
+        .iter()
+        .filter_map(|e| Some((e.output_sequence.0, convert::fact(e)?)))
+        .collect();
     let books = Books::replay(convert::market(&registry), &facts).expect("the samples are valid");
     let head = events.iter().map(|e| e.output_sequence.0).max().unwrap_or(0);
     let found = tables(&events);
     Evidence {
-        promises: Promises { ledger: true, identity: true, dead_letters: true, durable: true, idempotent: true },
+        promises: Promises {
+            ledger: true,
+            identity: true,
+            dead_letters: true,
+            durable: true,
+            idempotent: true,
+        },
         facts,
         digests: events.iter().map(|e| (e.output_sequence.0, e.digest())).collect(),
-        kinds: events.iter().map(|e| (e.output_sequence.0, e.kind().as_str())).collect(),
+        kinds: events
+            .iter()
+            .map(|e| (e.output_sequence.0, e.kind().as_str()))
+            .collect(),
         event_ids: event_ids(&events),
         trade_meta: events
             .iter()
@@ -34,10 +46,21 @@ fn evidence() -> Evidence {
         found,
         reads: Vec::new(),
         replica_losses_ms: Vec::new(),
-        durability: Durability { looked_at: head, breaches: Vec::new() },
+        durability: Durability {
+            looked_at: head,
+            breaches: Vec::new(),
+        },
         resettled: Some(Vec::new()),
-        bounds: Bounds { seen: vec![("batches in flight".into(), 3, 64)] },
-        ending: Ending { head, acknowledged: head, durable: head, bound_ms: 180_000, ..Ending::default() },
+        bounds: Bounds {
+            seen: vec![("batches in flight".into(), 3, 64)],
+        },
+        ending: Ending {
+            head,
+            acknowledged: head,
+            durable: head,
+            bound_ms: 180_000,
+            ..Ending::default()
+        },
         registry,
     }
 }
@@ -84,9 +107,17 @@ fn tables(events: &[Event]) -> Tables {
                 output_sequence: seq,
                 digest: digest.clone(),
             });
-            t.balances.retain(|row| (row.user_id, row.asset_id) != (user_id, asset_id));
+            t.balances
+                .retain(|row| (row.user_id, row.asset_id) != (user_id, asset_id));
             let version = c.version.0 as i64;
-            t.balances.push(BalanceRow { user_id, asset_id, version, avail, frozen, digest: Some(digest.clone()) });
+            t.balances.push(BalanceRow {
+                user_id,
+                asset_id,
+                version,
+                avail,
+                frozen,
+                digest: Some(digest.clone()),
+            });
         }
         for o in event.orders() {
             t.orders.retain(|row| row.order_id != o.order_id.0 as i64);
@@ -146,7 +177,12 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
             });
             for (side, user, order, refund) in [
                 (Side::Buy, trade.buyer_user_id, trade.buy_order_id, trade.buyer_refund),
-                (Side::Sell, trade.seller_user_id, trade.sell_order_id, trade.seller_refund),
+                (
+                    Side::Sell,
+                    trade.seller_user_id,
+                    trade.sell_order_id,
+                    trade.seller_refund,
+                ),
             ] {
                 t.trades_by_user.push(TradeByUserRow {
                     user_id: user.0 as i64,
@@ -167,7 +203,10 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
 }
 
 fn spoken(evidence: &Evidence) -> BTreeSet<u32> {
-    check(evidence).into_iter().map(|violation| violation.invariant).collect()
+    check(evidence)
+        .into_iter()
+        .map(|violation| violation.invariant)
+        .collect()
 }
 
 #[test]
@@ -184,19 +223,43 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
         ("a posting is missing", |e| drop(e.found.ledger.remove(1)), &[2]),
         ("a posting is wrong", |e| e.found.ledger[1].delta_avail += 1, &[2]),
         ("a posting has no business there", |e| extra_posting(e), &[2]),
-        ("a replica holds a wrong posting", |e| e.replicas_before_heal[0].ledger[0].digest[0] ^= 1, &[2]),
+        (
+            "a replica holds a wrong posting",
+            |e| e.replicas_before_heal[0].ledger[0].digest[0] ^= 1,
+            &[2],
+        ),
         ("a trade is missing", |e| e.found.trades.clear(), &[3]),
         ("a trade stands twice", |e| twice(e), &[3]),
         ("a trade has another price", |e| trade(e).price += 1, &[3]),
         ("an event is not marked settled", |e| drop(e.found.settled.pop()), &[3]),
-        ("a negative balance on a replica", |e| e.replicas_after_heal[0].balances[0].frozen = -1, &[4]),
+        (
+            "a negative balance on a replica",
+            |e| e.replicas_after_heal[0].balances[0].frozen = -1,
+            &[4],
+        ),
         ("a checkpoint too early", |e| breach(e), &[5]),
-        ("an order in the wrong state", |e| e.found.orders[0].status = OrderStatus::Cancelled.as_str().into(), &[6]),
-        ("a deposit is missing from its table", |e| drop(e.found.ledger_events.pop()), &[7]),
-        ("a trade is missing from a user's history", |e| drop(e.found.trades_by_user.pop()), &[7]),
+        (
+            "an order in the wrong state",
+            |e| e.found.orders[0].status = OrderStatus::Cancelled.as_str().into(),
+            &[6],
+        ),
+        (
+            "a deposit is missing from its table",
+            |e| drop(e.found.ledger_events.pop()),
+            &[7],
+        ),
+        (
+            "a trade is missing from a user's history",
+            |e| drop(e.found.trades_by_user.pop()),
+            &[7],
+        ),
         ("a dead letter for a good event", |e| dead_letter(e), &[9]),
         ("events are left behind", |e| e.ending.acknowledged -= 1, &[10]),
-        ("settling again changes a cell", |e| e.resettled = Some(vec!["node 1 orders".into()]), &[12]),
+        (
+            "settling again changes a cell",
+            |e| e.resettled = Some(vec!["node 1 orders".into()]),
+            &[12],
+        ),
         ("too much in flight", |e| e.bounds.seen[0].1 = 65, &[14]),
     ];
     for (name, spoil, expected) in cases {
@@ -207,13 +270,23 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
 }
 
 fn trade(e: &mut Evidence) -> &mut TradeRow {
-    e.found.trades.values_mut().flatten().next().expect("the samples have a trade")
+    e.found
+        .trades
+        .values_mut()
+        .flatten()
+        .next()
+        .expect("the samples have a trade")
 }
 
 fn swap_money(e: &mut Evidence) {
     let rows = &mut e.found.balances;
     let first = rows[0].asset_id;
-    let other = rows.iter().skip(1).position(|row| row.asset_id == first).expect("two users hold the first asset") + 1;
+    let other = rows
+        .iter()
+        .skip(1)
+        .position(|row| row.asset_id == first)
+        .expect("two users hold the first asset")
+        + 1;
     rows[0].avail += 1;
     rows[other].avail -= 1;
 }
@@ -231,11 +304,22 @@ fn extra_posting(e: &mut Evidence) {
 
 fn breach(e: &mut Evidence) {
     let when = "a checkpoint arrived".into();
-    e.durability.breaches.push(DurabilityBreach { at_ms: 5, durable: 3, output_sequence: 2, on_nodes: 1, when });
+    e.durability.breaches.push(DurabilityBreach {
+        at_ms: 5,
+        durable: 3,
+        output_sequence: 2,
+        on_nodes: 1,
+        when,
+    });
 }
 
 fn dead_letter(e: &mut Evidence) {
-    let row = DeadLetterRow { output_sequence: 1, code: "overflow".into(), detail: "x".into(), event: vec![1] };
+    let row = DeadLetterRow {
+        output_sequence: 1,
+        code: "overflow".into(),
+        detail: "x".into(),
+        event: vec![1],
+    };
     e.found.dead_letters.push(row);
 }
 
@@ -244,7 +328,12 @@ fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
     let mut e = evidence();
     e.refused.insert(99, "overflow".into());
     assert_eq!(spoken(&e), [9].into());
-    let mut row = DeadLetterRow { output_sequence: 99, code: "contradiction".into(), detail: "x".into(), event: vec![1] };
+    let mut row = DeadLetterRow {
+        output_sequence: 99,
+        code: "contradiction".into(),
+        detail: "x".into(),
+        event: vec![1],
+    };
     e.found.dead_letters.push(row.clone());
     assert_eq!(spoken(&e), [9].into());
     row.code = "overflow".into();
@@ -255,7 +344,12 @@ fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
 #[test]
 fn reads_must_be_versions_that_were_and_not_older_than_acknowledged() {
     let mut e = evidence();
-    let (key, account) = e.books.accounts.iter().find(|(_, a)| a.postings.len() > 1).expect("an account with history");
+    let (key, account) = e
+        .books
+        .accounts
+        .iter()
+        .find(|(_, a)| a.postings.len() > 1)
+        .expect("an account with history");
     let old = account.postings[0];
     let read = BalanceRead {
         at_ms: 10,
@@ -268,9 +362,15 @@ fn reads_must_be_versions_that_were_and_not_older_than_acknowledged() {
     };
     e.reads = vec![read];
     assert_eq!(spoken(&e), BTreeSet::new());
-    e.reads = vec![BalanceRead { avail: read.avail + 1, ..read }];
+    e.reads = vec![BalanceRead {
+        avail: read.avail + 1,
+        ..read
+    }];
     assert_eq!(spoken(&e), [11].into());
-    e.reads = vec![BalanceRead { acknowledged_before: e.ending.head, ..read }];
+    e.reads = vec![BalanceRead {
+        acknowledged_before: e.ending.head,
+        ..read
+    }];
     assert_eq!(spoken(&e), [11].into(), "an older version than the acknowledged one");
     e.replica_losses_ms = vec![5];
     assert_eq!(spoken(&e), BTreeSet::new(), "a replica had lost unsynced data before");

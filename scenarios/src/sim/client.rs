@@ -42,12 +42,20 @@ impl Client {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             match SessionBuilder::new().known_nodes_addr(contact_points).build().await {
-                Ok(session) => return Ok(Client { session, keyspace: keyspace.into() }),
+                Ok(session) => {
+                    return Ok(Client {
+                        session,
+                        keyspace: keyspace.into(),
+                    });
+                }
                 Err(error) => last = error.to_string(),
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(ReadError { what: "connect".into(), why: last })
+        Err(ReadError {
+            what: "connect".into(),
+            why: last,
+        })
     }
 
     async fn prepare(&self, cql: String, consistency: Consistency) -> Result<PreparedStatement, ReadError> {
@@ -56,22 +64,43 @@ impl Client {
         statement.set_is_idempotent(true);
         statement.set_request_timeout(Some(REQUEST_TIMEOUT));
         let prepared = self.session.prepare(statement).await;
-        prepared.map_err(|error| ReadError { what: format!("prepare `{cql}`"), why: error.to_string() })
+        prepared.map_err(|error| ReadError {
+            what: format!("prepare `{cql}`"),
+            why: error.to_string(),
+        })
     }
 
     /// Reads every row of a table into `tables`.
-    pub async fn table(&self, name: &str, symbol: u32, consistency: Consistency, tables: &mut Tables) -> Result<(), ReadError> {
-        let Some(columns) = rows::columns(name) else { return Ok(()) };
+    pub async fn table(
+        &self,
+        name: &str,
+        symbol: u32,
+        consistency: Consistency,
+        tables: &mut Tables,
+    ) -> Result<(), ReadError> {
+        let Some(columns) = rows::columns(name) else {
+            return Ok(());
+        };
         let present = self.columns_of(name);
-        let wanted: Vec<&str> = columns.iter().copied().filter(|column| present.contains(&(*column).to_string())).collect();
+        let wanted: Vec<&str> = columns
+            .iter()
+            .copied()
+            .filter(|column| present.contains(&(*column).to_string()))
+            .collect();
         let cql = format!("SELECT {} FROM {}.{name}", wanted.join(", "), self.keyspace);
         let prepared = self.prepare(cql, consistency).await?;
         let mut state = PagingState::start();
         loop {
             let (result, next) = self.page(&prepared, &state, name).await?;
-            let failed = |why: String| ReadError { what: format!("read {name}"), why };
+            let failed = |why: String| ReadError {
+                what: format!("read {name}"),
+                why,
+            };
             let rows = result.into_rows_result().map_err(|e| failed(e.to_string()))?;
-            for row in rows.rows::<ColumnIterator<'_, '_>>().map_err(|e| failed(e.to_string()))? {
+            for row in rows
+                .rows::<ColumnIterator<'_, '_>>()
+                .map_err(|e| failed(e.to_string()))?
+            {
                 let mut found = row.map_err(|e| failed(e.to_string()))?;
                 let mut cells: Vec<Cell<'_>> = Vec::with_capacity(columns.len());
                 for column in columns {
@@ -102,21 +131,27 @@ impl Client {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(ReadError { what: format!("read {name}"), why: last })
+        Err(ReadError {
+            what: format!("read {name}"),
+            why: last,
+        })
     }
 
     /// The columns that the database says the table has.
     fn columns_of(&self, table: &str) -> Vec<String> {
         let state = self.session.get_cluster_state();
-        let table = state.get_keyspace(&self.keyspace).and_then(|keyspace| keyspace.tables.get(table));
+        let table = state
+            .get_keyspace(&self.keyspace)
+            .and_then(|keyspace| keyspace.tables.get(table));
         table.map_or_else(Vec::new, |table| table.columns.keys().cloned().collect())
     }
 
     /// Names of the keyspace's tables, sorted.
     pub fn tables(&self) -> Vec<String> {
         let state = self.session.get_cluster_state();
-        let mut names: Vec<String> =
-            state.get_keyspace(&self.keyspace).map_or_else(Vec::new, |keyspace| keyspace.tables.keys().cloned().collect());
+        let mut names: Vec<String> = state
+            .get_keyspace(&self.keyspace)
+            .map_or_else(Vec::new, |keyspace| keyspace.tables.keys().cloned().collect());
         names.sort_unstable();
         names
     }
@@ -124,13 +159,24 @@ impl Client {
     /// Prepares the balance query of the reader that runs beside the workload.
     pub async fn balances_query(&self) -> Result<PreparedStatement, ReadError> {
         let columns = "asset_id, version, avail, frozen";
-        self.prepare(format!("SELECT {columns} FROM {}.user_balances WHERE user_id = ?", self.keyspace), Consistency::Quorum).await
+        self.prepare(
+            format!(
+                "SELECT {columns} FROM {}.user_balances WHERE user_id = ?",
+                self.keyspace
+            ),
+            Consistency::Quorum,
+        )
+        .await
     }
 
     /// One user's balances: (asset, version, available, frozen). None when the read failed, which proves nothing.
     pub async fn balances(&self, query: &PreparedStatement, user: u64) -> Option<Vec<(i32, i64, i64, i64)>> {
         let user = i64::try_from(user).ok()?;
-        let (result, _) = self.session.execute_single_page(query, (user,), PagingState::start()).await.ok()?;
+        let (result, _) = self
+            .session
+            .execute_single_page(query, (user,), PagingState::start())
+            .await
+            .ok()?;
         let rows = result.into_rows_result().ok()?;
         rows.rows::<(i32, i64, i64, i64)>().ok()?.collect::<Result<_, _>>().ok()
     }

@@ -15,25 +15,38 @@ const DIFFERENCES_MAX: usize = 10;
 /// Trade tables by name, with their symbols.
 pub fn symbols(registry: &Registry) -> BTreeMap<String, u32> {
     let symbols = registry.symbols().iter();
-    symbols.map(|symbol| (format!("settled_trades_{}", symbol.table_suffix()), symbol.id.0)).collect()
+    symbols
+        .map(|symbol| (format!("settled_trades_{}", symbol.table_suffix()), symbol.id.0))
+        .collect()
 }
 
 /// What each replica holds now; for one that is down, what it would recover from its disk.
 pub fn replicas(plant: &Plant) -> Vec<Tables> {
     let symbols = symbols(&plant.settlement_config.registry);
     let keyspace = plant.settlement_config.keyspace();
-    plant.cluster.nodes().map(|node| tables(plant, &replica(plant, node), keyspace, &symbols)).collect()
+    plant
+        .cluster
+        .nodes()
+        .map(|node| tables(plant, &replica(plant, node), keyspace, &symbols))
+        .collect()
 }
 
 fn replica(plant: &Plant, node: NodeIdx) -> ReplicaSnapshot {
-    plant.cluster.live(node).unwrap_or_else(|| plant.cluster.survives_kill(node))
+    plant
+        .cluster
+        .live(node)
+        .unwrap_or_else(|| plant.cluster.survives_kill(node))
 }
 
 fn tables(plant: &Plant, replica: &ReplicaSnapshot, keyspace: &str, symbols: &BTreeMap<String, u32>) -> Tables {
     let mut found = Tables::default();
     for snapshot in replica.tables.iter().filter(|table| table.keyspace == keyspace) {
-        let Some(columns) = rows::columns(&snapshot.name) else { continue };
-        let Some(table) = plant.cluster.config().schema.table(snapshot.table) else { continue };
+        let Some(columns) = rows::columns(&snapshot.name) else {
+            continue;
+        };
+        let Some(table) = plant.cluster.config().schema.table(snapshot.table) else {
+            continue;
+        };
         let symbol = symbols.get(&snapshot.name).copied().unwrap_or(0);
         for row in &snapshot.rows {
             let cells: Vec<Cell<'_>> = columns.iter().map(|column| cell(table, row, column)).collect();
@@ -47,9 +60,9 @@ fn cell<'a>(table: &Table, row: &'a SnapshotRow, column: &str) -> Cell<'a> {
     let column = table.column(column)?;
     let position = usize::from(column.position);
     match column.kind {
-        ColumnKind::PartitionKey => {
-            partition_key_components(&row.partition.bytes, table.partition_columns)?.get(position).copied()
-        }
+        ColumnKind::PartitionKey => partition_key_components(&row.partition.bytes, table.partition_columns)?
+            .get(position)
+            .copied(),
         ColumnKind::Clustering => Components::new(row.row.clustering()).nth(position),
         _ => row.row.cell(column.id).map(|cell| cell.value),
     }
@@ -99,10 +112,16 @@ pub fn differences(before: &Cells, after: &Cells) -> Vec<String> {
             Some((value, _)) if *value != cell.0 => format!("a value, written at {}", cell.1),
             Some((_, timestamp)) => format!("a timestamp, from {timestamp} to {}", cell.1),
         };
-        texts.push(format!("{table} on node {node}: {what} (partition {:02x?}, column {})", key.2, key.4));
+        texts.push(format!(
+            "{table} on node {node}: {what} (partition {:02x?}, column {})",
+            key.2, key.4
+        ));
     }
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
-        texts.push(format!("{} on node {}: a cell is gone (partition {:02x?})", key.1, key.0, key.2));
+        texts.push(format!(
+            "{} on node {}: a cell is gone (partition {:02x?})",
+            key.1, key.0, key.2
+        ));
     }
     texts.truncate(DIFFERENCES_MAX);
     texts

@@ -19,9 +19,19 @@ impl FeedCodec for Codec {
 
     fn shorten_reply(&self, payload: &[u8], max_entries: usize) -> Option<Vec<u8>> {
         match ReplayReply::decode(payload).ok()? {
-            ReplayReply::Events { start_seq, mut entries, .. } if entries.len() > max_entries => {
+            ReplayReply::Events {
+                start_seq, mut entries, ..
+            } if entries.len() > max_entries => {
                 entries.truncate(max_entries);
-                Some(ReplayReply::Events { start_seq, entries, end_of_log: false }.encode().to_vec())
+                Some(
+                    ReplayReply::Events {
+                        start_seq,
+                        entries,
+                        end_of_log: false,
+                    }
+                    .encode()
+                    .to_vec(),
+                )
             }
             _ => None,
         }
@@ -35,9 +45,14 @@ pub fn contradictions(plan: &Plan, preview: &Preview) -> Vec<Contradiction> {
         .iter()
         .filter_map(|fault| match (&fault.action, fault.when) {
             (Action::PublishRefused { kind }, When::Published { output_sequence }) => {
-                let before_command = *preview.commands_before.get(output_sequence.saturating_sub(1) as usize)?;
+                let before_command = *preview
+                    .commands_before
+                    .get(output_sequence.saturating_sub(1) as usize)?;
                 let falsehood = Falsehood::ALL[*kind as usize % Falsehood::ALL.len()];
-                Some(Contradiction { before_command, falsehood })
+                Some(Contradiction {
+                    before_command,
+                    falsehood,
+                })
             }
             _ => None,
         })

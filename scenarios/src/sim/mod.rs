@@ -27,5 +27,10 @@ pub use run::run_seed;
 /// part of a trace.
 pub(crate) fn cpu_time_us() -> u64 {
     let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    account.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000
+    account
+        .split(' ')
+        .next()
+        .and_then(|ns| ns.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1_000
 }

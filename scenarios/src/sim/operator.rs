@@ -15,11 +15,17 @@ pub async fn run(client: Client, config: settlement::Config) {
     loop {
         tokio::time::sleep(LOOKS_EVERY).await;
         let mut tables = Tables::default();
-        if client.table("dead_letters", 0, Consistency::Quorum, &mut tables).await.is_err() {
+        if client
+            .table("dead_letters", 0, Consistency::Quorum, &mut tables)
+            .await
+            .is_err()
+        {
             continue;
         }
         for letter in tables.dead_letters {
-            let Ok(sequence) = u64::try_from(letter.output_sequence) else { continue };
+            let Ok(sequence) = u64::try_from(letter.output_sequence) else {
+                continue;
+            };
             if done.contains(&sequence) {
                 continue;
             }

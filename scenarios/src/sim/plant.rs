@@ -85,7 +85,11 @@ impl Instances {
 
     /// The largest acknowledged watermark that any instance has shown.
     pub fn acknowledged(&self) -> u64 {
-        self.all().iter().map(|i| i.metrics.snapshot().acknowledged).max().unwrap_or(0)
+        self.all()
+            .iter()
+            .map(|i| i.metrics.snapshot().acknowledged)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -122,7 +126,11 @@ impl Plant {
             let users: BTreeSet<u64> = session.exchange().accounts().map(|(user, _, _)| user.0).collect();
             users.into_iter().collect()
         };
-        Ok(Preview { shape, users, commands_before })
+        Ok(Preview {
+            shape,
+            users,
+            commands_before,
+        })
     }
 
     /// The last event that the engine has fsynced.
@@ -132,7 +140,11 @@ impl Plant {
 
     /// Where the feed is, for faults on it.
     pub fn feed_ports(&self) -> FeedPorts {
-        FeedPorts { publish: PUBLISH_PORT, replay: REPLAY_PORT, codec: Arc::new(super::feed::Codec) }
+        FeedPorts {
+            publish: PUBLISH_PORT,
+            replay: REPLAY_PORT,
+            codec: Arc::new(super::feed::Codec),
+        }
     }
 
     /// The engine's log as it lies on its disk.
@@ -188,7 +200,16 @@ impl Plant {
         let settlement_config = settlement_config(job, &registry, &cluster);
         let world = world.clone();
         let instances = Instances::default();
-        Ok(Plant { world, cluster, engine, settlement, judge, engine_config, settlement_config, instances })
+        Ok(Plant {
+            world,
+            cluster,
+            engine,
+            settlement,
+            judge,
+            engine_config,
+            settlement_config,
+            instances,
+        })
     }
 
     /// Starts settlement; every restart of its machine starts it again, as an init system would, and also after it has
@@ -231,13 +252,20 @@ impl Plant {
 /// The registry and what drives the engine: the tape, or the generated workload.
 fn source(job: &Resolved, seed: u64) -> Result<(Registry, Source), String> {
     if let Some((path, bytes)) = &job.tape {
-        let spec = TapeSpec { seed, ..TapeSpec::default() };
+        let spec = TapeSpec {
+            seed,
+            ..TapeSpec::default()
+        };
         let tape = Tape::import(path, bytes, &spec).map_err(|error| format!("the tape {path}: {error}"))?;
         return Ok((tape.registry.clone(), Source::Tape(tape)));
     }
     let registry = Registry::example();
     let workload = &job.scenario.workload;
-    let symbols = registry.symbols().iter().take(workload.symbols as usize).map(|symbol| symbol.name.clone());
+    let symbols = registry
+        .symbols()
+        .iter()
+        .take(workload.symbols as usize)
+        .map(|symbol| symbol.name.clone());
     let spec = WorkloadSpec {
         seed,
         trades: workload.trades.into(),
@@ -261,7 +289,9 @@ fn cluster(world: &World, job: &Resolved, registry: &Registry) -> Result<SimClus
     };
     let mut config = core::ClusterConfig::new(settings.nodes.into(), flavor);
     config.commitlog_sync = match settings.commitlog_sync {
-        CommitlogSync::Periodic => core::CommitlogSync::Periodic { period_ms: settings.commitlog_period_ms },
+        CommitlogSync::Periodic => core::CommitlogSync::Periodic {
+            period_ms: settings.commitlog_period_ms,
+        },
         CommitlogSync::Batch => core::CommitlogSync::Batch,
     };
     for node in &mut config.nodes {

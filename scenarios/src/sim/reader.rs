@@ -16,17 +16,29 @@ pub type Seen = Arc<Mutex<Vec<BalanceRead>>>;
 
 /// Reads until it is aborted. `acknowledged` tells the acknowledged watermark now.
 pub async fn run(client: Client, users: Vec<u64>, stream: Stream, seen: Seen, acknowledged: impl Fn() -> u64) {
-    let Ok(query) = client.balances_query().await else { return };
+    let Ok(query) = client.balances_query().await else {
+        return;
+    };
     let world = World::current();
     loop {
         tokio::time::sleep(Duration::from_millis(EVERY_MS)).await;
         let user = users[stream.below(users.len() as u64) as usize];
         let acknowledged_before = acknowledged();
-        let Some(rows) = client.balances(&query, user).await else { continue };
+        let Some(rows) = client.balances(&query, user).await else {
+            continue;
+        };
         let at_ms = world.now_ns() / 1_000_000;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         for (asset, version, avail, frozen) in rows {
-            seen.push(BalanceRead { at_ms, user, asset: asset as u32, version, avail, frozen, acknowledged_before });
+            seen.push(BalanceRead {
+                at_ms,
+                user,
+                asset: asset as u32,
+                version,
+                avail,
+                frozen,
+                acknowledged_before,
+            });
         }
     }
 }

@@ -17,22 +17,38 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What each design promises. A design that promises less is judged by less, never by other rules.
 pub fn promises(design: DesignName) -> Promises {
     match design {
-        DesignName::Ledger => {
-            Promises { ledger: true, identity: true, dead_letters: true, durable: true, idempotent: true }
-        }
-        DesignName::LoggedRmw => {
-            Promises { ledger: false, identity: false, dead_letters: false, durable: false, idempotent: false }
-        }
+        DesignName::Ledger => Promises {
+            ledger: true,
+            identity: true,
+            dead_letters: true,
+            durable: true,
+            idempotent: true,
+        },
+        DesignName::LoggedRmw => Promises {
+            ledger: false,
+            identity: false,
+            dead_letters: false,
+            durable: false,
+            idempotent: false,
+        },
     }
 }
 
 fn skeleton(job: &SeedJob, scenario: &str, design: &str) -> SeedReport {
-    SeedReport { seed: job.seed, scenario: scenario.into(), design: design.into(), ..SeedReport::default() }
+    SeedReport {
+        seed: job.seed,
+        scenario: scenario.into(),
+        design: design.into(),
+        ..SeedReport::default()
+    }
 }
 
 /// The report of a job that could not run at all.
 pub fn broken(job: &SeedJob, message: String) -> SeedReport {
-    SeedReport { verdict: trouble(message), ..skeleton(job, "", &job.design) }
+    SeedReport {
+        verdict: trouble(message),
+        ..skeleton(job, "", &job.design)
+    }
 }
 
 /// The report of a run that broke down.
@@ -64,7 +80,10 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
     match (outcome.trouble.clone(), evidence(resolved, outcome)) {
         (Some(message), _) | (None, Err(message)) => report.verdict = trouble(message),
         (None, Ok(evidence)) => {
-            report.counts.insert("settled_trades".into(), evidence.found.trades.values().map(|t| t.len() as u64).sum());
+            report.counts.insert(
+                "settled_trades".into(),
+                evidence.found.trades.values().map(|t| t.len() as u64).sum(),
+            );
             report.violations = invariants::check(&evidence);
             if !report.violations.is_empty() {
                 report.causes = causes::classify(&evidence);
@@ -78,7 +97,11 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
     }
     let now_us = super::cpu_time_us();
     stages.insert("judge".into(), now_us.saturating_sub(judge_from_us));
-    report.cost = Cost { cpu_us: now_us.saturating_sub(started_us), stages_us: stages, ..Cost::default() };
+    report.cost = Cost {
+        cpu_us: now_us.saturating_sub(started_us),
+        stages_us: stages,
+        ..Cost::default()
+    };
     report
 }
 
@@ -104,7 +127,9 @@ fn verdict(
 /// one of safety. Only a run in which nothing but liveness and absences is found counts as such.
 fn only_unsettled(violations: &[Violation]) -> bool {
     violations.iter().any(|v| invariants::is_liveness(v.invariant))
-        && violations.iter().all(|v| invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9))
+        && violations
+            .iter()
+            .all(|v| invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9))
 }
 
 /// The sequences that violations name, as far as their words do.
@@ -112,7 +137,11 @@ fn events_of(violations: &[Violation]) -> BTreeSet<u64> {
     let mut events = BTreeSet::new();
     let first = violations.iter().take(3);
     for text in first.flat_map(|v| {
-        let lines = v.accounts.iter().flat_map(|a| &a.lines).filter(|line| line.expected != line.found);
+        let lines = v
+            .accounts
+            .iter()
+            .flat_map(|a| &a.lines)
+            .filter(|line| line.expected != line.found);
         std::iter::once(v.text.clone()).chain(lines.map(|line| line.what.clone()))
     }) {
         for part in text.split("event ").skip(1) {
@@ -151,7 +180,10 @@ fn counts(outcome: &Outcome, summary: &RunSummary) -> BTreeMap<String, u64> {
     counts.insert("deliveries".into(), summary.net.events);
     counts.insert("network_bytes".into(), summary.net.bytes);
     counts.insert("peer_messages".into(), summary.net.messages);
-    counts.insert("disk_ops".into(), summary.disk.reads + summary.disk.writes + summary.disk.syncs);
+    counts.insert(
+        "disk_ops".into(),
+        summary.disk.reads + summary.disk.writes + summary.disk.syncs,
+    );
     counts.insert("trace_events".into(), summary.events);
     counts
 }
@@ -183,7 +215,9 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
             _ => {}
         }
         if let Some(fact) = convert::fact(event) {
-            books.apply(seq, &fact).map_err(|error| format!("the engine's own facts contradict each other: {error}"))?;
+            books
+                .apply(seq, &fact)
+                .map_err(|error| format!("the engine's own facts contradict each other: {error}"))?;
             evidence_facts.push((seq, fact));
         }
     }
@@ -208,4 +242,3 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         ending: outcome.ending,
     })
 }
-

@@ -12,10 +12,10 @@ use crate::rows::Tables;
 use faults::Plan;
 use faults::sim::{Executor, Machines};
 use scylla::statement::Consistency;
+use settlement_events::{OutputSequence, Registry};
 use sim_cluster::host::sim::SimCluster;
 use sim_world::seed::Seed;
 use sim_world::{HostState, World, WorldConfig};
-use settlement_events::{OutputSequence, Registry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +113,10 @@ impl Stages {
 }
 
 async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, String> {
-    let mut stages = Stages { at_us: super::cpu_time_us(), us: BTreeMap::new() };
+    let mut stages = Stages {
+        at_us: super::cpu_time_us(),
+        us: BTreeMap::new(),
+    };
     let mut plant = Plant::build(&world, job, seed)?;
     let preview = plant.preview()?;
     let plan = plan(&world, job, &preview)?;
@@ -285,12 +288,19 @@ async fn read_everything(plant: &Plant, job: &Resolved) -> Result<Tables, String
         let mut tables = Tables::default();
         for name in client.tables() {
             let symbol = symbols.get(&name).copied().unwrap_or(0);
-            client.table(&name, symbol, Consistency::Quorum, &mut tables).await.map_err(|e| e.to_string())?;
+            client
+                .table(&name, symbol, Consistency::Quorum, &mut tables)
+                .await
+                .map_err(|e| e.to_string())?;
         }
         Ok(tables)
     };
     let _ = job;
-    plant.judge.spawn(read).await.unwrap_or_else(|error| Err(error.to_string()))
+    plant
+        .judge
+        .spawn(read)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// Waits until no batchlog entry and no hint is left, within a bound: until then replicas may still change.
@@ -306,10 +316,12 @@ async fn quiet(cluster: &SimCluster) {
 async fn resettle(plant: &Plant, trouble: &mut Option<String>) -> Option<Vec<String>> {
     let before = collect::cells(plant);
     let config = plant.settlement_config.clone();
-    let again = plant.settlement.spawn(async move { 
+    let again = plant.settlement.spawn(async move {
         let metrics = Arc::new(settlement::Metrics::new());
-        settlement::resettle(config, OutputSequence(1), metrics).await.map_err(|error| error.to_string())
-     });
+        settlement::resettle(config, OutputSequence(1), metrics)
+            .await
+            .map_err(|error| error.to_string())
+    });
     match again.await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => *trouble = Some(format!("settling everything again failed: {error}")),

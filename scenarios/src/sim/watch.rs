@@ -5,8 +5,8 @@ use crate::evidence::{Bounds, Durability, DurabilityBreach};
 use faults::bit::METRICS_NOTE;
 use settlement::config::{Config, DesignName};
 use settlement::metrics::MetricsSnapshot;
-use sim_cluster::host::sim::SimCluster;
 use sim_cluster::core::snapshot::ReplicaSnapshot;
+use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::Components;
 use sim_world::World;
 use sim_world::trace::Kind;
@@ -129,7 +129,12 @@ impl Looker {
             let _ = write!(note, "{name}={value} ");
         }
         if note != self.last_note {
-            self.world.trace().emit(None, Kind::Note { text: note.trim_end().to_string() });
+            self.world.trace().emit(
+                None,
+                Kind::Note {
+                    text: note.trim_end().to_string(),
+                },
+            );
             self.last_note = note;
         }
         self.received_goes_on(all.len(), last.received);
@@ -160,12 +165,18 @@ impl Looker {
 
     /// Whether a node went down since the last look, and so may have lost what it had not synced.
     fn lost_data(&mut self) -> bool {
-        let generations: Vec<u32> = self.cluster.nodes().map(|node| self.cluster.host(node).generation()).collect();
+        let generations: Vec<u32> = self
+            .cluster
+            .nodes()
+            .map(|node| self.cluster.host(node).generation())
+            .collect();
         let lost = !self.generations.is_empty() && self.generations != generations;
         self.generations = generations;
         if lost {
             let now_ms = self.now_ms();
-            self.watched.losses_ms.push(now_ms.saturating_sub(EVERY.as_millis() as u64));
+            self.watched
+                .losses_ms
+                .push(now_ms.saturating_sub(EVERY.as_millis() as u64));
         }
         lost
     }
@@ -173,24 +184,43 @@ impl Looker {
     /// Holds what is called durable against storage: new claims, and after a loss all of them. A refused event that was
     /// passed over has no row; whatever is a dead letter on some replica is one of those.
     fn durability(&mut self, lost: bool) {
-        let metric = self.instances.last().map_or(0, |instance| instance.metrics.snapshot().durable);
+        let metric = self
+            .instances
+            .last()
+            .map_or(0, |instance| instance.metrics.snapshot().durable);
         self.highest = self.highest.max(metric);
-        let (from, when) = if lost { (1, "a node lost data") } else { (self.checked + 1, "a checkpoint") };
+        let (from, when) = if lost {
+            (1, "a node lost data")
+        } else {
+            (self.checked + 1, "a checkpoint")
+        };
         if from > self.highest {
             return;
         }
         let keyspace = self.config.keyspace().to_string();
-        let durable: Vec<BTreeSet<u64>> =
-            self.cluster.nodes().map(|node| sequences(&self.cluster.durable(node), &keyspace, "settled_events")).collect();
-        let dead: BTreeSet<u64> =
-            self.cluster.nodes().flat_map(|node| sequences(&self.cluster.survives_kill(node), &keyspace, "dead_letters")).collect();
+        let durable: Vec<BTreeSet<u64>> = self
+            .cluster
+            .nodes()
+            .map(|node| sequences(&self.cluster.durable(node), &keyspace, "settled_events"))
+            .collect();
+        let dead: BTreeSet<u64> = self
+            .cluster
+            .nodes()
+            .flat_map(|node| sequences(&self.cluster.survives_kill(node), &keyspace, "dead_letters"))
+            .collect();
         let quorum = usize::from(self.config.replication_factor) / 2 + 1;
         for sequence in from..=self.highest {
             self.watched.durability.looked_at += 1;
             let on_nodes = durable.iter().filter(|node| node.contains(&sequence)).count();
             if on_nodes < quorum && !dead.contains(&sequence) {
                 let (at_ms, durable) = (self.now_ms(), self.highest);
-                self.breach(DurabilityBreach { at_ms, durable, output_sequence: sequence, on_nodes, when: when.into() });
+                self.breach(DurabilityBreach {
+                    at_ms,
+                    durable,
+                    output_sequence: sequence,
+                    on_nodes,
+                    when: when.into(),
+                });
             }
         }
         self.checked = self.checked.max(self.highest);
@@ -208,9 +238,21 @@ impl Looker {
         let snapshots: Vec<MetricsSnapshot> = self.instances.all().iter().map(|i| i.metrics.snapshot()).collect();
         let peak = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).max().unwrap_or(0);
         self.watched.bounds.seen = vec![
-            ("batches in flight".into(), peak(|m| m.in_flight_peak), limits.in_flight_max as u64),
-            ("events waiting in memory".into(), peak(|m| m.ready_peak), limits.ready_max as u64),
-            ("WAL bytes".into(), peak(|m| m.wal_bytes_peak), self.config.wal.max_bytes),
+            (
+                "batches in flight".into(),
+                peak(|m| m.in_flight_peak),
+                limits.in_flight_max as u64,
+            ),
+            (
+                "events waiting in memory".into(),
+                peak(|m| m.ready_peak),
+                limits.ready_max as u64,
+            ),
+            (
+                "WAL bytes".into(),
+                peak(|m| m.wal_bytes_peak),
+                self.config.wal.max_bytes,
+            ),
             ("retries".into(), peak(|m| m.retries), self.retries_max()),
         ];
     }

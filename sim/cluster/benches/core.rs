@@ -13,7 +13,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NODES: u8 = 3;
 
 fn bigint(name: &str, kind: ColumnKind) -> NewColumn {
-    NewColumn { name: name.into(), kind, order: ClusteringOrder::Asc, ty: CqlType::Bigint }
+    NewColumn {
+        name: name.into(),
+        kind,
+        order: ClusteringOrder::Asc,
+        ty: CqlType::Bigint,
+    }
 }
 
 fn table(name: &str, partition: usize, clustering: usize, values: usize) -> NewTable {
@@ -21,7 +26,12 @@ fn table(name: &str, partition: usize, clustering: usize, values: usize) -> NewT
         .chain(std::iter::repeat_n(ColumnKind::Clustering, clustering))
         .chain(std::iter::repeat_n(ColumnKind::Regular, values));
     let columns = kinds.enumerate().map(|(i, k)| bigint(&format!("c{i}"), k)).collect();
-    NewTable { keyspace: "ks".into(), name: name.into(), columns, options: TableOptions::default() }
+    NewTable {
+        keyspace: "ks".into(),
+        name: name.into(),
+        columns,
+        options: TableOptions::default(),
+    }
 }
 
 /// (partition columns, clustering columns, value columns) of trades, ledger, balances, orders.
@@ -29,10 +39,18 @@ const SHAPES: [(usize, usize, usize); 4] = [(1, 1, 18), (2, 1, 7), (1, 1, 3), (1
 
 fn schema() -> Schema {
     let replication = Replication::NetworkTopology(BTreeMap::from([("dc1".to_owned(), 3)]));
-    let ks = SchemaChange::CreateKeyspace { name: "ks".into(), replication, durable_writes: true, if_not_exists: false };
+    let ks = SchemaChange::CreateKeyspace {
+        name: "ks".into(),
+        replication,
+        durable_writes: true,
+        if_not_exists: false,
+    };
     let mut s = Schema::default().apply(&ks, 0).expect("new keyspace").0;
     for (i, (p, c, v)) in SHAPES.iter().enumerate() {
-        let change = SchemaChange::CreateTable { table: table(&format!("t{i}"), *p, *c, *v), if_not_exists: false };
+        let change = SchemaChange::CreateTable {
+            table: table(&format!("t{i}"), *p, *c, *v),
+            if_not_exists: false,
+        };
         s = s.apply(&change, 0).expect("new table").0;
     }
     s
@@ -44,7 +62,8 @@ fn row(set: &mut WriteSet, scratch: &mut Vec<u8>, shape: usize, key: &[i64], val
     let parts: Vec<&[u8]> = bytes[..partition].iter().map(|b| &b[..]).collect();
     scratch.clear();
     partition_key_bytes(&parts, scratch);
-    set.begin(OpKind::Row, TableId(shape as u16), scratch, Some(value << 12)).marker();
+    set.begin(OpKind::Row, TableId(shape as u16), scratch, Some(value << 12))
+        .marker();
     for c in &bytes[partition..partition + clustering] {
         set.clustering(c);
     }
@@ -70,7 +89,11 @@ fn batch(n: i64, scratch: &mut Vec<u8>) -> WriteSet {
 /// CPU seconds of this thread so far: a loaded machine does not count.
 fn cpu_s() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux accounts for CPU time");
-    stat.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds come first") / 1e9
+    stat.split_whitespace()
+        .next()
+        .and_then(|ns| ns.parse::<f64>().ok())
+        .expect("nanoseconds come first")
+        / 1e9
 }
 
 struct Cluster {
@@ -92,7 +115,10 @@ impl Cluster {
             match e {
                 Effect::Send { to, msg } => self.inbox.push_back((to, Input::Peer { from: at, msg })),
                 Effect::Reply { response, .. } => {
-                    assert!(matches!(response, Response::Done { .. } | Response::Rows(_)), "{response:?}");
+                    assert!(
+                        matches!(response, Response::Done { .. } | Response::Rows(_)),
+                        "{response:?}"
+                    );
                     self.replies += 1;
                 }
                 Effect::LogAppend { bytes } => self.log_bytes += bytes.len() as u64,
@@ -107,7 +133,10 @@ impl Cluster {
             self.step(at, input, fx);
         }
         for n in 0..NODES {
-            while self.nodes[usize::from(n)].next_deadline_us().is_some_and(|t| t <= self.now_us) {
+            while self.nodes[usize::from(n)]
+                .next_deadline_us()
+                .is_some_and(|t| t <= self.now_us)
+            {
                 self.step(NodeIdx(n), Input::Tick, fx);
             }
         }
@@ -118,7 +147,13 @@ fn cluster() -> (Cluster, Vec<Effect>) {
     let mut config = ClusterConfig::new(usize::from(NODES), Flavor::Scylla);
     config.schema = Arc::new(schema());
     let config = Arc::new(config);
-    let mut c = Cluster { nodes: vec![], inbox: VecDeque::new(), replies: 0, log_bytes: 0, now_us: 0 };
+    let mut c = Cluster {
+        nodes: vec![],
+        inbox: VecDeque::new(),
+        replies: 0,
+        log_bytes: 0,
+        now_us: 0,
+    };
     let mut fx = vec![];
     for n in 0..NODES {
         let mut node = Node::new(config.clone(), NodeIdx(n), u64::from(n));
@@ -139,9 +174,25 @@ fn seed(batches: i64, build: bool) -> (f64, u64, u64) {
         if build {
             continue;
         }
-        let write = WriteRequest { kind: WriteKind::Logged, consistency: Consistency::Quorum, writes, timestamp_us: None, timeout_ms: None };
-        let from = ClientRef { conn: 1, request: n as u64 };
-        c.step(NodeIdx((n % 3) as u8), Input::Client { from, request: Request::Write(write) }, &mut fx);
+        let write = WriteRequest {
+            kind: WriteKind::Logged,
+            consistency: Consistency::Quorum,
+            writes,
+            timestamp_us: None,
+            timeout_ms: None,
+        };
+        let from = ClientRef {
+            conn: 1,
+            request: n as u64,
+        };
+        c.step(
+            NodeIdx((n % 3) as u8),
+            Input::Client {
+                from,
+                request: Request::Write(write),
+            },
+            &mut fx,
+        );
         if n % 16 == 0 {
             c.now_us += 16_000;
             c.settle(&mut fx);
@@ -156,17 +207,41 @@ fn reads(count: i64) -> f64 {
     let mut scratch = vec![];
     for n in 1..=500 {
         let writes = batch(n, &mut scratch);
-        let write = WriteRequest { kind: WriteKind::Logged, consistency: Consistency::All, writes, timestamp_us: None, timeout_ms: None };
-        c.step(NodeIdx(0), Input::Client { from: ClientRef { conn: 1, request: 0 }, request: Request::Write(write) }, &mut fx);
+        let write = WriteRequest {
+            kind: WriteKind::Logged,
+            consistency: Consistency::All,
+            writes,
+            timestamp_us: None,
+            timeout_ms: None,
+        };
+        c.step(
+            NodeIdx(0),
+            Input::Client {
+                from: ClientRef { conn: 1, request: 0 },
+                request: Request::Write(write),
+            },
+            &mut fx,
+        );
         c.settle(&mut fx);
     }
     let started = cpu_s();
     for n in 0..count {
         let key = PartitionKey::new((n * 7919 % 997).to_be_bytes().to_vec());
         let command = ReadCommand::row(TableId(2), key, ClusteringKey::of(&[&1i64.to_be_bytes()]));
-        let read = ReadRequest { command, consistency: Consistency::Quorum, timeout_ms: None };
+        let read = ReadRequest {
+            command,
+            consistency: Consistency::Quorum,
+            timeout_ms: None,
+        };
         c.now_us += 100;
-        c.step(NodeIdx(0), Input::Client { from: ClientRef { conn: 1, request: 0 }, request: Request::Read(read) }, &mut fx);
+        c.step(
+            NodeIdx(0),
+            Input::Client {
+                from: ClientRef { conn: 1, request: 0 },
+                request: Request::Read(read),
+            },
+            &mut fx,
+        );
         c.settle(&mut fx);
     }
     (cpu_s() - started) / count as f64
@@ -184,8 +259,16 @@ fn main() {
         let total: f64 = (0..runs).map(|_| seed(batches, false).0).sum();
         let (_, replies, log_bytes) = seed(batches, false);
         let per = total / f64::from(runs) / batches as f64;
-        println!("{name}: {:.2} us a batch, {:.0} batches/s, {replies} answered, {} log bytes a batch a node", per * 1e6, 1.0 / per, log_bytes / 3 / batches as u64);
+        println!(
+            "{name}: {:.2} us a batch, {:.0} batches/s, {replies} answered, {} log bytes a batch a node",
+            per * 1e6,
+            1.0 / per,
+            log_bytes / 3 / batches as u64
+        );
     }
-    println!("building the batches alone: {:.2} us each", seed(20_000, true).0 / 20_000.0 * 1e6);
+    println!(
+        "building the batches alone: {:.2} us each",
+        seed(20_000, true).0 / 20_000.0 * 1e6
+    );
     println!("a row read at QUORUM: {:.2} us", reads(100_000) * 1e6);
 }

@@ -66,20 +66,71 @@ mod bench {
         seller_refund: i64, match_seq: i64, output_seq: i64, bv1: i64, bv2: i64, sv1: i64, sv2: i64, at: i64 });
     row!(Ledger { user_id: i64, asset_id: i64, seq: i64, d_avail: i64, d_frozen: i64, avail: i64, frozen: i64,
         cause: &'static str, reference: i64, at: i64 });
-    row!(Balance { user_id: i64, asset_id: i64, avail: i64, frozen: i64, version: i64 });
+    row!(Balance {
+        user_id: i64,
+        asset_id: i64,
+        avail: i64,
+        frozen: i64,
+        version: i64
+    });
     row!(Order { user_id: i64, order_id: i64, symbol: &'static str, side: i64, price: i64, quantity: i64, filled: i64,
         status: i64, version: i64, at: i64 });
 
     fn trade(i: i64) -> (Trade, [Ledger; 4], [Balance; 4], [Order; 2]) {
         let (b, s) = (i * 7 % 1000, i * 11 % 1000 + 1000);
-        let ledger = |user_id, asset_id| Ledger { user_id, asset_id, seq: i, d_avail: 5, d_frozen: -5, avail: i * 3,
-            frozen: i * 5, cause: "trade", reference: i, at: i };
-        let balance = |user_id, asset_id| Balance { user_id, asset_id, avail: i * 3, frozen: i * 5, version: i };
-        let order = |user_id, order_id| Order { user_id, order_id, symbol: "BTC_USDT", side: 1, price: 100,
-            quantity: 10, filled: 5, status: 2, version: i, at: i };
-        let trade = Trade { trade_id: i, symbol: "BTC_USDT", base_asset: 1, quote_asset: 2, buyer: b, seller: s,
-            buy_order: i * 2, sell_order: i * 2 + 1, price: 100, quantity: 5, quote_amount: 500, buyer_refund: 0,
-            seller_refund: 0, match_seq: i, output_seq: i, bv1: i, bv2: i, sv1: i, sv2: i, at: i };
+        let ledger = |user_id, asset_id| Ledger {
+            user_id,
+            asset_id,
+            seq: i,
+            d_avail: 5,
+            d_frozen: -5,
+            avail: i * 3,
+            frozen: i * 5,
+            cause: "trade",
+            reference: i,
+            at: i,
+        };
+        let balance = |user_id, asset_id| Balance {
+            user_id,
+            asset_id,
+            avail: i * 3,
+            frozen: i * 5,
+            version: i,
+        };
+        let order = |user_id, order_id| Order {
+            user_id,
+            order_id,
+            symbol: "BTC_USDT",
+            side: 1,
+            price: 100,
+            quantity: 10,
+            filled: 5,
+            status: 2,
+            version: i,
+            at: i,
+        };
+        let trade = Trade {
+            trade_id: i,
+            symbol: "BTC_USDT",
+            base_asset: 1,
+            quote_asset: 2,
+            buyer: b,
+            seller: s,
+            buy_order: i * 2,
+            sell_order: i * 2 + 1,
+            price: 100,
+            quantity: 5,
+            quote_amount: 500,
+            buyer_refund: 0,
+            seller_refund: 0,
+            match_seq: i,
+            output_seq: i,
+            bv1: i,
+            bv2: i,
+            sv1: i,
+            sv2: i,
+            at: i,
+        };
         let ledgers = [ledger(b, 1), ledger(b, 2), ledger(s, 1), ledger(s, 2)];
         let balances = [balance(b, 1), balance(b, 2), balance(s, 1), balance(s, 2)];
         (trade, ledgers, balances, [order(b, i * 2), order(s, i * 2 + 1)])
@@ -129,7 +180,11 @@ mod bench {
             let client = world.host("client", "10.0.2.1".parse().expect("an address"));
             let points = cluster.contact_points();
             let work = client.spawn(async move {
-                let session = SessionBuilder::new().known_nodes_addr(points).build().await.expect("a session");
+                let session = SessionBuilder::new()
+                    .known_nodes_addr(points)
+                    .build()
+                    .await
+                    .expect("a session");
                 settle(Arc::new(session), total, in_flight).await;
             });
             work.await.expect("the client ends");
@@ -143,13 +198,22 @@ mod bench {
     /// CPU time of this process, seconds: from the kernel, because clocks are simulated here.
     fn cpu_s() -> f64 {
         let stat = std::fs::read_to_string("/proc/self/schedstat").expect("a Linux kernel");
-        let ns: f64 = stat.split_whitespace().next().and_then(|n| n.parse().ok()).expect("nanoseconds first");
+        let ns: f64 = stat
+            .split_whitespace()
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("nanoseconds first");
         ns / 1e9
     }
 
     pub fn main() {
-        let argument = |n: usize, default: u64| std::env::args().nth(n).map_or(default, |a| a.parse().expect("a number"));
-        let (seeds, total, in_flight, grid_ns) = (argument(1, 20), argument(2, 500), argument(3, 64), argument(4, 1000));
+        let argument = |n: usize, default: u64| {
+            std::env::args()
+                .nth(n)
+                .map_or(default, |a| a.parse().expect("a number"))
+        };
+        let (seeds, total, in_flight, grid_ns) =
+            (argument(1, 20), argument(2, 500), argument(3, 64), argument(4, 1000));
         let schema = Arc::new(schema_image(&ClusterConfig::new(3, Flavor::Scylla), &DDL).expect("a schema"));
         let before = cpu_s();
         let mut hash = 0u64;

@@ -20,7 +20,12 @@ pub(super) enum SchemaOp {
     /// A client waits for the ordering node's decision.
     Asked { client: ClientRef },
     /// This node handed the new schema out and waits for its adoption.
-    Ordering { asker: NodeIdx, asker_op: OpId, effect: SchemaEffect, adopted: NodeSet },
+    Ordering {
+        asker: NodeIdx,
+        asker_op: OpId,
+        effect: SchemaEffect,
+        adopted: NodeSet,
+    },
 }
 
 /// Changes that wait for the one before them.
@@ -44,13 +49,29 @@ impl Node {
     pub(super) fn client_schema(&mut self, cx: &mut Cx<'_>, client: ClientRef, change: SchemaChange) {
         let id = self.ops.reserve();
         self.ops.put(id, Op::Schema(Box::new(SchemaOp::Asked { client })));
-        self.timers.set(cx.now_us + self.config.timeouts.other_ms * 1000, Timer::Deadline(id));
+        self.timers
+            .set(cx.now_us + self.config.timeouts.other_ms * 1000, Timer::Deadline(id));
         let wall_us = self.clock.wall_us(cx.now_us);
         let orderer = self.alive().iter().next().unwrap_or(self.me);
-        self.send(cx, orderer, Msg::ProposeSchema { op: id, change: Box::new(change), wall_us });
+        self.send(
+            cx,
+            orderer,
+            Msg::ProposeSchema {
+                op: id,
+                change: Box::new(change),
+                wall_us,
+            },
+        );
     }
 
-    pub(super) fn on_propose_schema(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, change: SchemaChange, wall_us: i64) {
+    pub(super) fn on_propose_schema(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: OpId,
+        change: SchemaChange,
+        wall_us: i64,
+    ) {
         if self.schema_queue.waiting.len() >= WAITING_MAX {
             return self.send(cx, from, Msg::SchemaDecided { op, outcome: Err(None) });
         }
@@ -63,21 +84,50 @@ impl Node {
             && let Some((asker, asker_op, change, wall_us)) = self.schema_queue.waiting.pop_front()
         {
             match self.schema.apply(&change, wall_us) {
-                Err(e) => self.send(cx, asker, Msg::SchemaDecided { op: asker_op, outcome: Err(Some(e)) }),
+                Err(e) => self.send(
+                    cx,
+                    asker,
+                    Msg::SchemaDecided {
+                        op: asker_op,
+                        outcome: Err(Some(e)),
+                    },
+                ),
                 Ok((_, SchemaEffect::Nothing)) => {
-                    self.send(cx, asker, Msg::SchemaDecided { op: asker_op, outcome: Ok(SchemaEffect::Nothing) });
+                    self.send(
+                        cx,
+                        asker,
+                        Msg::SchemaDecided {
+                            op: asker_op,
+                            outcome: Ok(SchemaEffect::Nothing),
+                        },
+                    );
                 }
                 Ok((schema, effect)) => {
                     self.schema_queue.busy = true;
                     let id = self.ops.reserve();
                     let adopted = NodeSet::default();
-                    self.ops.put(id, Op::Schema(Box::new(SchemaOp::Ordering { asker, asker_op, effect, adopted })));
+                    self.ops.put(
+                        id,
+                        Op::Schema(Box::new(SchemaOp::Ordering {
+                            asker,
+                            asker_op,
+                            effect,
+                            adopted,
+                        })),
+                    );
                     // A second before the asker gives up, so that its answer says what is known.
                     let wait_ms = self.config.timeouts.other_ms.saturating_sub(1_000);
                     self.timers.set(cx.now_us + wait_ms * 1000, Timer::Deadline(id));
                     let schema = Arc::new(schema);
                     for n in self.config.clone().node_indices() {
-                        self.send(cx, n, Msg::AdoptSchema { op: Some(id), schema: schema.clone() });
+                        self.send(
+                            cx,
+                            n,
+                            Msg::AdoptSchema {
+                                op: Some(id),
+                                schema: schema.clone(),
+                            },
+                        );
                     }
                 }
             }
@@ -97,8 +147,13 @@ impl Node {
                 }
                 Err(e) => return self.halt(cx, format!("schema cannot be written: {e}")),
             }
-            cx.event(Event::Schema { change: self.schema.change, version: self.schema.version });
-            cx.fx.push(Effect::SchemaChanged { schema: self.schema.clone() });
+            cx.event(Event::Schema {
+                change: self.schema.change,
+                version: self.schema.version,
+            });
+            cx.fx.push(Effect::SchemaChanged {
+                schema: self.schema.clone(),
+            });
         }
         if let Some(op) = op {
             self.sync_then(cx, from, Msg::SchemaAdopted { op });
@@ -116,12 +171,23 @@ impl Node {
 
     fn look_at_change(&mut self, cx: &mut Cx<'_>, id: OpId, op: Box<SchemaOp>) {
         match &*op {
-            SchemaOp::Ordering { asker, asker_op, effect, adopted } => {
+            SchemaOp::Ordering {
+                asker,
+                asker_op,
+                effect,
+                adopted,
+            } => {
                 let majority = self.config.nodes.len() as u32 / 2 + 1;
                 if adopted.len() < majority || !self.alive().minus(*adopted).is_empty() {
                     return self.ops.put(id, Op::Schema(op));
                 }
-                let (asker, decided) = (*asker, Msg::SchemaDecided { op: *asker_op, outcome: Ok(effect.clone()) });
+                let (asker, decided) = (
+                    *asker,
+                    Msg::SchemaDecided {
+                        op: *asker_op,
+                        outcome: Ok(effect.clone()),
+                    },
+                );
                 self.ops.release(id);
                 self.send(cx, asker, decided);
                 self.schema_queue.busy = false;
@@ -131,12 +197,24 @@ impl Node {
         }
     }
 
-    pub(super) fn on_schema_decided(&mut self, cx: &mut Cx<'_>, id: OpId, outcome: Result<SchemaEffect, Option<SchemaError>>) {
-        let Some(Op::Schema(op)) = self.ops.take(id) else { return };
-        let SchemaOp::Asked { client } = *op else { return self.ops.put(id, Op::Schema(op)) };
+    pub(super) fn on_schema_decided(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: OpId,
+        outcome: Result<SchemaEffect, Option<SchemaError>>,
+    ) {
+        let Some(Op::Schema(op)) = self.ops.take(id) else {
+            return;
+        };
+        let SchemaOp::Asked { client } = *op else {
+            return self.ops.put(id, Op::Schema(op));
+        };
         self.ops.release(id);
         match outcome {
-            Ok(effect) => cx.fx.push(Effect::Reply { to: client, response: Response::Schema(effect) }),
+            Ok(effect) => cx.fx.push(Effect::Reply {
+                to: client,
+                response: Response::Schema(effect),
+            }),
             Err(Some(e)) => self.answer_error(cx, client, CoordinatorError::Schema(e)),
             Err(None) => {
                 let what = "too few nodes adopted it in time".to_owned();
@@ -152,9 +230,18 @@ impl Node {
                 let what = "the node that orders schema changes did not answer in time".to_owned();
                 self.answer_error(cx, client, CoordinatorError::SchemaUnknown { what });
             }
-            SchemaOp::Ordering { asker, asker_op, effect, adopted } => {
+            SchemaOp::Ordering {
+                asker,
+                asker_op,
+                effect,
+                adopted,
+            } => {
                 let majority = self.config.nodes.len() as u32 / 2 + 1;
-                let outcome = if adopted.len() >= majority { Ok(effect) } else { Err(None) };
+                let outcome = if adopted.len() >= majority {
+                    Ok(effect)
+                } else {
+                    Err(None)
+                };
                 self.send(cx, asker, Msg::SchemaDecided { op: asker_op, outcome });
                 self.schema_queue.busy = false;
                 self.order_next_change(cx);
@@ -164,7 +251,11 @@ impl Node {
 
     /// A peer went down: changes that waited for it need not any more.
     pub(super) fn agree_after_down(&mut self, cx: &mut Cx<'_>, _peer: NodeIdx) {
-        let waiting: Vec<OpId> = self.ops.ids().filter(|id| matches!(self.ops.get(*id), Some(Op::Schema(_)))).collect();
+        let waiting: Vec<OpId> = self
+            .ops
+            .ids()
+            .filter(|id| matches!(self.ops.get(*id), Some(Op::Schema(_))))
+            .collect();
         for id in waiting {
             if let Some(Op::Schema(op)) = self.ops.take(id) {
                 self.look_at_change(cx, id, op);
@@ -182,21 +273,33 @@ impl Node {
             return self.answer_error(cx, client, CoordinatorError::Truncate);
         }
         let id = self.ops.reserve();
-        self.ops.put(id, Op::Truncate(Box::new(TruncateOp { client, done: NodeSet::default() })));
-        self.timers.set(cx.now_us + self.config.timeouts.truncate_ms * 1000, Timer::Deadline(id));
+        self.ops.put(
+            id,
+            Op::Truncate(Box::new(TruncateOp {
+                client,
+                done: NodeSet::default(),
+            })),
+        );
+        self.timers
+            .set(cx.now_us + self.config.timeouts.truncate_ms * 1000, Timer::Deadline(id));
         for n in self.config.clone().node_indices() {
             self.send(cx, n, Msg::Truncate { op: id, table });
         }
     }
 
     pub(super) fn on_truncated(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId) {
-        let Some(Op::Truncate(mut op)) = self.ops.take(id) else { return };
+        let Some(Op::Truncate(mut op)) = self.ops.take(id) else {
+            return;
+        };
         op.done.insert(from);
         if op.done.len() < self.config.nodes.len() as u32 {
             return self.ops.put(id, Op::Truncate(op));
         }
         self.ops.release(id);
-        cx.fx.push(Effect::Reply { to: op.client, response: Response::Done { warnings: vec![] } });
+        cx.fx.push(Effect::Reply {
+            to: op.client,
+            response: Response::Done { warnings: vec![] },
+        });
     }
 
     pub(super) fn truncate_deadline(&mut self, cx: &mut Cx<'_>, id: OpId, op: TruncateOp) {

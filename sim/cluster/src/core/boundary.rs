@@ -5,7 +5,10 @@
 //! by its key. Without a hook none of this is touched.
 
 use super::seal::Sealed;
-use crate::model::{Components, NodeIdx, OpKind, OpView, Schema, Table, TableId, WriteKind, WriteSet, WriteType, partition_key_components};
+use crate::model::{
+    Components, NodeIdx, OpKind, OpView, Schema, Table, TableId, WriteKind, WriteSet, WriteType,
+    partition_key_components,
+};
 
 /// Where in a request's life the coordinator stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,14 @@ pub struct Boundary<'a> {
 
 /// Decides what happens at boundary points.
 pub trait BoundaryHook: Send {
+    /// Asked once when a write arrives, before its first point: whether this hook wants to see its points at all. A write
+    /// that nobody watches costs no more than without a hook, so a hook that waits for one event should look for its key
+    /// here.
+    fn watches(&mut self, write: &BatchInfo<'_>) -> bool {
+        let _any = write;
+        true
+    }
+
     /// Called at each point; must not block and should return [`Verdict::Continue`] quickly for what it does not know.
     fn at(&mut self, boundary: &Boundary<'_>) -> Verdict;
 }
@@ -119,11 +130,19 @@ pub struct BatchInfo<'a> {
 
 impl<'a> BatchInfo<'a> {
     pub(crate) fn asked(kind: WriteKind, schema: &'a Schema, writes: &'a WriteSet) -> BatchInfo<'a> {
-        BatchInfo { kind, schema, source: Source::Asked(writes) }
+        BatchInfo {
+            kind,
+            schema,
+            source: Source::Asked(writes),
+        }
     }
 
     pub(crate) fn sealed(kind: WriteKind, schema: &'a Schema, sealed: &'a Sealed) -> BatchInfo<'a> {
-        BatchInfo { kind, schema, source: Source::Sealed(sealed) }
+        BatchInfo {
+            kind,
+            schema,
+            source: Source::Sealed(sealed),
+        }
     }
 
     /// Statement, LOGGED or UNLOGGED batch.
@@ -149,7 +168,9 @@ impl<'a> BatchInfo<'a> {
     /// Rows of one mutation (`Point::MutationsSent` counts these); empty before they are grouped.
     pub fn mutation(&self, index: usize) -> Vec<RowInfo<'a>> {
         let Source::Sealed(s) = self.source else { return vec![] };
-        s.ops(index).filter_map(|op| self.schema.table(op.table()).map(|table| RowInfo { table, op })).collect()
+        s.ops(index)
+            .filter_map(|op| self.schema.table(op.table()).map(|table| RowInfo { table, op }))
+            .collect()
     }
 
     /// Keyspace of its first row.
@@ -194,7 +215,9 @@ impl<'a> RowInfo<'a> {
         let position = usize::from(c.position);
         match c.kind {
             crate::model::ColumnKind::PartitionKey => {
-                partition_key_components(self.op.partition_key(), self.table.partition_columns)?.get(position).copied()
+                partition_key_components(self.op.partition_key(), self.table.partition_columns)?
+                    .get(position)
+                    .copied()
             }
             crate::model::ColumnKind::Clustering => Components::new(self.op.clustering()).nth(position),
             _ => self.op.cells().find(|(id, _)| *id == c.id).and_then(|(_, v)| v),

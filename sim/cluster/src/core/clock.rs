@@ -19,7 +19,12 @@ pub struct Clock {
 impl Clock {
     /// A clock that shows `base_us` (Unix microseconds) plus its skew at simulated time 0.
     pub fn new(base_us: i64, spec: ClockSpec) -> Clock {
-        Clock { base_us, spec, drift_since_us: 0, last_us: 0 }
+        Clock {
+            base_us,
+            spec,
+            drift_since_us: 0,
+            last_us: 0,
+        }
     }
 
     /// Changes skew and drift from now on: a jump of the clock.
@@ -61,10 +66,22 @@ mod tests {
 
     #[test]
     fn skew_and_drift_show_in_the_wall_clock() {
-        let mut c = Clock::new(1_000_000_000, ClockSpec { skew_us: -500, drift_ppm: 100 });
+        let mut c = Clock::new(
+            1_000_000_000,
+            ClockSpec {
+                skew_us: -500,
+                drift_ppm: 100,
+            },
+        );
         assert_eq!(c.wall_us(0), 999_999_500);
         assert_eq!(c.wall_us(10_000_000), 1_010_000_500);
-        c.set(10_000_000, ClockSpec { skew_us: 7, drift_ppm: 0 });
+        c.set(
+            10_000_000,
+            ClockSpec {
+                skew_us: 7,
+                drift_ppm: 0,
+            },
+        );
         assert_eq!(c.wall_us(10_000_000), 1_010_000_007);
     }
 
@@ -75,8 +92,20 @@ mod tests {
         let t = |c: &mut Clock, rule, conn: &mut i64| c.timestamp(5_300, rule, conn);
         assert_eq!(t(&mut c, ServerTimestamps::PerConnection, &mut a), 5_300);
         assert_eq!(t(&mut c, ServerTimestamps::PerConnection, &mut a), 5_301);
-        assert_eq!(t(&mut c, ServerTimestamps::PerConnection, &mut b), 5_300, "two connections may collide");
-        assert_eq!(t(&mut c, ServerTimestamps::PerCoordinator, &mut a), 5_000, "millisecond granularity");
-        assert_eq!(t(&mut c, ServerTimestamps::PerCoordinator, &mut b), 5_001, "never twice on one coordinator");
+        assert_eq!(
+            t(&mut c, ServerTimestamps::PerConnection, &mut b),
+            5_300,
+            "two connections may collide"
+        );
+        assert_eq!(
+            t(&mut c, ServerTimestamps::PerCoordinator, &mut a),
+            5_000,
+            "millisecond granularity"
+        );
+        assert_eq!(
+            t(&mut c, ServerTimestamps::PerCoordinator, &mut b),
+            5_001,
+            "never twice on one coordinator"
+        );
     }
 }

@@ -29,7 +29,11 @@ impl Node {
     pub(super) fn start_gossip(&mut self, cx: &mut Cx<'_>, start: Start) {
         let together = start == Start::Together;
         for (i, p) in self.peers.iter_mut().enumerate() {
-            *p = Peer { up: together && i != usize::from(self.me.0), heard_us: cx.now_us, ..Peer::default() };
+            *p = Peer {
+                up: together && i != usize::from(self.me.0),
+                heard_us: cx.now_us,
+                ..Peer::default()
+            };
         }
         let interval_us = self.config.gossip.interval_ms * 1000;
         // Nodes that start together do not tick together.
@@ -55,12 +59,19 @@ impl Node {
                 self.mark_down(cx, peer);
             }
         }
-        let next_us = if due_us + interval_us > cx.now_us { due_us + interval_us } else { cx.now_us + interval_us };
+        let next_us = if due_us + interval_us > cx.now_us {
+            due_us + interval_us
+        } else {
+            cx.now_us + interval_us
+        };
         self.timers.set(next_us, Timer::Gossip);
     }
 
     fn send_heartbeat(&mut self, cx: &mut Cx<'_>, to: NodeIdx) {
-        let msg = Msg::Heartbeat { generation: self.generation, schema_change: self.schema.change };
+        let msg = Msg::Heartbeat {
+            generation: self.generation,
+            schema_change: self.schema.change,
+        };
         self.send(cx, to, msg);
     }
 
@@ -84,9 +95,9 @@ impl Node {
         } else if p.up || p.up_at_us.is_some() {
             return;
         }
-        if restarted && self.peers[usize::from(from.0)].up {
-            // Restarted before it was convicted: its connections are new, it was never gone for this node.
-            return;
+        if restarted {
+            // Restarted before it was convicted: it is called down and up again (C `StorageService.onRestart`).
+            self.mark_down(cx, from);
         }
         if self.peers[usize::from(from.0)].up {
             return;
@@ -95,7 +106,11 @@ impl Node {
             return self.mark_up(cx, from);
         }
         let gossip = self.config.gossip;
-        let (low, high) = if restarted || first_heard { gossip.up_after_restart_ms } else { gossip.up_after_silence_ms };
+        let (low, high) = if restarted || first_heard {
+            gossip.up_after_restart_ms
+        } else {
+            gossip.up_after_silence_ms
+        };
         let at_us = cx.now_us + self.rng.between(low * 1000, high * 1000);
         self.peers[usize::from(from.0)].up_at_us = Some(at_us);
         self.timers.set(at_us, Timer::PeerUp(from));

@@ -22,9 +22,11 @@ struct Hint {
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     waiting: BTreeMap<(NodeIdx, u64), Hint>,
+    /// How many wait, per peer.
+    counts: BTreeMap<NodeIdx, usize>,
     next: u64,
     /// Not in the log yet.
-    young: Vec<(NodeIdx, u64)>,
+    young: BTreeSet<(NodeIdx, u64)>,
     /// Sent and not acknowledged.
     in_flight: BTreeSet<(NodeIdx, u64)>,
     flush_set: bool,
@@ -35,18 +37,38 @@ impl Hints {
         self.waiting.range((peer, 0)..=(peer, u64::MAX))
     }
 
+    fn keep(&mut self, key: (NodeIdx, u64), hint: Hint) {
+        if self.waiting.insert(key, hint).is_none() {
+            *self.counts.entry(key.0).or_default() += 1;
+        }
+    }
+
+    fn drop_one(&mut self, key: (NodeIdx, u64)) -> bool {
+        let was_there = self.waiting.remove(&key).is_some();
+        if was_there && let Some(n) = self.counts.get_mut(&key.0) {
+            *n -= 1;
+        }
+        was_there
+    }
+
     pub(super) fn recover_stored(&mut self, payload: &[u8]) {
         if let Some((peer, number, entry)) = read_header(payload)
             && let Some(sealed) = Sealed::from_entries(entry)
         {
-            self.waiting.insert((peer, number), Hint { sealed: Arc::new(sealed), index: 0 });
+            self.keep(
+                (peer, number),
+                Hint {
+                    sealed: Arc::new(sealed),
+                    index: 0,
+                },
+            );
             self.next = self.next.max(number);
         }
     }
 
     pub(super) fn recover_done(&mut self, payload: &[u8]) {
         if let Some((peer, number, _)) = read_header(payload) {
-            self.waiting.remove(&(peer, number));
+            self.drop_one((peer, number));
         }
     }
 }
@@ -68,9 +90,15 @@ fn read_header(payload: &[u8]) -> Option<(NodeIdx, u64, &[u8])> {
 impl Node {
     /// Keeps a hint for each of these mutations. False if none may be kept.
     pub(super) fn hint(&mut self, cx: &mut Cx<'_>, peer: NodeIdx, sealed: &Arc<Sealed>, which: &Which) -> bool {
-        let down_for_us = self.peers[usize::from(peer.0)].down_since_us.map_or(0, |t| cx.now_us - t);
+        let down_for_us = self.peers[usize::from(peer.0)]
+            .down_since_us
+            .map_or(0, |t| cx.now_us - t);
         let refused = down_for_us > self.config.hints.window_ms * 1000
-            || self.hints.of_peer(peer).count() >= self.config.hints.per_peer_max;
+            || self
+                .hints
+                .counts
+                .get(&peer)
+                .is_some_and(|n| *n >= self.config.hints.per_peer_max);
         if refused {
             cx.event(Event::HintRefused { peer });
             return false;
@@ -78,12 +106,19 @@ impl Node {
         for i in which.indices() {
             self.hints.next += 1;
             let key = (peer, self.hints.next);
-            self.hints.waiting.insert(key, Hint { sealed: sealed.clone(), index: i as u16 });
-            self.hints.young.push(key);
+            self.hints.keep(
+                key,
+                Hint {
+                    sealed: sealed.clone(),
+                    index: i as u16,
+                },
+            );
+            self.hints.young.insert(key);
             cx.event(Event::HintStored { peer });
         }
         if !std::mem::replace(&mut self.hints.flush_set, true) {
-            self.timers.set(cx.now_us + self.config.hints.flush_every_ms * 1000, Timer::HintFlush);
+            self.timers
+                .set(cx.now_us + self.config.hints.flush_every_ms * 1000, Timer::HintFlush);
         }
         // The peer may be up already (it was only slow): nothing else would start the delivery.
         if self.peers[usize::from(peer.0)].up {
@@ -98,7 +133,9 @@ impl Node {
         for key in std::mem::take(&mut self.hints.young) {
             if let Some(h) = self.hints.waiting.get(&key) {
                 let entry = h.sealed.entry(usize::from(h.index));
-                self.replica.log.append(EntryKind::HintStored, &[&header(key.0, key.1), entry]);
+                self.replica
+                    .log
+                    .append(EntryKind::HintStored, &[&header(key.0, key.1), entry]);
                 logged = true;
             }
         }
@@ -137,7 +174,8 @@ impl Node {
         }
         self.hints.in_flight.retain(|(p, _)| *p != peer);
         self.deliver_hints(cx, peer);
-        self.timers.set(cx.now_us + self.config.hints.retry_ms * 1000, Timer::Hints(peer));
+        self.timers
+            .set(cx.now_us + self.config.hints.retry_ms * 1000, Timer::Hints(peer));
     }
 
     fn deliver_hints(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
@@ -152,25 +190,28 @@ impl Node {
             .collect();
         for (number, hint) in next {
             self.hints.in_flight.insert((peer, number));
-            self.send(cx, peer, Msg::Hint { number, sealed: hint.sealed, index: hint.index });
+            self.send(
+                cx,
+                peer,
+                Msg::Hint {
+                    number,
+                    sealed: hint.sealed,
+                    index: hint.index,
+                },
+            );
         }
     }
 
     pub(super) fn on_hint_applied(&mut self, cx: &mut Cx<'_>, from: NodeIdx, number: u64) {
         let key = (from, number);
         self.hints.in_flight.remove(&key);
-        if self.hints.waiting.remove(&key).is_none() {
+        if !self.hints.drop_one(key) {
             return;
         }
         cx.event(Event::HintDelivered { peer: from });
-        match self.hints.young.iter().position(|k| *k == key) {
-            Some(i) => {
-                self.hints.young.swap_remove(i);
-            }
-            None => {
-                self.replica.log.append(EntryKind::HintDone, &[&header(from, number)]);
-                self.log_dirty(cx);
-            }
+        if !self.hints.young.remove(&key) {
+            self.replica.log.append(EntryKind::HintDone, &[&header(from, number)]);
+            self.log_dirty(cx);
         }
         self.deliver_hints(cx, from);
     }

@@ -17,24 +17,7 @@ const INLINE_BYTES: usize = 40;
 pub struct Key {
     head: [u64; INLINE_BYTES / 8],
     // Boxed twice: the pointer must be thin, it is in every entry of every table.
-    #[expect(clippy::redundant_allocation, reason = "a thin pointer keeps the key at 48 bytes")]
     tail: Option<Box<Box<[u8]>>>,
-}
-
-impl Key {
-    /// The token, as the order of keys has it.
-    #[inline]
-    pub fn token_word(&self) -> u64 {
-        self.head[0]
-    }
-
-    /// A key of these bytes, of no particular table.
-    #[cfg(test)]
-    pub(crate) fn for_tests(token: Token, bytes: &[u8]) -> Key {
-        let mut w = Writer::new(token);
-        w.put(bytes);
-        w.finish()
-    }
 }
 
 impl Ord for Key {
@@ -42,9 +25,15 @@ impl Ord for Key {
     #[inline]
     fn cmp(&self, other: &Key) -> Ordering {
         if self.head[0] != other.head[0] {
-            return if self.head[0] < other.head[0] { Ordering::Less } else { Ordering::Greater };
+            return if self.head[0] < other.head[0] {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            };
         }
-        self.head[1..].cmp(&other.head[1..]).then_with(|| self.tail.cmp(&other.tail))
+        self.head[1..]
+            .cmp(&other.head[1..])
+            .then_with(|| self.tail.cmp(&other.tail))
     }
 }
 
@@ -65,7 +54,11 @@ struct Writer {
 
 impl Writer {
     fn new(token: Token) -> Writer {
-        let mut w = Writer { head: [0; INLINE_BYTES], len: 0, tail: vec![] };
+        let mut w = Writer {
+            head: [0; INLINE_BYTES],
+            len: 0,
+            tail: vec![],
+        };
         w.put8(token.0 as u64 ^ (1 << 63));
         w
     }
@@ -102,7 +95,11 @@ impl Writer {
             bytes.pop();
         }
         *bytes.last_mut()? += 1;
-        let mut next = Writer { head: [0; INLINE_BYTES], len: 0, tail: vec![] };
+        let mut next = Writer {
+            head: [0; INLINE_BYTES],
+            len: 0,
+            tail: vec![],
+        };
         next.put(&bytes);
         Some(next.finish())
     }
@@ -189,14 +186,31 @@ pub struct KeyLayout {
 impl KeyLayout {
     /// The layout of a table. Clustering columns were checked with [`orderable`] when it was created.
     pub fn new(table: &Table) -> KeyLayout {
-        let partition = table.partition_key().iter().map(|c| c.ty.fixed_bytes().map_or(Codec::Escaped, Codec::Raw)).collect();
+        let partition = table
+            .partition_key()
+            .iter()
+            .map(|c| c.ty.fixed_bytes().map_or(Codec::Escaped, Codec::Raw))
+            .collect();
         let clustering = table
             .clustering()
             .iter()
-            .map(|c| (clustering_codec(&c.ty).unwrap_or(Codec::Escaped), c.order == ClusteringOrder::Desc))
+            .map(|c| {
+                (
+                    clustering_codec(&c.ty).unwrap_or(Codec::Escaped),
+                    c.order == ClusteringOrder::Desc,
+                )
+            })
             .collect();
-        let types = table.columns[..table.partition_columns + table.clustering_columns].iter().map(|c| c.ty.clone()).collect();
-        KeyLayout { table: format!("{}.{}", table.keyspace, table.name), partition, clustering, types }
+        let types = table.columns[..table.partition_columns + table.clustering_columns]
+            .iter()
+            .map(|c| c.ty.clone())
+            .collect();
+        KeyLayout {
+            table: format!("{}.{}", table.keyspace, table.name),
+            partition,
+            clustering,
+            types,
+        }
     }
 
     /// The least key of any partition with this token or a later one.
@@ -215,7 +229,9 @@ impl KeyLayout {
     pub fn of_op(&self, op: &OpView<'_>) -> Result<Key, KeyError> {
         match op.kind() {
             OpKind::Row | OpKind::RowDelete => self.row(op.token(), op.partition_key(), op.clustering()),
-            OpKind::RangeDelete | OpKind::PartitionDelete | OpKind::Static => self.partition(op.token(), op.partition_key()),
+            OpKind::RangeDelete | OpKind::PartitionDelete | OpKind::Static => {
+                self.partition(op.token(), op.partition_key())
+            }
         }
     }
 
@@ -225,7 +241,13 @@ impl KeyLayout {
     }
 
     /// The range of rows of one partition between two clustering bounds in storage order (prefix, inclusive).
-    pub fn slice(&self, token: Token, partition: &[u8], start: (&[u8], bool), end: (&[u8], bool)) -> Result<KeyRange, KeyError> {
+    pub fn slice(
+        &self,
+        token: Token,
+        partition: &[u8],
+        start: (&[u8], bool),
+        end: (&[u8], bool),
+    ) -> Result<KeyRange, KeyError> {
         let base = self.partition_writer(token, partition)?;
         let mut first = base.clone();
         self.write_clustering(&mut first, start.0)?;
@@ -236,14 +258,22 @@ impl KeyLayout {
             true => first.finish(),
             false => match first.clone().successor() {
                 Some(k) => k,
-                None => return Ok(KeyRange { start: first.clone().finish(), end: Some(first.finish()) }),
+                None => {
+                    return Ok(KeyRange {
+                        start: first.clone().finish(),
+                        end: Some(first.finish()),
+                    });
+                }
             },
         };
         let end_key = match end.1 || end.0.is_empty() {
             true => last.successor(),
             false => Some(last.finish()),
         };
-        Ok(KeyRange { start: start_key, end: end_key })
+        Ok(KeyRange {
+            start: start_key,
+            end: end_key,
+        })
     }
 
     fn partition_writer(&self, token: Token, partition: &[u8]) -> Result<Writer, KeyError> {
@@ -255,7 +285,8 @@ impl KeyLayout {
         // The common shape (two fixed components) avoids the vector of components.
         let mut rest = partition;
         for (i, codec) in self.partition.iter().enumerate() {
-            let component = split_component(&mut rest).ok_or_else(|| self.error("partition key", i, partition.len()))?;
+            let component =
+                split_component(&mut rest).ok_or_else(|| self.error("partition key", i, partition.len()))?;
             self.write(&mut w, *codec, false, component, i, "partition key")?;
         }
         match rest.is_empty() {
@@ -266,16 +297,29 @@ impl KeyLayout {
 
     fn write_clustering(&self, w: &mut Writer, clustering: &[u8]) -> Result<(), KeyError> {
         for (i, component) in Components::new(clustering).enumerate() {
-            let (codec, descending) = *self.clustering.get(i).ok_or_else(|| self.error("clustering key", i, component.len()))?;
+            let (codec, descending) = *self
+                .clustering
+                .get(i)
+                .ok_or_else(|| self.error("clustering key", i, component.len()))?;
             self.write(w, codec, descending, component, i, "clustering key")?;
         }
         Ok(())
     }
 
-    fn write(&self, w: &mut Writer, codec: Codec, descending: bool, value: &[u8], i: usize, part: &'static str) -> Result<(), KeyError> {
+    fn write(
+        &self,
+        w: &mut Writer,
+        codec: Codec,
+        descending: bool,
+        value: &[u8],
+        i: usize,
+        part: &'static str,
+    ) -> Result<(), KeyError> {
         let flip = if descending { 0xff } else { 0 };
         match codec {
-            Codec::Raw(n) | Codec::Signed(n) | Codec::Float(n) if n != value.len() => Err(self.error(part, i, value.len())),
+            Codec::Raw(n) | Codec::Signed(n) | Codec::Float(n) if n != value.len() => {
+                Err(self.error(part, i, value.len()))
+            }
             Codec::Raw(8) => {
                 w.put8(word(value) ^ if descending { u64::MAX } else { 0 });
                 Ok(())
@@ -288,7 +332,13 @@ impl KeyLayout {
             Codec::Signed(n) => put_mapped(w, &value[..n], |at, b| b ^ flip ^ if at == 0 { 0x80 } else { 0 }),
             Codec::Float(n) => {
                 let negative = value[0] & 0x80 != 0;
-                put_mapped(w, &value[..n], |at, b| flip ^ if negative { !b } else { b ^ if at == 0 { 0x80 } else { 0 } })
+                put_mapped(w, &value[..n], |at, b| {
+                    flip ^ if negative {
+                        !b
+                    } else {
+                        b ^ if at == 0 { 0x80 } else { 0 }
+                    }
+                })
             }
             Codec::Escaped => {
                 for b in value {
@@ -327,9 +377,22 @@ impl KeyLayout {
     }
 
     fn error(&self, part: &'static str, index: usize, length: usize) -> KeyError {
-        let at = if part == "partition key" { index } else { self.partition.len() + index };
-        let ty = self.types.get(at).map_or_else(|| "column".to_owned(), |t| format!("{t:?}"));
-        KeyError { part, index, table: self.table.clone(), length, ty }
+        let at = if part == "partition key" {
+            index
+        } else {
+            self.partition.len() + index
+        };
+        let ty = self
+            .types
+            .get(at)
+            .map_or_else(|| "column".to_owned(), |t| format!("{t:?}"));
+        KeyError {
+            part,
+            index,
+            table: self.table.clone(),
+            length,
+            ty,
+        }
     }
 
     /// Whether these bytes have the shape of a partition key of this table.
@@ -375,16 +438,44 @@ mod tests {
     use proptest::prelude::*;
 
     fn layout(partition: &[CqlType], clustering: &[(CqlType, ClusteringOrder)]) -> KeyLayout {
-        let column = |i: usize, kind, order, ty: &CqlType| NewColumn { name: format!("c{i}{kind:?}"), kind, order, ty: ty.clone() };
+        let column = |i: usize, kind, order, ty: &CqlType| NewColumn {
+            name: format!("c{i}{kind:?}"),
+            kind,
+            order,
+            ty: ty.clone(),
+        };
         let columns = (partition.iter().enumerate())
             .map(|(i, t)| column(i, ColumnKind::PartitionKey, ClusteringOrder::Asc, t))
-            .chain(clustering.iter().enumerate().map(|(i, (t, o))| column(i, ColumnKind::Clustering, *o, t)))
+            .chain(
+                clustering
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (t, o))| column(i, ColumnKind::Clustering, *o, t)),
+            )
             .collect();
         let replication = crate::model::Replication::Simple { factor: 1 };
-        let ks = SchemaChange::CreateKeyspace { name: "k".into(), replication, durable_writes: true, if_not_exists: false };
-        let table = NewTable { keyspace: "k".into(), name: "t".into(), columns, options: TableOptions::default() };
+        let ks = SchemaChange::CreateKeyspace {
+            name: "k".into(),
+            replication,
+            durable_writes: true,
+            if_not_exists: false,
+        };
+        let table = NewTable {
+            keyspace: "k".into(),
+            name: "t".into(),
+            columns,
+            options: TableOptions::default(),
+        };
         let (s, _) = Schema::default().apply(&ks, 0).unwrap();
-        let (s, _) = s.apply(&SchemaChange::CreateTable { table, if_not_exists: false }, 0).unwrap();
+        let (s, _) = s
+            .apply(
+                &SchemaChange::CreateTable {
+                    table,
+                    if_not_exists: false,
+                },
+                0,
+            )
+            .unwrap();
         KeyLayout::new(s.table_named("k", "t").unwrap())
     }
 
@@ -395,10 +486,15 @@ mod tests {
     #[test]
     fn a_key_is_48_bytes_and_the_ledgers_key_is_inline() {
         assert_eq!(std::mem::size_of::<Key>(), 48);
-        let l = layout(&[CqlType::Bigint, CqlType::Bigint], &[(CqlType::Bigint, ClusteringOrder::Desc)]);
+        let l = layout(
+            &[CqlType::Bigint, CqlType::Bigint],
+            &[(CqlType::Bigint, ClusteringOrder::Desc)],
+        );
         let mut pk = vec![];
         crate::model::partition_key_bytes(&[&1i64.to_be_bytes(), &2i64.to_be_bytes()], &mut pk);
-        let k = l.row(Token(5), &pk, &ClusteringKey::of(&[&3i64.to_be_bytes()]).0).unwrap();
+        let k = l
+            .row(Token(5), &pk, &ClusteringKey::of(&[&3i64.to_be_bytes()]).0)
+            .unwrap();
         assert!(k.tail.is_none());
     }
 
@@ -412,14 +508,25 @@ mod tests {
     #[test]
     fn wrong_lengths_are_refused_with_the_column_named() {
         let l = layout(&[CqlType::Bigint], &[(CqlType::Int, ClusteringOrder::Asc)]);
-        let e = l.row(Token(0), &1i64.to_be_bytes(), &ClusteringKey::of(&[&[1, 2, 3]]).0).unwrap_err();
-        assert_eq!(e.to_string(), "clustering key component 0 of k.t has 3 bytes, which no Int has");
+        let e = l
+            .row(Token(0), &1i64.to_be_bytes(), &ClusteringKey::of(&[&[1, 2, 3]]).0)
+            .unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "clustering key component 0 of k.t has 3 bytes, which no Int has"
+        );
         assert!(l.row(Token(0), &[1], &[]).is_err());
     }
 
     #[test]
     fn slices_respect_inclusion_at_both_ends() {
-        let l = layout(&[CqlType::Bigint], &[(CqlType::Bigint, ClusteringOrder::Asc), (CqlType::Text, ClusteringOrder::Asc)]);
+        let l = layout(
+            &[CqlType::Bigint],
+            &[
+                (CqlType::Bigint, ClusteringOrder::Asc),
+                (CqlType::Text, ClusteringOrder::Asc),
+            ],
+        );
         let pk = 1i64.to_be_bytes();
         let one = ClusteringKey::of(&[&1i64.to_be_bytes()]).0;
         let three = ClusteringKey::of(&[&3i64.to_be_bytes()]).0;

@@ -13,7 +13,10 @@ pub struct Levels {
 impl Levels {
     /// For a coordinator in this place.
     pub fn new(ring: &Ring, me: NodeIdx) -> Levels {
-        Levels { local: ring.local_dc(me), dcs: ring.dc_sets() }
+        Levels {
+            local: ring.local_dc(me),
+            dcs: ring.dc_sets(),
+        }
     }
 
     /// Nodes of the coordinator's data centre.
@@ -70,9 +73,15 @@ mod tests {
         let all = NodeSet::first(6);
         let need = |l| levels.need(l, all).1;
         use Consistency::*;
-        assert_eq!([Any, One, Two, Three, Quorum, All, LocalQuorum, LocalOne, EachQuorum].map(need), [1, 1, 2, 3, 4, 6, 2, 1, 4]);
+        assert_eq!(
+            [Any, One, Two, Three, Quorum, All, LocalQuorum, LocalOne, EachQuorum].map(need),
+            [1, 1, 2, 3, 4, 6, 2, 1, 4]
+        );
         let remote = all.minus(levels.local());
-        assert!(!levels.reached(LocalQuorum, all, remote), "only the local data centre counts");
+        assert!(
+            !levels.reached(LocalQuorum, all, remote),
+            "only the local data centre counts"
+        );
         assert!(levels.reached(Quorum, all, remote.or(NodeSet::one(NodeIdx(1)))));
         assert!(!levels.reached(EachQuorum, all, remote.or(NodeSet::one(NodeIdx(1)))));
     }

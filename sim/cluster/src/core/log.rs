@@ -47,7 +47,18 @@ impl EntryKind {
 
     fn from_code(code: u8) -> Option<EntryKind> {
         use EntryKind::*;
-        [Mutation, BatchStored, BatchRemoved, HintStored, HintDone, Schema, Boot, Truncated].into_iter().find(|k| *k as u8 == code)
+        [
+            Mutation,
+            BatchStored,
+            BatchRemoved,
+            HintStored,
+            HintDone,
+            Schema,
+            Boot,
+            Truncated,
+        ]
+        .into_iter()
+        .find(|k| *k as u8 == code)
     }
 }
 
@@ -69,7 +80,9 @@ pub fn close_entry(bytes: &mut [u8], start: usize) {
 
 /// The part of an entry that its checksum covers.
 fn covered(entry: &[u8], kind: Option<EntryKind>) -> &[u8] {
-    let end = kind.and_then(EntryKind::header_of_nested).map_or(entry.len(), |n| entry.len().min(ENTRY_HEADER_BYTES + n));
+    let end = kind
+        .and_then(EntryKind::header_of_nested)
+        .map_or(entry.len(), |n| entry.len().min(ENTRY_HEADER_BYTES + n));
     &entry[8..end]
 }
 
@@ -100,7 +113,10 @@ pub struct LogPos {
 impl LogPos {
     /// The place `bytes` further in the same segment.
     pub fn plus(self, bytes: usize) -> LogPos {
-        LogPos { segment: self.segment, offset: self.offset + bytes as u32 }
+        LogPos {
+            segment: self.segment,
+            offset: self.offset + bytes as u32,
+        }
     }
 }
 
@@ -138,7 +154,10 @@ impl CommitLog {
             bytes.extend_from_slice(p);
         }
         close_entry(bytes, start);
-        LogPos { segment, offset: (start + ENTRY_HEADER_BYTES) as u32 }
+        LogPos {
+            segment,
+            offset: (start + ENTRY_HEADER_BYTES) as u32,
+        }
     }
 
     /// Appends ready entries as they are. Returns the place of the first one's header.
@@ -151,14 +170,19 @@ impl CommitLog {
 
     /// The last segment if `length` more bytes fit into it and the host holds nothing of it, else a new one.
     fn room_for(&mut self, length: usize) -> (u32, &mut Vec<u8>) {
-        let fits = self.segments.last_mut().is_some_and(|s| {
-            Arc::get_mut(s).is_some_and(|s| s.len() + length <= s.capacity())
-        });
+        let fits = self
+            .segments
+            .last_mut()
+            .is_some_and(|s| Arc::get_mut(s).is_some_and(|s| s.len() + length <= s.capacity()));
         if !fits {
-            self.segments.push(Arc::new(Vec::with_capacity(SEGMENT_BYTES.max(length))));
+            self.segments
+                .push(Arc::new(Vec::with_capacity(SEGMENT_BYTES.max(length))));
         }
         let last = self.segments.len() - 1;
-        (last as u32, Arc::get_mut(&mut self.segments[last]).expect("nobody else holds it"))
+        (
+            last as u32,
+            Arc::get_mut(&mut self.segments[last]).expect("nobody else holds it"),
+        )
     }
 
     /// Bytes from a place to the end of its segment.
@@ -170,14 +194,22 @@ impl CommitLog {
     pub fn end(&self) -> LogPos {
         match self.segments.last() {
             None => LogPos::default(),
-            Some(s) => LogPos { segment: self.segments.len() as u32 - 1, offset: s.len() as u32 },
+            Some(s) => LogPos {
+                segment: self.segments.len() as u32 - 1,
+                offset: s.len() as u32,
+            },
         }
     }
 
     /// Bytes the host does not have yet.
     pub fn unflushed_bytes(&self) -> usize {
         let at = self.flushed;
-        let unseen = self.segments.iter().skip(at.segment as usize).map(|s| s.len()).sum::<usize>();
+        let unseen = self
+            .segments
+            .iter()
+            .skip(at.segment as usize)
+            .map(|s| s.len())
+            .sum::<usize>();
         unseen.saturating_sub(at.offset as usize)
     }
 
@@ -200,10 +232,22 @@ impl CommitLog {
     pub fn take_unflushed(&mut self) -> impl Iterator<Item = LogBytes> + use<'_> {
         let end = self.end();
         let at = std::mem::replace(&mut self.flushed, end);
-        self.segments.iter().enumerate().skip(at.segment as usize).filter_map(move |(i, segment)| {
-            let from = if i == at.segment as usize { at.offset as usize } else { 0 };
-            (from < segment.len()).then(|| LogBytes { segment: segment.clone(), from, to: segment.len() })
-        })
+        self.segments
+            .iter()
+            .enumerate()
+            .skip(at.segment as usize)
+            .filter_map(move |(i, segment)| {
+                let from = if i == at.segment as usize {
+                    at.offset as usize
+                } else {
+                    0
+                };
+                (from < segment.len()).then(|| LogBytes {
+                    segment: segment.clone(),
+                    from,
+                    to: segment.len(),
+                })
+            })
     }
 
     /// Begins a sync of everything handed over so far; the host reports its token when it is done.
@@ -249,7 +293,9 @@ fn whole_entry(bytes: &[u8]) -> Option<(&[u8], EntryKind)> {
     let checksum = u32::from_le_bytes(header[4..8].try_into().expect("4 bytes"));
     let kind = EntryKind::from_code(header[8])?;
     let entry = bytes.get(..ENTRY_HEADER_BYTES + length)?;
-    let mut nested = kind.header_of_nested().map_or(&[][..], |n| entry.get(ENTRY_HEADER_BYTES + n..).unwrap_or(&[]));
+    let mut nested = kind
+        .header_of_nested()
+        .map_or(&[][..], |n| entry.get(ENTRY_HEADER_BYTES + n..).unwrap_or(&[]));
     while !nested.is_empty() {
         let (inner, _) = whole_entry(nested)?;
         nested = &nested[inner.len()..];

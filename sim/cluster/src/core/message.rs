@@ -8,8 +8,8 @@ use super::log::LogBytes;
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
 use crate::model::{
-    Consistency, FailureReason, NodeIdx, Position, ReadCommand, Request, Response, Schema, SchemaChange, SchemaEffect, SchemaError,
-    TableId, WriteType,
+    Consistency, FailureReason, NodeIdx, Position, ReadCommand, Request, Response, Schema, SchemaChange, SchemaEffect,
+    SchemaError, TableId, WriteType,
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -57,11 +57,24 @@ impl Which {
 #[expect(missing_docs, reason = "each variant is described; fields repeat the words")]
 pub enum Msg {
     /// Apply these mutations.
-    Mutate { op: OpId, group: u16, sealed: Arc<Sealed>, which: Which, expires_us: u64, undo: Option<BatchId> },
+    Mutate {
+        op: OpId,
+        group: u16,
+        sealed: Arc<Sealed>,
+        which: Which,
+        expires_us: u64,
+        undo: Option<BatchId>,
+    },
     /// They are applied, or refused.
     Mutated { op: OpId, group: u16, failed: bool },
     /// Keep this batch.
-    StoreBatch { op: OpId, id: BatchId, sealed: Arc<Sealed>, written_at_us: u64, expires_us: u64 },
+    StoreBatch {
+        op: OpId,
+        id: BatchId,
+        sealed: Arc<Sealed>,
+        written_at_us: u64,
+        expires_us: u64,
+    },
     /// It is kept, or refused.
     BatchKept { op: OpId, failed: bool },
     /// The batch is done: forget it.
@@ -71,25 +84,58 @@ pub enum Msg {
     /// Kind clusters only: undo what this batch did.
     UndoBatch { id: BatchId },
     /// A hint: apply this mutation.
-    Hint { number: u64, sealed: Arc<Sealed>, index: u16 },
+    Hint {
+        number: u64,
+        sealed: Arc<Sealed>,
+        index: u16,
+    },
     /// The hint is applied.
     HintApplied { number: u64 },
     /// Read this.
-    Read { op: OpId, part: u16, round: u16, query: Arc<Query>, digest: bool, expires_us: u64 },
+    Read {
+        op: OpId,
+        part: u16,
+        round: u16,
+        query: Arc<Query>,
+        digest: bool,
+        expires_us: u64,
+    },
     /// Here are the rows.
-    ReadData { op: OpId, part: u16, round: u16, rows: Box<ReplicaRows> },
+    ReadData {
+        op: OpId,
+        part: u16,
+        round: u16,
+        rows: Box<ReplicaRows>,
+    },
     /// Here is their digest.
-    ReadDigest { op: OpId, part: u16, round: u16, digest: u128 },
+    ReadDigest {
+        op: OpId,
+        part: u16,
+        round: u16,
+        digest: u128,
+    },
     /// The read was refused.
-    ReadRefused { op: OpId, part: u16, round: u16, reason: FailureReason },
+    ReadRefused {
+        op: OpId,
+        part: u16,
+        round: u16,
+        reason: FailureReason,
+    },
     /// I live.
     Heartbeat { generation: u32, schema_change: u64 },
     /// I am stopping, in good order.
     Leaving { generation: u32 },
     /// Make this change to the schema (to the node that orders changes).
-    ProposeSchema { op: OpId, change: Box<SchemaChange>, wall_us: i64 },
+    ProposeSchema {
+        op: OpId,
+        change: Box<SchemaChange>,
+        wall_us: i64,
+    },
     /// The change was made, or refused, or is unknown.
-    SchemaDecided { op: OpId, outcome: Result<SchemaEffect, Option<SchemaError>> },
+    SchemaDecided {
+        op: OpId,
+        outcome: Result<SchemaEffect, Option<SchemaError>>,
+    },
     /// This is the schema now.
     AdoptSchema { op: Option<OpId>, schema: Arc<Schema> },
     /// Adopted.
@@ -256,7 +302,11 @@ pub enum Event {
     /// A holder forgot a batch because it was done.
     BatchForgotten { batch: BatchId },
     /// A holder applied a batch by replay (`complete`), or could not yet (kept) and will try again.
-    BatchReplayed { batch: BatchId, complete: bool, age_us: u64 },
+    BatchReplayed {
+        batch: BatchId,
+        complete: bool,
+        age_us: u64,
+    },
     /// A replica applied mutations. High rate.
     Applied { mutations: u32, bytes: u32 },
     /// A replica dropped a message that came after its deadline.
@@ -270,13 +320,31 @@ pub enum Event {
     /// A peer is seen up or down.
     Status { peer: NodeIdx, up: bool },
     /// A client was told that a write timed out.
-    WriteTimeout { write_type: WriteType, consistency: Consistency, received: u32, required: u32 },
+    WriteTimeout {
+        write_type: WriteType,
+        consistency: Consistency,
+        received: u32,
+        required: u32,
+    },
     /// A client was told that a write failed.
-    WriteFailure { write_type: WriteType, consistency: Consistency, received: u32, required: u32 },
+    WriteFailure {
+        write_type: WriteType,
+        consistency: Consistency,
+        received: u32,
+        required: u32,
+    },
     /// A client was told that too few replicas are alive.
-    Unavailable { consistency: Consistency, required: u32, alive: u32 },
+    Unavailable {
+        consistency: Consistency,
+        required: u32,
+        alive: u32,
+    },
     /// A client was told that a read timed out.
-    ReadTimeout { consistency: Consistency, received: u32, required: u32 },
+    ReadTimeout {
+        consistency: Consistency,
+        received: u32,
+        required: u32,
+    },
     /// Digests differed; these replicas are being repaired.
     ReadRepair { replicas: u32 },
     /// A hook's verdict was carried out.
@@ -284,7 +352,12 @@ pub enum Event {
     /// A write was executed late, with this default timestamp.
     ExecutedLate { timestamp_us: i64 },
     /// The log was read at start.
-    Recovered { entries: u64, valid_bytes: u64, lost_bytes: u64, generation: u32 },
+    Recovered {
+        entries: u64,
+        valid_bytes: u64,
+        lost_bytes: u64,
+        generation: u32,
+    },
     /// The schema changed.
     Schema { change: u64, version: Uuid },
     /// A table was emptied.

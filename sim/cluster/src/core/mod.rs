@@ -9,10 +9,11 @@
 //! | [`node`] | a node: state, [`Node::step`], dispatch |
 //! | [`message`] | inputs, effects, messages between nodes, facts for the trace |
 //! | [`boundary`] | the points of a request's life at which a fault may strike |
-//! | `write`, `reads` | coordinating writes (batches included) and reads |
+//! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
+//! | `reads` | coordinating reads |
 //! | `replica`, `persist` | applying, acknowledging, the life of the log |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
-//! | [`store`], [`rowmap`], [`row`], [`key`], [`log`] | tables, rows, cells and their merge, storage keys, the commit log |
+//! | [`store`], [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
 //! | [`snapshot`] | what a replica holds, for judges |
 //! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
@@ -32,6 +33,7 @@ pub mod message;
 pub mod murmur3;
 pub mod node;
 mod persist;
+mod plan;
 pub mod query;
 mod reads;
 pub mod repair;
@@ -40,11 +42,11 @@ pub mod replica;
 pub mod ring;
 pub mod rng;
 pub mod row;
-pub mod rowmap;
 pub mod seal;
 pub mod snapshot;
 pub mod store;
 pub mod timers;
+mod verdict;
 mod write;
 
 pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Verdict};

@@ -22,9 +22,17 @@ pub fn hash128(data: &[u8]) -> (u64, u64) {
         let k1 = u64::from_le_bytes(chunk[..8].try_into().expect("8 of 16"));
         let k2 = u64::from_le_bytes(chunk[8..].try_into().expect("8 of 16"));
         h1 ^= mix1(k1);
-        h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
+        h1 = h1
+            .rotate_left(27)
+            .wrapping_add(h2)
+            .wrapping_mul(5)
+            .wrapping_add(0x52dc_e729);
         h2 ^= mix2(k2);
-        h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+        h2 = h2
+            .rotate_left(31)
+            .wrapping_add(h1)
+            .wrapping_mul(5)
+            .wrapping_add(0x3849_5ab5);
     }
     let tail = chunks.remainder();
     if tail.len() > 8 {
@@ -54,7 +62,9 @@ fn mix2(k: u64) -> u64 {
 
 /// Up to 8 bytes, each sign-extended before it is shifted into place: Cassandra's bytes are signed.
 fn signed_tail(tail: &[u8]) -> u64 {
-    tail.iter().enumerate().fold(0, |k, (i, b)| k ^ ((i64::from(*b as i8) << (i * 8)) as u64))
+    tail.iter()
+        .enumerate()
+        .fold(0, |k, (i, b)| k ^ ((i64::from(*b as i8) << (i * 8)) as u64))
 }
 
 fn fmix(mut k: u64) -> u64 {
@@ -90,6 +100,9 @@ mod tests {
         partition_key_bytes(&[&7i64.to_be_bytes(), &1i32.to_be_bytes()], &mut two);
         assert_eq!(one, b"ab");
         assert_eq!(two, [0, 8, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 4, 0, 0, 0, 1, 0]);
-        assert_eq!(crate::model::partition_key_components(&two, 2).unwrap(), [&7i64.to_be_bytes()[..], &1i32.to_be_bytes()]);
+        assert_eq!(
+            crate::model::partition_key_components(&two, 2).unwrap(),
+            [&7i64.to_be_bytes()[..], &1i32.to_be_bytes()]
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A node is a replica and a coordinator at once. It does no I/O and reads no clock: the host tells it what happened and
 //! when, and performs the effects it appends. The work is in the sibling modules, each an `impl Node`: `replica` (what
-//! replicas do), `write` and `batch` (coordinating writes), `reads`, `gossip`, `hints`, `replay`, `agree` (schema and
+//! replicas do), `plan`, `write` and `verdict` (coordinating writes), `reads`, `gossip`, `hints`, `replay`, `agree` (schema and
 //! truncation), `persist` (the log's life).
 
 use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
@@ -20,7 +20,8 @@ use super::replica::Replica;
 use super::ring::{NodeSet, Placement, Ring};
 use super::rng::Rng;
 use super::timers::{Slab, Timer, Timers};
-use super::write::{Parked, WriteOp};
+use super::verdict::Parked;
+use super::write::WriteOp;
 use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -93,7 +94,11 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("me", &self.me).field("phase", &self.phase).field("generation", &self.generation).finish()
+        f.debug_struct("Node")
+            .field("me", &self.me)
+            .field("phase", &self.phase)
+            .field("generation", &self.generation)
+            .finish()
     }
 }
 
@@ -134,7 +139,13 @@ impl Node {
 
     /// Gives the node something that happened. Effects are appended to `fx`, in order. `hook` is consulted at boundary
     /// points; `None` costs nothing.
-    pub fn step<'a>(&mut self, now_us: u64, input: Input, hook: Option<&'a mut dyn BoundaryHook>, fx: &'a mut Vec<Effect>) {
+    pub fn step<'a>(
+        &mut self,
+        now_us: u64,
+        input: Input,
+        hook: Option<&'a mut dyn BoundaryHook>,
+        fx: &'a mut Vec<Effect>,
+    ) {
         if self.phase == Phase::Halted {
             return;
         }
@@ -184,11 +195,24 @@ impl Node {
 
     fn peer(&mut self, cx: &mut Cx<'_>, from: NodeIdx, msg: Msg) {
         match msg {
-            Msg::Mutate { op, group, sealed, which, expires_us, undo } => {
+            Msg::Mutate {
+                op,
+                group,
+                sealed,
+                which,
+                expires_us,
+                undo,
+            } => {
                 self.replica_mutate(cx, from, op, group, &sealed, &which, expires_us, undo);
             }
             Msg::Mutated { op, group, failed } => self.on_mutated(cx, from, op, group, failed),
-            Msg::StoreBatch { op, id, sealed, written_at_us, expires_us } => {
+            Msg::StoreBatch {
+                op,
+                id,
+                sealed,
+                written_at_us,
+                expires_us,
+            } => {
                 self.replica_store_batch(cx, from, op, id, sealed, written_at_us, expires_us);
             }
             Msg::BatchKept { op, failed } => self.on_batch_kept(cx, from, op, failed),
@@ -197,19 +221,46 @@ impl Node {
             Msg::UndoBatch { id } => self.replica_undo_batch(cx, id),
             Msg::Hint { number, sealed, index } => self.replica_hint(cx, from, number, &sealed, index),
             Msg::HintApplied { number } => self.on_hint_applied(cx, from, number),
-            Msg::Read { op, part, round, query, digest, expires_us } => {
+            Msg::Read {
+                op,
+                part,
+                round,
+                query,
+                digest,
+                expires_us,
+            } => {
                 self.replica_read(cx, from, op, part, round, &query, digest, expires_us);
             }
             Msg::ReadData { op, part, round, rows } => self.on_read_data(cx, from, op, part, round, *rows),
-            Msg::ReadDigest { op, part, round, digest } => self.on_read_digest(cx, from, op, part, round, digest),
-            Msg::ReadRefused { op, part, round, reason } => self.on_read_refused(cx, from, op, part, round, reason),
-            Msg::Heartbeat { generation, schema_change } => self.on_heartbeat(cx, from, generation, schema_change),
+            Msg::ReadDigest {
+                op,
+                part,
+                round,
+                digest,
+            } => self.on_read_digest(cx, from, op, part, round, digest),
+            Msg::ReadRefused {
+                op,
+                part,
+                round,
+                reason,
+            } => self.on_read_refused(cx, from, op, part, round, reason),
+            Msg::Heartbeat {
+                generation,
+                schema_change,
+            } => self.on_heartbeat(cx, from, generation, schema_change),
             Msg::Leaving { generation } => self.on_leaving(cx, from, generation),
             Msg::ProposeSchema { op, change, wall_us } => self.on_propose_schema(cx, from, op, *change, wall_us),
             Msg::SchemaDecided { op, outcome } => self.on_schema_decided(cx, op, outcome),
             Msg::AdoptSchema { op, schema } => self.on_adopt_schema(cx, from, op, schema),
             Msg::SchemaAdopted { op } => self.on_schema_adopted(cx, from, op),
-            Msg::PullSchema => self.send(cx, from, Msg::AdoptSchema { op: None, schema: self.schema.clone() }),
+            Msg::PullSchema => self.send(
+                cx,
+                from,
+                Msg::AdoptSchema {
+                    op: None,
+                    schema: self.schema.clone(),
+                },
+            ),
             Msg::Truncate { op, table } => self.replica_truncate(cx, from, op, table),
             Msg::Truncated { op } => self.on_truncated(cx, from, op),
         }
@@ -239,7 +290,7 @@ impl Node {
     fn on_deadline(&mut self, cx: &mut Cx<'_>, id: OpId) {
         match self.ops.take(id) {
             Some(Op::Write(op)) => self.write_deadline(cx, id, op),
-            Some(Op::Read(op)) => self.read_deadline(cx, id, op),
+            Some(Op::Read(op)) => self.read_deadline(cx, id, *op),
             Some(Op::Schema(op)) => self.schema_deadline(cx, id, *op),
             Some(Op::Truncate(op)) => self.truncate_deadline(cx, id, *op),
             Some(other @ Op::Parked(_)) => self.ops.put(id, other),
@@ -286,29 +337,87 @@ impl Node {
     /// Answers a client with an error and records it.
     pub(super) fn answer_error(&mut self, cx: &mut Cx<'_>, to: ClientRef, error: CoordinatorError) {
         match &error {
-            CoordinatorError::Unavailable { consistency, required, alive, .. } => {
-                cx.event(Event::Unavailable { consistency: *consistency, required: *required, alive: *alive });
+            CoordinatorError::Unavailable {
+                consistency,
+                required,
+                alive,
+                ..
+            } => {
+                cx.event(Event::Unavailable {
+                    consistency: *consistency,
+                    required: *required,
+                    alive: *alive,
+                });
             }
-            CoordinatorError::WriteTimeout { consistency, received, required, write_type } => {
+            CoordinatorError::WriteTimeout {
+                consistency,
+                received,
+                required,
+                write_type,
+            } => {
                 let (consistency, received, required, write_type) = (*consistency, *received, *required, *write_type);
-                cx.event(Event::WriteTimeout { write_type, consistency, received, required });
+                cx.event(Event::WriteTimeout {
+                    write_type,
+                    consistency,
+                    received,
+                    required,
+                });
             }
-            CoordinatorError::WriteFailure { consistency, received, required, write_type, .. } => {
+            CoordinatorError::WriteFailure {
+                consistency,
+                received,
+                required,
+                write_type,
+                ..
+            } => {
                 let (consistency, received, required, write_type) = (*consistency, *received, *required, *write_type);
-                cx.event(Event::WriteFailure { write_type, consistency, received, required });
+                cx.event(Event::WriteFailure {
+                    write_type,
+                    consistency,
+                    received,
+                    required,
+                });
             }
-            CoordinatorError::ReadTimeout { consistency, received, required, .. } => {
-                cx.event(Event::ReadTimeout { consistency: *consistency, received: *received, required: *required });
+            CoordinatorError::ReadTimeout {
+                consistency,
+                received,
+                required,
+                ..
+            } => {
+                cx.event(Event::ReadTimeout {
+                    consistency: *consistency,
+                    received: *received,
+                    required: *required,
+                });
             }
             _ => {}
         }
-        cx.fx.push(Effect::Reply { to, response: Response::Error(error) });
+        cx.fx.push(Effect::Reply {
+            to,
+            response: Response::Error(error),
+        });
     }
 
     /// Asks the hook. `Continue` when there is none.
-    pub(super) fn consult(&mut self, cx: &mut Cx<'_>, point: Point, batch: Option<&BatchInfo<'_>>, read: Option<TableId>, schema: &Schema) -> Verdict {
-        let Some(hook) = cx.hook.as_deref_mut() else { return Verdict::Continue };
-        let boundary = Boundary { node: self.me, point, now_us: cx.now_us, batch, read, schema };
+    pub(super) fn consult(
+        &mut self,
+        cx: &mut Cx<'_>,
+        point: Point,
+        batch: Option<&BatchInfo<'_>>,
+        read: Option<TableId>,
+        schema: &Schema,
+    ) -> Verdict {
+        let Some(hook) = cx.hook.as_deref_mut() else {
+            return Verdict::Continue;
+        };
+        let boundary = Boundary {
+            node: self.me,
+            point,
+            now_us: cx.now_us,
+            batch,
+            read,
+            schema,
+        };
         let verdict = hook.at(&boundary);
         if verdict != Verdict::Continue {
             cx.event(Event::Forced { verdict });
@@ -333,7 +442,13 @@ impl Node {
         }
         self.phase = Phase::Stopping;
         for peer in self.others().iter() {
-            self.send(cx, peer, Msg::Leaving { generation: self.generation });
+            self.send(
+                cx,
+                peer,
+                Msg::Leaving {
+                    generation: self.generation,
+                },
+            );
         }
     }
 
@@ -355,7 +470,9 @@ impl Node {
         for ks in self.schema.keyspaces.values() {
             by_keyspace.insert(&ks.name, Arc::new(self.ring.placement(&ks.replication)));
         }
-        let place = |t: &Option<Arc<crate::model::Table>>| t.as_ref().and_then(|t| by_keyspace.get(t.keyspace.as_str()).cloned());
+        let place = |t: &Option<Arc<crate::model::Table>>| {
+            t.as_ref().and_then(|t| by_keyspace.get(t.keyspace.as_str()).cloned())
+        };
         self.placements = self.schema.tables.iter().map(place).collect();
         self.replica.store.set_schema(&self.schema);
     }

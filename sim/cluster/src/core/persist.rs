@@ -32,7 +32,9 @@ impl Node {
         let cx = &mut Cx { now_us, hook: None, fx };
         let last_generation = self.recover(cx, log_file);
         self.generation = self.clock.wall_s(now_us).max(last_generation.saturating_add(1));
-        self.replica.log.append(EntryKind::Boot, &[&self.generation.to_le_bytes()]);
+        self.replica
+            .log
+            .append(EntryKind::Boot, &[&self.generation.to_le_bytes()]);
         self.log_dirty(cx);
         self.sync_log(cx);
         self.start_gossip(cx, start);
@@ -57,7 +59,10 @@ impl Node {
         let mut generation = 0;
         let mut found: Vec<(EntryKind, LogPos, usize)> = vec![];
         let (log, report) = CommitLog::recover(file, |kind, payload, pos| found.push((kind, pos, payload.len())));
-        self.replica = Replica { log, ..Replica::default() };
+        self.replica = Replica {
+            log,
+            ..Replica::default()
+        };
         self.replica.store.set_schema(&self.schema);
         for (kind, pos, length) in found {
             if kind == EntryKind::Mutation {
@@ -84,21 +89,32 @@ impl Node {
                     }
                 }
                 EntryKind::Boot => {
-                    generation = payload.first_chunk::<4>().map_or(generation, |b| u32::from_le_bytes(*b));
+                    generation = payload
+                        .first_chunk::<4>()
+                        .map_or(generation, |b| u32::from_le_bytes(*b));
                 }
                 EntryKind::Truncated => {
                     if let (Some(t), Some(at)) = (payload.first_chunk::<2>(), payload.last_chunk::<8>()) {
-                        self.replica.store.truncate(TableId(u16::from_le_bytes(*t)), u64::from_le_bytes(*at));
+                        self.replica
+                            .store
+                            .truncate(TableId(u16::from_le_bytes(*t)), u64::from_le_bytes(*at));
                     }
                 }
             }
         }
         if report.lost_bytes > 0 {
-            cx.fx.push(Effect::LogTruncate { length_bytes: report.valid_bytes });
+            cx.fx.push(Effect::LogTruncate {
+                length_bytes: report.valid_bytes,
+            });
         }
         if report.entries > 0 || report.lost_bytes > 0 {
             let (entries, valid_bytes, lost_bytes) = (report.entries, report.valid_bytes, report.lost_bytes);
-            cx.event(Event::Recovered { entries, valid_bytes, lost_bytes, generation });
+            cx.event(Event::Recovered {
+                entries,
+                valid_bytes,
+                lost_bytes,
+                generation,
+            });
         }
         generation
     }
@@ -107,7 +123,12 @@ impl Node {
         if let Some((id, written_at_us, entries)) = read_batch_header(payload)
             && let Some(sealed) = Sealed::from_entries(entries)
         {
-            let kept = KeptBatch { sealed: Arc::new(sealed), written_at_us, replaying: false, tried_us: None };
+            let kept = KeptBatch {
+                sealed: Arc::new(sealed),
+                written_at_us,
+                replaying: false,
+                tried_us: None,
+            };
             self.replica.batchlog.insert(id, kept);
         }
     }
@@ -115,7 +136,9 @@ impl Node {
     /// Something was appended: make sure it will be flushed and synced.
     pub(super) fn log_dirty(&mut self, cx: &mut Cx<'_>) {
         self.replica.dirty_since_us.get_or_insert(cx.now_us);
-        let CommitlogSync::Periodic { period_ms } = self.config.commitlog_sync else { return };
+        let CommitlogSync::Periodic { period_ms } = self.config.commitlog_sync else {
+            return;
+        };
         if self.config.syncs_before_ack() {
             return;
         }
@@ -151,7 +174,12 @@ impl Node {
     }
 
     fn flush_log(&mut self, cx: &mut Cx<'_>) {
-        cx.fx.extend(self.replica.log.take_unflushed().map(|bytes| Effect::LogAppend { bytes }));
+        cx.fx.extend(
+            self.replica
+                .log
+                .take_unflushed()
+                .map(|bytes| Effect::LogAppend { bytes }),
+        );
     }
 
     /// Flushes, and begins a sync unless everything is on the disk.
@@ -169,8 +197,12 @@ impl Node {
         if self.config.syncs_before_ack() {
             return true;
         }
-        let CommitlogSync::Periodic { period_ms } = self.config.commitlog_sync else { return true };
-        self.replica.dirty_since_us.is_some_and(|since| now_us.saturating_sub(since) > period_ms * 10 * self.rules.sync_lag_percent)
+        let CommitlogSync::Periodic { period_ms } = self.config.commitlog_sync else {
+            return true;
+        };
+        self.replica
+            .dirty_since_us
+            .is_some_and(|since| now_us.saturating_sub(since) > period_ms * 10 * self.rules.sync_lag_percent)
     }
 
     /// Sends a message once everything appended so far is on the disk, and sees to that now.
@@ -188,7 +220,11 @@ impl Node {
 
     pub(super) fn log_synced(&mut self, cx: &mut Cx<'_>, token: u64) {
         let durable = self.replica.log.end_sync(token);
-        self.replica.dirty_since_us = if self.replica.log.is_synced() { None } else { Some(cx.now_us) };
+        self.replica.dirty_since_us = if self.replica.log.is_synced() {
+            None
+        } else {
+            Some(cx.now_us)
+        };
         while let Some((pos, _, _)) = self.replica.deferred.front()
             && *pos <= durable
         {

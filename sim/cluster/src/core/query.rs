@@ -9,7 +9,9 @@ use super::log::CommitLog;
 use super::murmur3;
 use super::row::{Deletion, RowState};
 use super::store::{PartitionState, RangeTombstone, TableStore};
-use crate::model::{ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Token, TokenRange};
+use crate::model::{
+    ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Token, TokenRange,
+};
 use std::collections::BTreeMap;
 
 /// The part of a read that one set of replicas answers.
@@ -74,7 +76,14 @@ pub fn read(
     after: Option<&Position>,
     limits: ReadLimits,
 ) -> Result<ReplicaRows, KeyError> {
-    let mut r = Reader { table, log, command, limits, live: 0, out: ReplicaRows::default() };
+    let mut r = Reader {
+        table,
+        log,
+        command,
+        limits,
+        live: 0,
+        out: ReplicaRows::default(),
+    };
     match part {
         Part::Partition(key) => r.partition(key, after.filter(|p| p.partition == *key))?,
         Part::Range(range) => r.scan(*range, after)?,
@@ -92,13 +101,22 @@ impl Reader<'_> {
         while let Some(start) = cursor.take()
             && !self.full()
         {
-            let Some(key) = self.next_partition(&start) else { return Ok(()) };
-            if range.end.is_some_and(|(end, inclusive)| key.token > end || key.token == end && !inclusive) {
+            let Some(key) = self.next_partition(&start) else {
+                return Ok(());
+            };
+            if range
+                .end
+                .is_some_and(|(end, inclusive)| key.token > end || key.token == end && !inclusive)
+            {
                 return Ok(());
             }
             let resumed = after.filter(|p| p.partition == key);
             self.partition(&key, resumed)?;
-            cursor = self.table.layout().slice(key.token, &key.bytes, (&[], true), (&[], true))?.end;
+            cursor = self
+                .table
+                .layout()
+                .slice(key.token, &key.bytes, (&[], true), (&[], true))?
+                .end;
         }
         Ok(())
     }
@@ -117,13 +135,25 @@ impl Reader<'_> {
 
     /// The first partition at or after a storage key, among those with rows and those with other state.
     fn next_partition(&self, start: &Key) -> Option<PartitionKey> {
-        let range = KeyRange { start: start.clone(), end: None };
+        let range = KeyRange {
+            start: start.clone(),
+            end: None,
+        };
         let row = self.table.range(self.log, &range).next();
         let state = self.table.partition_states_from(start).next();
         match (row, state) {
-            (Some((k, _)), Some((p, s))) if p <= k => Some(PartitionKey { token: Token(s.token), bytes: s.key.clone() }),
-            (Some((_, r)), _) => Some(PartitionKey { token: r.partition().0, bytes: r.partition().1.to_vec() }),
-            (None, Some((_, s))) => Some(PartitionKey { token: Token(s.token), bytes: s.key.clone() }),
+            (Some((k, _)), Some((p, s))) if p <= k => Some(PartitionKey {
+                token: Token(s.token),
+                bytes: s.key.clone(),
+            }),
+            (Some((_, r)), _) => Some(PartitionKey {
+                token: r.partition().0,
+                bytes: r.partition().1.to_vec(),
+            }),
+            (None, Some((_, s))) => Some(PartitionKey {
+                token: Token(s.token),
+                bytes: s.key.clone(),
+            }),
             (None, None) => None,
         }
     }
@@ -141,7 +171,10 @@ impl Reader<'_> {
             statics: state.map_or_else(RowState::default, |s| s.statics.clone()),
             rows: vec![],
         };
-        let mut budget = self.limits.per_partition.saturating_sub(after.map_or(0, |p| p.rows_of_partition));
+        let mut budget = self
+            .limits
+            .per_partition
+            .saturating_sub(after.map_or(0, |p| p.rows_of_partition));
         let ranges = self.key_ranges(key, after)?;
         let mut stopped = false;
         for range in &ranges {
@@ -157,7 +190,8 @@ impl Reader<'_> {
         if self.command.reversed {
             found.rows.reverse();
         }
-        let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !found.rows.is_empty();
+        let known =
+            found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !found.rows.is_empty();
         if known {
             // A partition of static cells alone is one row for a client, and one for the limit.
             if found.rows.is_empty() && found.statics.is_live(found.deletion, self.limits.now_s) {
@@ -196,8 +230,16 @@ impl Reader<'_> {
 
     fn note_stop(&mut self, key: &PartitionKey, found: &ReplicaPartition, stopped: bool, after: Option<&Position>) {
         if stopped {
-            let clustering = found.rows.last().map(|(_, r)| r.clustering_key()).or_else(|| after?.clustering.clone());
-            self.out.stopped_at = Some(Position { partition: key.clone(), clustering, rows_of_partition: 0 });
+            let clustering = found
+                .rows
+                .last()
+                .map(|(_, r)| r.clustering_key())
+                .or_else(|| after?.clustering.clone());
+            self.out.stopped_at = Some(Position {
+                partition: key.clone(),
+                clustering,
+                rows_of_partition: 0,
+            });
         }
     }
 
@@ -209,7 +251,12 @@ impl Reader<'_> {
             ClusteringSelect::All => vec![slice((&[], true), (&[], true))?],
             ClusteringSelect::Slices(slices) => slices
                 .iter()
-                .map(|s| slice((&s.start.prefix.0, s.start.inclusive), (&s.end.prefix.0, s.end.inclusive)))
+                .map(|s| {
+                    slice(
+                        (&s.start.prefix.0, s.start.inclusive),
+                        (&s.end.prefix.0, s.end.inclusive),
+                    )
+                })
                 .collect::<Result<_, _>>()?,
         };
         ranges.sort_by(|a, b| a.start.cmp(&b.start));
@@ -275,13 +322,19 @@ pub fn merge(answers: &[&ReplicaRows]) -> ReplicaRows {
             std::collections::btree_map::Entry::Occupied(mut o) => merge_partition(o.get_mut(), p),
         }
     }
-    ReplicaRows { partitions: partitions.into_values().collect(), stopped_at: None }
+    ReplicaRows {
+        partitions: partitions.into_values().collect(),
+        stopped_at: None,
+    }
 }
 
 fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
     into.deletion = into.deletion.max(from.deletion);
     into.statics.merge(&from.statics);
-    let mut ranges = PartitionState { ranges: std::mem::take(&mut into.ranges), ..PartitionState::default() };
+    let mut ranges = PartitionState {
+        ranges: std::mem::take(&mut into.ranges),
+        ..PartitionState::default()
+    };
     for r in &from.ranges {
         ranges.add_range(r.clone());
     }
@@ -299,7 +352,12 @@ fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
 impl ReplicaPartition {
     /// The strongest deletion over the row with this storage key, the row's own aside.
     pub fn covering(&self, key: &Key) -> Option<Deletion> {
-        let ranges = self.ranges.iter().filter(|r| r.range.contains(key)).map(|r| r.deletion).max();
+        let ranges = self
+            .ranges
+            .iter()
+            .filter(|r| r.range.contains(key))
+            .map(|r| r.deletion)
+            .max();
         self.deletion.max(ranges)
     }
 }
@@ -322,18 +380,36 @@ pub fn visible(
     resumed: Option<&Position>,
     limits: ReadLimits,
 ) -> Result<Visible, KeyError> {
-    let mut v = Visible { result: ReadResult::default(), count: 0 };
+    let mut v = Visible {
+        result: ReadResult::default(),
+        count: 0,
+    };
     let until_key = until.map(|p| boundary_key(table.layout(), p)).transpose()?.flatten();
     for p in &rows.partitions {
         if v.count >= limits.rows {
             break;
         }
-        let statics = p.statics.live(p.deletion, limits.now_s, |c| table.hidden_until(c)).filter(|r| !r.has_no_cells());
-        let mut out = PartitionRows { key: p.key.clone(), statics, rows: vec![] };
+        let statics = p
+            .statics
+            .live(p.deletion, limits.now_s, |c| table.hidden_until(c))
+            .filter(|r| !r.has_no_cells());
+        let mut out = PartitionRows {
+            key: p.key.clone(),
+            statics,
+            rows: vec![],
+        };
         let resumed_here = resumed.filter(|r| r.partition == p.key);
-        let mut budget = limits.per_partition.saturating_sub(resumed_here.map_or(0, |r| r.rows_of_partition));
+        let mut budget = limits
+            .per_partition
+            .saturating_sub(resumed_here.map_or(0, |r| r.rows_of_partition));
         let beyond = |k: &Key| match (&until_key, until) {
-            (Some(b), Some(u)) if u.partition == p.key => if command.reversed { k < b } else { k > b },
+            (Some(b), Some(u)) if u.partition == p.key => {
+                if command.reversed {
+                    k < b
+                } else {
+                    k > b
+                }
+            }
             _ => until.is_some_and(|u| (p.key.token, &p.key.bytes) > (u.partition.token, &u.partition.bytes)),
         };
         let mut take = |(k, row): &(Key, RowState)| {

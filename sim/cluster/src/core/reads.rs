@@ -13,8 +13,8 @@ use super::repair;
 use super::ring::{NodeSet, Placement};
 use super::timers::Timer;
 use crate::model::{
-    Consistency, CoordinatorError, FailureReason, NodeIdx, PartitionRows, Position, ReadCommand, ReadRequest, ReadResult, ReadTarget,
-    Response, TokenRange,
+    Consistency, CoordinatorError, FailureReason, NodeIdx, PartitionRows, Position, ReadCommand, ReadRequest,
+    ReadResult, ReadTarget, Response, TokenRange,
 };
 use std::sync::Arc;
 
@@ -101,21 +101,33 @@ impl Node {
         }
     }
 
-    fn plan_read(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: ReadRequest) -> Result<ReadOp, CoordinatorError> {
+    fn plan_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: ClientRef,
+        request: ReadRequest,
+    ) -> Result<ReadOp, CoordinatorError> {
         let consistency = request.consistency;
         match consistency {
             Consistency::Serial | Consistency::LocalSerial => {
-                return Err(CoordinatorError::Unsupported { what: format!("reads at {consistency} (lightweight transactions)") });
+                return Err(CoordinatorError::Unsupported {
+                    what: format!("reads at {consistency} (lightweight transactions)"),
+                });
             }
             Consistency::Any | Consistency::EachQuorum => {
-                return Err(CoordinatorError::BadConsistency { consistency, operation: "a read" });
+                return Err(CoordinatorError::BadConsistency {
+                    consistency,
+                    operation: "a read",
+                });
             }
             _ => {}
         }
         let command = request.command;
         let table = usize::from(command.table.0);
         let Some(placement) = self.placements.get(table).cloned().flatten() else {
-            return Err(CoordinatorError::Invalid { what: format!("no table has number {:?} in this node's schema", command.table) });
+            return Err(CoordinatorError::Invalid {
+                what: format!("no table has number {:?} in this node's schema", command.table),
+            });
         };
         let in_turn = matches!(command.target, ReadTarget::Scan(_));
         let now_s = self.clock.wall_s(cx.now_us);
@@ -124,10 +136,19 @@ impl Node {
             if !self.levels.reached(consistency, p.replicas, self.alive()) {
                 let (scope, required) = self.levels.need(consistency, p.replicas);
                 let alive = scope.and(self.alive()).len();
-                return Err(CoordinatorError::Unavailable { consistency, required, alive, batchlog: false });
+                return Err(CoordinatorError::Unavailable {
+                    consistency,
+                    required,
+                    alive,
+                    batchlog: false,
+                });
             }
         }
-        let default_ms = if in_turn { self.config.timeouts.range_ms } else { self.config.timeouts.read_ms };
+        let default_ms = if in_turn {
+            self.config.timeouts.range_ms
+        } else {
+            self.config.timeouts.read_ms
+        };
         let timeout_ms = request.timeout_ms.map_or(default_ms, u64::from);
         Ok(ReadOp {
             client,
@@ -142,8 +163,17 @@ impl Node {
         })
     }
 
-    fn plan_parts(&self, command: &ReadCommand, placement: &Placement, now_s: u32) -> Result<Vec<PartState>, CoordinatorError> {
-        let limits = ReadLimits { rows: command.limit, per_partition: command.per_partition_limit, now_s };
+    fn plan_parts(
+        &self,
+        command: &ReadCommand,
+        placement: &Placement,
+        now_s: u32,
+    ) -> Result<Vec<PartState>, CoordinatorError> {
+        let limits = ReadLimits {
+            rows: command.limit,
+            per_partition: command.per_partition_limit,
+            now_s,
+        };
         let part = |part, replicas, after: Option<&Position>| PartState {
             part,
             replicas,
@@ -169,12 +199,22 @@ impl Node {
                     return Err(CoordinatorError::Invalid { what });
                 }
                 let layout = self.layout(command.table);
-                if let Some(bad) = keys.iter().find(|k| layout.is_some_and(|l| !l.is_partition_key(&k.bytes))) {
-                    return Err(CoordinatorError::Invalid { what: format!("malformed partition key of {} bytes", bad.bytes.len()) });
+                if let Some(bad) = keys
+                    .iter()
+                    .find(|k| layout.is_some_and(|l| !l.is_partition_key(&k.bytes)))
+                {
+                    return Err(CoordinatorError::Invalid {
+                        what: format!("malformed partition key of {} bytes", bad.bytes.len()),
+                    });
                 }
                 // A page goes on with the partition it stopped in; those before it are finished.
-                let from = after.and_then(|p| keys.iter().position(|k| *k == p.partition)).unwrap_or(0);
-                Ok(keys[from..].iter().map(|k| part(Part::Partition(k.clone()), placement.replicas(k.token), after)).collect())
+                let from = after
+                    .and_then(|p| keys.iter().position(|k| *k == p.partition))
+                    .unwrap_or(0);
+                Ok(keys[from..]
+                    .iter()
+                    .map(|k| part(Part::Partition(k.clone()), placement.replicas(k.token), after))
+                    .collect())
             }
             ReadTarget::Scan(range) => {
                 let mut start = after.map_or(range.start, |p| Some((p.partition.token, true)));
@@ -230,9 +270,15 @@ impl Node {
         for (i, node) in chosen.iter().enumerate() {
             self.ask(cx, id, op, index, *node, i > 0);
         }
-        let others = op.parts[index].replicas.and(self.alive()).minus(op.parts[index].contacted);
+        let others = op.parts[index]
+            .replicas
+            .and(self.alive())
+            .minus(op.parts[index].contacted);
         if !others.is_empty() {
-            self.timers.set(cx.now_us + self.config.speculative_retry_ms * 1000, Timer::Speculate(id));
+            self.timers.set(
+                cx.now_us + self.config.speculative_retry_ms * 1000,
+                Timer::Speculate(id),
+            );
         }
     }
 
@@ -248,12 +294,36 @@ impl Node {
     fn ask(&mut self, cx: &mut Cx<'_>, id: OpId, op: &mut ReadOp, index: usize, node: NodeIdx, digest: bool) {
         let p = &mut op.parts[index];
         p.contacted.insert(node);
-        let query = Query { command: op.command.clone(), part: p.part.clone(), after: p.after.clone(), limits: p.limits };
+        let query = Query {
+            command: op.command.clone(),
+            part: p.part.clone(),
+            after: p.after.clone(),
+            limits: p.limits,
+        };
         let (part, round, expires_us) = (index as u16, p.round, op.deadline_us);
-        self.send(cx, node, Msg::Read { op: id, part, round, query: Arc::new(query), digest, expires_us });
+        self.send(
+            cx,
+            node,
+            Msg::Read {
+                op: id,
+                part,
+                round,
+                query: Arc::new(query),
+                digest,
+                expires_us,
+            },
+        );
     }
 
-    pub(super) fn on_read_data(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId, part: u16, round: u16, rows: ReplicaRows) {
+    pub(super) fn on_read_data(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        id: OpId,
+        part: u16,
+        round: u16,
+        rows: ReplicaRows,
+    ) {
         let Some(mut op) = self.take_read(id) else { return };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
@@ -264,7 +334,15 @@ impl Node {
         self.progress(cx, id, op);
     }
 
-    pub(super) fn on_read_digest(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId, part: u16, round: u16, digest: u128) {
+    pub(super) fn on_read_digest(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        id: OpId,
+        part: u16,
+        round: u16,
+        digest: u128,
+    ) {
         let Some(mut op) = self.take_read(id) else { return };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
@@ -274,18 +352,38 @@ impl Node {
         self.progress(cx, id, op);
     }
 
-    pub(super) fn on_read_refused(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId, part: u16, round: u16, reason: FailureReason) {
+    pub(super) fn on_read_refused(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        id: OpId,
+        part: u16,
+        round: u16,
+        reason: FailureReason,
+    ) {
         let Some(mut op) = self.take_read(id) else { return };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
         {
             p.refused.push((from, reason));
-            let refused: NodeSet = p.refused.iter().fold(NodeSet::default(), |s, (n, _)| s.or(NodeSet::one(*n)));
-            if !self.levels.reached(op.consistency, p.replicas, p.replicas.and(self.alive()).minus(refused)) {
+            let refused: NodeSet = p
+                .refused
+                .iter()
+                .fold(NodeSet::default(), |s, (n, _)| s.or(NodeSet::one(*n)));
+            if !self
+                .levels
+                .reached(op.consistency, p.replicas, p.replicas.and(self.alive()).minus(refused))
+            {
                 let failures = std::mem::take(&mut p.refused);
                 let (received, required) = (p.answered().len(), self.levels.need(op.consistency, p.replicas).1);
                 let (consistency, data_present) = (op.consistency, !p.rows.is_empty());
-                let error = CoordinatorError::ReadFailure { consistency, received, required, failures, data_present };
+                let error = CoordinatorError::ReadFailure {
+                    consistency,
+                    received,
+                    required,
+                    failures,
+                    data_present,
+                };
                 self.ops.release(id);
                 return self.answer_error(cx, op.client, error);
             }
@@ -323,7 +421,13 @@ impl Node {
         }
     }
 
-    fn progress_part(&mut self, cx: &mut Cx<'_>, id: OpId, op: &mut ReadOp, index: usize) -> Result<(), CoordinatorError> {
+    fn progress_part(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: OpId,
+        op: &mut ReadOp,
+        index: usize,
+    ) -> Result<(), CoordinatorError> {
         let p = &mut op.parts[index];
         match p.stage {
             Stage::Digests if !p.rows.is_empty() && self.levels.reached(op.consistency, p.replicas, p.answered()) => {
@@ -344,7 +448,9 @@ impl Node {
             Stage::Data if self.levels.reached(op.consistency, p.replicas, p.with_rows()) => {
                 let answers: Vec<&ReplicaRows> = p.rows.iter().map(|(_, r)| r).collect();
                 p.merged = query::merge(&answers);
-                p.until = first_stop(&answers, op.command.reversed, |pos| order_key(self, op.command.as_ref(), pos));
+                p.until = first_stop(&answers, op.command.reversed, |pos| {
+                    order_key(self, op.command.as_ref(), pos)
+                });
                 self.begin_repair(cx, id, op, index)
             }
             Stage::Repair if p.repairing.iter().all(|(_, missing)| *missing == 0) => self.end_round(cx, id, op, index),
@@ -353,7 +459,13 @@ impl Node {
     }
 
     /// Sends each replica what it lacks. The reply waits for them.
-    fn begin_repair(&mut self, cx: &mut Cx<'_>, id: OpId, op: &mut ReadOp, index: usize) -> Result<(), CoordinatorError> {
+    fn begin_repair(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: OpId,
+        op: &mut ReadOp,
+        index: usize,
+    ) -> Result<(), CoordinatorError> {
         let p = &mut op.parts[index];
         p.stage = Stage::Repair;
         p.repairing.clear();
@@ -366,11 +478,24 @@ impl Node {
             }
         }
         if !p.repairing.is_empty() {
-            cx.event(Event::ReadRepair { replicas: p.repairing.len() as u32 });
+            cx.event(Event::ReadRepair {
+                replicas: p.repairing.len() as u32,
+            });
         }
         for (to, sealed) in sends {
             let (group, expires_us) = (index as u16, op.deadline_us);
-            self.send(cx, to, Msg::Mutate { op: id, group, sealed, which: Which::Range(0, 0), expires_us, undo: None });
+            self.send(
+                cx,
+                to,
+                Msg::Mutate {
+                    op: id,
+                    group,
+                    sealed,
+                    which: Which::Range(0, 0),
+                    expires_us,
+                    undo: None,
+                },
+            );
         }
         self.progress_part(cx, id, op, index)
     }
@@ -379,10 +504,19 @@ impl Node {
     fn end_round(&mut self, cx: &mut Cx<'_>, id: OpId, op: &mut ReadOp, index: usize) -> Result<(), CoordinatorError> {
         let p = &mut op.parts[index];
         let Some(table) = self.replica.store.table(op.command.table) else {
-            return Err(CoordinatorError::Invalid { what: "the table was dropped while it was read".to_owned() });
+            return Err(CoordinatorError::Invalid {
+                what: "the table was dropped while it was read".to_owned(),
+            });
         };
-        let seen = query::visible(table, &op.command, &p.merged, p.until.as_ref(), p.after.as_ref(), p.limits)
-            .map_err(|e| CoordinatorError::Invalid { what: e.to_string() })?;
+        let seen = query::visible(
+            table,
+            &op.command,
+            &p.merged,
+            p.until.as_ref(),
+            p.after.as_ref(),
+            p.limits,
+        )
+        .map_err(|e| CoordinatorError::Invalid { what: e.to_string() })?;
         p.count += seen.count;
         p.limits.rows = p.limits.rows.saturating_sub(seen.count);
         join(&mut p.found, seen.result.partitions);
@@ -413,8 +547,15 @@ impl Node {
         }
         if left == 0 {
             result.more = result.partitions.last().map(|p| {
-                let clustering = p.rows.last().map(|r| crate::model::ClusteringKey(r.clustering().to_vec()));
-                let mut at = Position { partition: p.key.clone(), clustering, rows_of_partition: 0 };
+                let clustering = p
+                    .rows
+                    .last()
+                    .map(|r| crate::model::ClusteringKey(r.clustering().to_vec()));
+                let mut at = Position {
+                    partition: p.key.clone(),
+                    clustering,
+                    rows_of_partition: 0,
+                };
                 at.rows_of_partition = rows_so_far(&result.partitions, op.command.after.as_ref(), &at);
                 at
             });
@@ -429,7 +570,10 @@ impl Node {
             }
         }
         if !op.swallow {
-            cx.fx.push(Effect::Reply { to: op.client, response: Response::Rows(result) });
+            cx.fx.push(Effect::Reply {
+                to: op.client,
+                response: Response::Rows(result),
+            });
         }
     }
 
@@ -450,9 +594,11 @@ impl Node {
         self.ops.put(id, Op::Read(op));
     }
 
-    pub(super) fn read_deadline(&mut self, cx: &mut Cx<'_>, id: OpId, op: Box<ReadOp>) {
+    pub(super) fn read_deadline(&mut self, cx: &mut Cx<'_>, id: OpId, op: ReadOp) {
         self.ops.release(id);
-        let Some(p) = op.parts[..op.begun].iter().find(|p| p.stage != Stage::Done) else { return };
+        let Some(p) = op.parts[..op.begun].iter().find(|p| p.stage != Stage::Done) else {
+            return;
+        };
         let required = self.levels.need(op.consistency, p.replicas).1;
         // Repairs that stayed silent: the answers were there, the repair was not (both servers count those repaired).
         let received = match p.stage {
@@ -461,7 +607,16 @@ impl Node {
         };
         let (consistency, data_present) = (op.consistency, !p.rows.is_empty());
         if !op.swallow {
-            self.answer_error(cx, op.client, CoordinatorError::ReadTimeout { consistency, received, required, data_present });
+            self.answer_error(
+                cx,
+                op.client,
+                CoordinatorError::ReadTimeout {
+                    consistency,
+                    received,
+                    required,
+                    data_present,
+                },
+            );
         }
     }
 
@@ -479,11 +634,15 @@ impl Node {
 impl PartState {
     fn answered(&self) -> NodeSet {
         let digests = self.digests.iter().map(|(n, _)| *n);
-        digests.chain(self.rows.iter().map(|(n, _)| *n)).fold(NodeSet::default(), |s, n| s.or(NodeSet::one(n)))
+        digests
+            .chain(self.rows.iter().map(|(n, _)| *n))
+            .fold(NodeSet::default(), |s, n| s.or(NodeSet::one(n)))
     }
 
     fn with_rows(&self) -> NodeSet {
-        self.rows.iter().fold(NodeSet::default(), |s, (n, _)| s.or(NodeSet::one(*n)))
+        self.rows
+            .iter()
+            .fold(NodeSet::default(), |s, (n, _)| s.or(NodeSet::one(*n)))
     }
 
     fn agree(&self) -> bool {
@@ -496,18 +655,32 @@ impl PartState {
 }
 
 /// Orders positions as the read meets them.
-fn order_key(node: &Node, command: &ReadCommand, p: &Position) -> (crate::model::Token, Vec<u8>, Option<super::key::Key>) {
-    let row = p.clustering.as_ref().and_then(|c| node.layout(command.table)?.row(p.partition.token, &p.partition.bytes, &c.0).ok());
+fn order_key(
+    node: &Node,
+    command: &ReadCommand,
+    p: &Position,
+) -> (crate::model::Token, Vec<u8>, Option<super::key::Key>) {
+    let row = p.clustering.as_ref().and_then(|c| {
+        node.layout(command.table)?
+            .row(p.partition.token, &p.partition.bytes, &c.0)
+            .ok()
+    });
     (p.partition.token, p.partition.bytes.clone(), row)
 }
 
 /// Where the first of several replicas stopped.
-fn first_stop<K: Ord>(answers: &[&ReplicaRows], reversed: bool, key: impl Fn(&Position) -> (crate::model::Token, Vec<u8>, K)) -> Option<Position> {
+fn first_stop<K: Ord>(
+    answers: &[&ReplicaRows],
+    reversed: bool,
+    key: impl Fn(&Position) -> (crate::model::Token, Vec<u8>, K),
+) -> Option<Position> {
     let stops = answers.iter().filter_map(|a| a.stopped_at.as_ref());
     stops
         .min_by(|a, b| {
             let ((ta, pa, ka), (tb, pb, kb)) = (key(a), key(b));
-            (ta, pa).cmp(&(tb, pb)).then_with(|| if reversed { kb.cmp(&ka) } else { ka.cmp(&kb) })
+            (ta, pa)
+                .cmp(&(tb, pb))
+                .then_with(|| if reversed { kb.cmp(&ka) } else { ka.cmp(&kb) })
         })
         .cloned()
 }
@@ -524,6 +697,13 @@ fn join(into: &mut Vec<PartitionRows>, more: Vec<PartitionRows>) {
 
 /// Rows of the partition of `at` returned up to now, earlier pages included.
 fn rows_so_far(found: &[PartitionRows], page: Option<&Position>, at: &Position) -> u32 {
-    let here: usize = found.iter().filter(|p| p.key == at.partition).map(|p| p.rows.len()).sum();
-    here as u32 + page.filter(|p| p.partition == at.partition).map_or(0, |p| p.rows_of_partition)
+    let here: usize = found
+        .iter()
+        .filter(|p| p.key == at.partition)
+        .map(|p| p.rows.len())
+        .sum();
+    here as u32
+        + page
+            .filter(|p| p.partition == at.partition)
+            .map_or(0, |p| p.rows_of_partition)
 }

@@ -19,18 +19,26 @@ pub fn difference(table: TableId, merged: &ReplicaRows, have: &ReplicaRows) -> V
     merged.partitions.iter().filter_map(lacking).collect()
 }
 
-fn partition_difference(table: TableId, merged: &ReplicaPartition, known: Option<&ReplicaPartition>, ops: &mut WriteSet) {
+fn partition_difference(
+    table: TableId,
+    merged: &ReplicaPartition,
+    known: Option<&ReplicaPartition>,
+    ops: &mut WriteSet,
+) {
     let key = &merged.key.bytes;
     if let Some(d) = merged.deletion
         && known.and_then(|k| k.deletion) < Some(d)
     {
-        ops.begin(OpKind::PartitionDelete, table, key, Some(d.timestamp_us)).wall(d.at_s).end();
+        ops.begin(OpKind::PartitionDelete, table, key, Some(d.timestamp_us))
+            .wall(d.at_s)
+            .end();
     }
     for r in &merged.ranges {
         if known.is_some_and(|k| k.ranges.contains(r)) {
             continue;
         }
-        ops.begin(OpKind::RangeDelete, table, key, Some(r.deletion.timestamp_us)).wall(r.deletion.at_s);
+        ops.begin(OpKind::RangeDelete, table, key, Some(r.deletion.timestamp_us))
+            .wall(r.deletion.at_s);
         Components::new(&r.start.0).for_each(|c| {
             ops.clustering(c);
         });
@@ -39,14 +47,33 @@ fn partition_difference(table: TableId, merged: &ReplicaPartition, known: Option
         });
         ops.exclusive(!r.start.1, !r.end.1).end();
     }
-    row_difference(table, key, OpKind::Static, &merged.statics, known.map(|k| &k.statics), ops);
+    row_difference(
+        table,
+        key,
+        OpKind::Static,
+        &merged.statics,
+        known.map(|k| &k.statics),
+        ops,
+    );
     for (storage_key, row) in &merged.rows {
-        let at = known.and_then(|k| k.rows.binary_search_by(|(k, _)| k.cmp(storage_key)).ok().map(|i| &k.rows[i].1));
+        let at = known.and_then(|k| {
+            k.rows
+                .binary_search_by(|(k, _)| k.cmp(storage_key))
+                .ok()
+                .map(|i| &k.rows[i].1)
+        });
         row_difference(table, key, OpKind::Row, row, at, ops);
     }
 }
 
-fn row_difference(table: TableId, key: &[u8], kind: OpKind, merged: &RowState, known: Option<&RowState>, ops: &mut WriteSet) {
+fn row_difference(
+    table: TableId,
+    key: &[u8],
+    kind: OpKind,
+    merged: &RowState,
+    known: Option<&RowState>,
+    ops: &mut WriteSet,
+) {
     if known == Some(merged) {
         return;
     }
@@ -62,7 +89,16 @@ fn row_difference(table: TableId, key: &[u8], kind: OpKind, merged: &RowState, k
     if let Some(m) = merged.marker
         && known.and_then(|k| k.marker) != merged.marker
     {
-        begin_row(table, key, kind, merged, m.timestamp_us, m.ttl_s, m.expiry_s.saturating_sub(m.ttl_s), ops);
+        begin_row(
+            table,
+            key,
+            kind,
+            merged,
+            m.timestamp_us,
+            m.ttl_s,
+            m.expiry_s.saturating_sub(m.ttl_s),
+            ops,
+        );
         ops.marker().end();
     }
     // One operation per cell: cells of one row seldom differ one by one, and then each has its own times.
@@ -71,7 +107,11 @@ fn row_difference(table: TableId, key: &[u8], kind: OpKind, merged: &RowState, k
         if same {
             continue;
         }
-        let wall_s = if c.dead { c.local_s } else { c.local_s.saturating_sub(c.ttl_s) };
+        let wall_s = if c.dead {
+            c.local_s
+        } else {
+            c.local_s.saturating_sub(c.ttl_s)
+        };
         begin_row(table, key, kind, merged, c.timestamp_us, c.ttl_s, wall_s, ops);
         match c.dead {
             true => ops.null(ColumnId(c.column)).end(),
@@ -81,7 +121,16 @@ fn row_difference(table: TableId, key: &[u8], kind: OpKind, merged: &RowState, k
 }
 
 #[expect(clippy::too_many_arguments, reason = "the header of one operation")]
-fn begin_row(table: TableId, key: &[u8], kind: OpKind, row: &RowState, timestamp_us: i64, ttl_s: u32, wall_s: u32, ops: &mut WriteSet) {
+fn begin_row(
+    table: TableId,
+    key: &[u8],
+    kind: OpKind,
+    row: &RowState,
+    timestamp_us: i64,
+    ttl_s: u32,
+    wall_s: u32,
+    ops: &mut WriteSet,
+) {
     ops.begin(kind, table, key, Some(timestamp_us)).ttl(ttl_s).wall(wall_s);
     Components::new(row.clustering()).for_each(|c| {
         ops.clustering(c);

@@ -14,7 +14,8 @@ use std::sync::Arc;
 impl Node {
     /// Time to replay.
     pub(super) fn on_replay(&mut self, cx: &mut Cx<'_>) {
-        self.timers.set(cx.now_us + self.rules.replay_every_ms * 1000, Timer::Replay);
+        self.timers
+            .set(cx.now_us + self.rules.replay_every_ms * 1000, Timer::Replay);
         self.replay_began_us = cx.now_us;
         self.replay_some(cx);
     }
@@ -38,16 +39,21 @@ impl Node {
         }
         let (began_us, min_age_us) = (self.replay_began_us, self.config.batchlog_min_age_ms * 1000);
         let due = |b: &super::replica::KeptBatch| {
-            !b.replaying && began_us.saturating_sub(b.written_at_us) >= min_age_us && b.tried_us.is_none_or(|t| t < began_us)
+            !b.replaying
+                && began_us.saturating_sub(b.written_at_us) >= min_age_us
+                && b.tried_us.is_none_or(|t| t < began_us)
         };
         self.replica.batchlog.iter().find(|(_, b)| due(b)).map(|(id, _)| *id)
     }
 
     fn replay_one(&mut self, cx: &mut Cx<'_>, id: BatchId) {
-        let Some(kept) = self.replica.batchlog.get(&id) else { return };
+        let Some(kept) = self.replica.batchlog.get(&id) else {
+            return;
+        };
         let age_us = cx.now_us.saturating_sub(kept.written_at_us);
         let wanted = self.still_wanted(&kept.sealed, kept.written_at_us);
-        let expired = self.rules.replay_drops_after_gc_grace && age_us / 1_000_000 > u64::from(self.shortest_gc_grace_s(&kept.sealed));
+        let expired = self.rules.replay_drops_after_gc_grace
+            && age_us / 1_000_000 > u64::from(self.shortest_gc_grace_s(&kept.sealed));
         let Some(sealed) = wanted.filter(|_| !expired) else {
             return self.forget_batch(cx, id);
         };
@@ -81,15 +87,26 @@ impl Node {
 
     fn shortest_gc_grace_s(&self, sealed: &Sealed) -> u32 {
         let tables = sealed.tables();
-        tables.iter().filter_map(|t| self.schema.table(*t)).map(|t| t.options.gc_grace_s).min().unwrap_or(0)
+        tables
+            .iter()
+            .filter_map(|t| self.schema.table(*t))
+            .map(|t| t.options.gc_grace_s)
+            .min()
+            .unwrap_or(0)
     }
 
     /// A replay ended. Incomplete ones are kept and tried at the next run.
     pub(super) fn replay_over(&mut self, cx: &mut Cx<'_>, id: BatchId, complete: bool) {
-        let Some(kept) = self.replica.batchlog.get_mut(&id) else { return };
+        let Some(kept) = self.replica.batchlog.get_mut(&id) else {
+            return;
+        };
         kept.replaying = false;
         let age_us = cx.now_us.saturating_sub(kept.written_at_us);
-        cx.event(Event::BatchReplayed { batch: id, complete, age_us });
+        cx.event(Event::BatchReplayed {
+            batch: id,
+            complete,
+            age_us,
+        });
         if complete || self.rules.replay_mode == ReplayMode::LiveReplicasThenHints {
             self.forget_batch(cx, id);
         }

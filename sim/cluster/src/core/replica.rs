@@ -61,7 +61,9 @@ impl Replica {
         let (mut rest, mut count) = (entries, 0);
         while !rest.is_empty() {
             let (payload, tail) = split_entry(rest);
-            let ops = self.store.apply(payload, keys, pos.plus(ENTRY_HEADER_BYTES), &self.log)?;
+            let ops = self
+                .store
+                .apply(payload, keys, pos.plus(ENTRY_HEADER_BYTES), &self.log)?;
             keys = keys.get(ops..).unwrap_or(&[]);
             pos = pos.plus(rest.len() - tail.len());
             rest = tail;
@@ -135,15 +137,33 @@ impl Node {
             self.remember_for_undo(id, sealed, which);
         }
         match self.apply_here(cx, sealed, which) {
-            true => self.acknowledge(cx, from, Msg::Mutated { op, group, failed: false }),
-            false => self.send(cx, from, Msg::Mutated { op, group, failed: true }),
+            true => self.acknowledge(
+                cx,
+                from,
+                Msg::Mutated {
+                    op,
+                    group,
+                    failed: false,
+                },
+            ),
+            false => self.send(
+                cx,
+                from,
+                Msg::Mutated {
+                    op,
+                    group,
+                    failed: true,
+                },
+            ),
         }
     }
 
     fn remember_for_undo(&mut self, id: BatchId, sealed: &Sealed, which: &Which) {
         let undo = self.replica.undo.entry(id).or_default();
         for i in which.indices() {
-            self.replica.store.remember(&sealed.entry(i)[ENTRY_HEADER_BYTES..], &self.replica.log, undo);
+            self.replica
+                .store
+                .remember(&sealed.entry(i)[ENTRY_HEADER_BYTES..], &self.replica.log, undo);
         }
         // Bounded: a batch fails within seconds or not at all, and ids grow with time.
         while self.replica.undo.len() > 4096 {
@@ -166,10 +186,23 @@ impl Node {
             return cx.event(Event::Expired { from });
         }
         let header = batch_header(id, written_at_us);
-        self.replica.log.append(EntryKind::BatchStored, &[&header, sealed.bytes()]);
+        self.replica
+            .log
+            .append(EntryKind::BatchStored, &[&header, sealed.bytes()]);
         self.log_dirty(cx);
-        cx.event(Event::BatchKept { batch: id, mutations: sealed.mutations().len() as u32 });
-        self.replica.batchlog.insert(id, KeptBatch { sealed, written_at_us, replaying: false, tried_us: None });
+        cx.event(Event::BatchKept {
+            batch: id,
+            mutations: sealed.mutations().len() as u32,
+        });
+        self.replica.batchlog.insert(
+            id,
+            KeptBatch {
+                sealed,
+                written_at_us,
+                replaying: false,
+                tried_us: None,
+            },
+        );
         self.acknowledge(cx, from, Msg::BatchKept { op, failed: false });
     }
 
@@ -183,7 +216,9 @@ impl Node {
     /// Drops a kept batch, if it is still there.
     pub(super) fn forget_batch(&mut self, cx: &mut Cx<'_>, id: BatchId) {
         if self.replica.batchlog.remove(&id).is_some() {
-            self.replica.log.append(EntryKind::BatchRemoved, &[&batch_header(id, 0)]);
+            self.replica
+                .log
+                .append(EntryKind::BatchRemoved, &[&batch_header(id, 0)]);
             self.log_dirty(cx);
             cx.event(Event::BatchForgotten { batch: id });
         }
@@ -219,19 +254,45 @@ impl Node {
             return cx.event(Event::Expired { from });
         }
         let rows = self.replica.store.table(query.command.table).and_then(|table| {
-            query::read(table, &self.replica.log, &query.command, &query.part, query.after.as_ref(), query.limits).ok()
+            query::read(
+                table,
+                &self.replica.log,
+                &query.command,
+                &query.part,
+                query.after.as_ref(),
+                query.limits,
+            )
+            .ok()
         });
         let answer = match rows {
-            None => Msg::ReadRefused { op, part, round, reason: FailureReason::Unknown },
-            Some(rows) if digest => Msg::ReadDigest { op, part, round, digest: rows.digest() },
-            Some(rows) => Msg::ReadData { op, part, round, rows: Box::new(rows) },
+            None => Msg::ReadRefused {
+                op,
+                part,
+                round,
+                reason: FailureReason::Unknown,
+            },
+            Some(rows) if digest => Msg::ReadDigest {
+                op,
+                part,
+                round,
+                digest: rows.digest(),
+            },
+            Some(rows) => Msg::ReadData {
+                op,
+                part,
+                round,
+                rows: Box::new(rows),
+            },
         };
         self.send(cx, from, answer);
     }
 
     pub(super) fn replica_truncate(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, table: TableId) {
         self.replica.store.truncate(table, cx.now_us);
-        self.replica.log.append(EntryKind::Truncated, &[&table.0.to_le_bytes(), &cx.now_us.to_le_bytes()]);
+        self.replica.log.append(
+            EntryKind::Truncated,
+            &[&table.0.to_le_bytes(), &cx.now_us.to_le_bytes()],
+        );
         self.log_dirty(cx);
         cx.event(Event::Truncated { table });
         self.sync_then(cx, from, Msg::Truncated { op });

@@ -93,7 +93,9 @@ impl Ring {
             });
             places.push((dc, rack));
         }
-        let racks_per_dc = (0..dcs.len()).map(|d| racks.iter().filter(|r| r.0 == d).count()).collect();
+        let racks_per_dc = (0..dcs.len())
+            .map(|d| racks.iter().filter(|r| r.0 == d).count())
+            .collect();
         let count = config.nodes.len();
         let total = (count * config.tokens_per_node.max(1)) as i128;
         let tokens = (0..total)
@@ -102,7 +104,12 @@ impl Ring {
                 (Token(token as i64), NodeIdx((i % count.max(1) as i128) as u8))
             })
             .collect();
-        Ring { tokens, places, dcs, racks: racks_per_dc }
+        Ring {
+            tokens,
+            places,
+            dcs,
+            racks: racks_per_dc,
+        }
     }
 
     /// Tokens of one node, ascending.
@@ -142,10 +149,18 @@ impl Ring {
 
     /// Where the keyspace's partitions live.
     pub fn placement(&self, replication: &Replication) -> Placement {
-        let sets: Vec<NodeSet> = (0..self.tokens.len()).map(|i| self.replicas_at(i, replication)).collect();
+        let sets: Vec<NodeSet> = (0..self.tokens.len())
+            .map(|i| self.replicas_at(i, replication))
+            .collect();
         match sets.first() {
-            Some(first) if sets.iter().all(|s| s == first) => Placement { ends: vec![], sets: vec![*first] },
-            _ => Placement { ends: self.tokens.iter().map(|t| t.0).collect(), sets },
+            Some(first) if sets.iter().all(|s| s == first) => Placement {
+                ends: vec![],
+                sets: vec![*first],
+            },
+            _ => Placement {
+                ends: self.tokens.iter().map(|t| t.0).collect(),
+                sets,
+            },
         }
     }
 
@@ -265,7 +280,11 @@ mod tests {
         for t in (-50..50).map(|i| Token(i * (i64::MAX / 50))) {
             let set = p.replicas(t);
             assert_eq!(set.len(), 3);
-            assert_eq!(set.iter().map(|n| ring.rack(n)).collect::<BTreeSet<_>>().len(), 3, "{t:?}");
+            assert_eq!(
+                set.iter().map(|n| ring.rack(n)).collect::<BTreeSet<_>>().len(),
+                3,
+                "{t:?}"
+            );
         }
     }
 

@@ -71,7 +71,10 @@ impl Cell {
 /// Which of two cells of one column wins; `Equal` only for cells that are the same in every respect.
 pub fn prefer(a: (&Cell, &[u8]), b: (&Cell, &[u8])) -> Ordering {
     let rank = |c: &Cell| (c.timestamp_us, c.dead, !c.dead && c.ttl_s != 0, c.local_s);
-    rank(a.0).cmp(&rank(b.0)).then(b.0.ttl_s.cmp(&a.0.ttl_s)).then_with(|| a.1.cmp(b.1))
+    rank(a.0)
+        .cmp(&rank(b.0))
+        .then(b.0.ttl_s.cmp(&a.0.ttl_s))
+        .then_with(|| a.1.cmp(b.1))
 }
 
 /// Everything known of one row (or of the static part of a partition).
@@ -95,7 +98,10 @@ impl PartialEq for RowState {
             && self.deletion == other.deletion
             && self.clustering() == other.clustering()
             && self.cells.len() == other.cells.len()
-            && self.cells().zip(other.cells()).all(|((a, av), (b, bv))| a.same_as(b) && av == bv)
+            && self
+                .cells()
+                .zip(other.cells())
+                .all(|((a, av), (b, bv))| a.same_as(b) && av == bv)
     }
 }
 
@@ -104,13 +110,21 @@ impl Eq for RowState {}
 impl RowState {
     /// A row of which nothing is known yet but its clustering key.
     pub fn empty(clustering: &[u8]) -> RowState {
-        RowState { data: clustering.to_vec(), key_bytes: clustering.len() as u32, ..RowState::default() }
+        RowState {
+            data: clustering.to_vec(),
+            key_bytes: clustering.len() as u32,
+            ..RowState::default()
+        }
     }
 
     /// The row as one operation leaves it. `RangeDelete` and `PartitionDelete` are not about one row and give an empty
     /// state.
     pub fn from_op(op: &OpView<'_>) -> RowState {
-        let clustering = if op.kind() == OpKind::Static { &[][..] } else { op.clustering() };
+        let clustering = if op.kind() == OpKind::Static {
+            &[][..]
+        } else {
+            op.clustering()
+        };
         let mut row = RowState {
             data: Vec::with_capacity(op.bytes().len() - crate::model::write::HEADER_BYTES),
             key_bytes: clustering.len() as u32,
@@ -118,11 +132,24 @@ impl RowState {
         };
         row.data.extend_from_slice(clustering);
         let (timestamp_us, ttl_s) = (op.raw_timestamp(), op.ttl_s());
-        let expiry_s = if ttl_s == 0 { 0 } else { op.wall_s().saturating_add(ttl_s) };
+        let expiry_s = if ttl_s == 0 {
+            0
+        } else {
+            op.wall_s().saturating_add(ttl_s)
+        };
         match op.kind() {
-            OpKind::RowDelete => row.deletion = Some(Deletion { timestamp_us, at_s: op.wall_s() }),
+            OpKind::RowDelete => {
+                row.deletion = Some(Deletion {
+                    timestamp_us,
+                    at_s: op.wall_s(),
+                })
+            }
             OpKind::Row | OpKind::Static => {
-                row.marker = op.has_marker().then_some(Marker { timestamp_us, ttl_s, expiry_s });
+                row.marker = op.has_marker().then_some(Marker {
+                    timestamp_us,
+                    ttl_s,
+                    expiry_s,
+                });
                 row.cells.reserve_exact(op.cell_count());
                 for (column, value) in op.cells() {
                     match value {
@@ -142,7 +169,15 @@ impl RowState {
         let start = self.data.len() as u32;
         self.data.extend_from_slice(value);
         let end = self.data.len() as u32;
-        self.cells.push(Cell { column, dead, timestamp_us, ttl_s, local_s, start, end });
+        self.cells.push(Cell {
+            column,
+            dead,
+            timestamp_us,
+            ttl_s,
+            local_s,
+            start,
+            end,
+        });
     }
 
     /// Restores column order; of two cells of one column the preferred stays.
@@ -152,7 +187,11 @@ impl RowState {
         }
         let data = &self.data;
         let value = |c: &Cell| &data[c.start as usize..c.end as usize];
-        self.cells.sort_by(|a, b| a.column.cmp(&b.column).then_with(|| prefer((b, value(b)), (a, value(a)))));
+        self.cells.sort_by(|a, b| {
+            a.column
+                .cmp(&b.column)
+                .then_with(|| prefer((b, value(b)), (a, value(a))))
+        });
         self.cells.dedup_by_key(|c| c.column);
     }
 
@@ -204,7 +243,11 @@ impl RowState {
             changed = true;
             let start = self.data.len() as u32;
             self.data.extend_from_slice(value);
-            let new = Cell { start, end: self.data.len() as u32, ..*cell };
+            let new = Cell {
+                start,
+                end: self.data.len() as u32,
+                ..*cell
+            };
             match at {
                 Ok(i) => self.cells[i] = new,
                 Err(i) => self.cells.insert(i, new),
@@ -219,7 +262,8 @@ impl RowState {
     /// Drops values that no cell refers to any more once they are most of the data: a row overwritten for ever stays
     /// within twice its size.
     fn compact(&mut self) {
-        let live: usize = self.key_bytes as usize + self.cells.iter().map(|c| (c.end - c.start) as usize).sum::<usize>();
+        let live: usize =
+            self.key_bytes as usize + self.cells.iter().map(|c| (c.end - c.start) as usize).sum::<usize>();
         if self.data.len() < 256 || self.data.len() < live * 2 {
             return;
         }
@@ -240,13 +284,21 @@ impl RowState {
         op.kind() == OpKind::Row
             && self.deletion.is_none()
             && self.marker.is_none_or(|m| op.has_marker() && m.timestamp_us < ts)
-            && self.cells.iter().all(|c| c.column < 63 && op.column_mask() & (1 << c.column) != 0 && c.timestamp_us < ts)
+            && self
+                .cells
+                .iter()
+                .all(|c| c.column < 63 && op.column_mask() & (1 << c.column) != 0 && c.timestamp_us < ts)
     }
 
     /// What a client sees of the row at `now_s`, given the deletion that covers it; `None` when it does not exist.
     /// `hidden_until` says up to which timestamp a column's cells are invisible (it was dropped and added again, or is
     /// gone: `i64::MAX`).
-    pub fn live(&self, covering: Option<Deletion>, now_s: u32, hidden_until: impl Fn(ColumnId) -> Option<i64>) -> Option<Row> {
+    pub fn live(
+        &self,
+        covering: Option<Deletion>,
+        now_s: u32,
+        hidden_until: impl Fn(ColumnId) -> Option<i64>,
+    ) -> Option<Row> {
         let deletion = covering.max(self.deletion);
         let mut row = Row::new(self.clustering());
         for (c, value) in self.cells() {
@@ -268,7 +320,9 @@ impl RowState {
         let deletion = covering.max(self.deletion);
         self.marker.is_some_and(|m| m.is_live(deletion, now_s))
             || self.cells.iter().any(|c| {
-                !c.dead && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us) && (c.ttl_s == 0 || now_s < c.local_s)
+                !c.dead
+                    && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us)
+                    && (c.ttl_s == 0 || now_s < c.local_s)
             })
     }
 

@@ -79,7 +79,11 @@ pub enum SealError {
     #[error(transparent)]
     Key(#[from] super::key::KeyError),
     #[error("a row of table number {table:?} has {found} clustering components of {expected}")]
-    Clustering { table: TableId, found: usize, expected: usize },
+    Clustering {
+        table: TableId,
+        found: usize,
+        expected: usize,
+    },
 }
 
 /// What sealing needs to know.
@@ -105,7 +109,10 @@ impl Sealed {
         let mut leaders = Leaders::default();
         let mut keys: Vec<Key> = Vec::with_capacity(writes.len());
         for (i, op) in writes.ops().enumerate() {
-            keys.push(check_op(&op, layout(op.table()).ok_or(SealError::NoTable(op.table()))?)?);
+            keys.push(check_op(
+                &op,
+                layout(op.table()).ok_or(SealError::NoTable(op.table()))?,
+            )?);
             let same = |leader: u32| same_mutation(&writes.op(leader as usize), &op, stamp.unit, schema);
             order.push((leaders.leader(op.token(), i as u32, same), i as u32));
         }
@@ -121,7 +128,11 @@ impl Sealed {
             first_op += group.len() as u32;
         }
         let in_order = order.iter().enumerate().all(|(i, (_, o))| i == *o as usize);
-        sealed.keys = if in_order { keys } else { order.iter().map(|(_, o)| keys[*o as usize].clone()).collect() };
+        sealed.keys = if in_order {
+            keys
+        } else {
+            order.iter().map(|(_, o)| keys[*o as usize].clone()).collect()
+        };
         Ok(sealed)
     }
 
@@ -137,13 +148,20 @@ impl Sealed {
                 self.bytes[at + 8..at + 16].copy_from_slice(&stamp.timestamp_us.to_le_bytes());
             }
             // Wall time stays 0 where nothing depends on it, so that a resent row is the same bytes.
-            let needs_wall = op.ttl_s() != 0 || op.flags() & FLAG_NULLS != 0 || !matches!(op.kind(), OpKind::Row | OpKind::Static);
+            let needs_wall =
+                op.ttl_s() != 0 || op.flags() & FLAG_NULLS != 0 || !matches!(op.kind(), OpKind::Row | OpKind::Static);
             let wall_s = if needs_wall { stamp.wall_s } else { 0 };
             self.bytes[at + 36..at + 40].copy_from_slice(&wall_s.to_le_bytes());
         }
         close_entry(&mut self.bytes, start);
         let table = table.expect("a mutation has an operation");
-        self.mutations.push(Mutation { start: start as u32, end: self.bytes.len() as u32, token, table, first_op });
+        self.mutations.push(Mutation {
+            start: start as u32,
+            end: self.bytes.len() as u32,
+            token,
+            table,
+            first_op,
+        });
     }
 
     /// One mutation made of ready operations (read repair), already stamped.
@@ -169,7 +187,10 @@ impl Sealed {
 
     /// The same, from the entries of a log (a stored batch, a stored hint). `None` when the bytes are not whole entries.
     pub fn from_entries(bytes: &[u8]) -> Option<Sealed> {
-        let mut sealed = Sealed { bytes: bytes.to_vec(), ..Sealed::default() };
+        let mut sealed = Sealed {
+            bytes: bytes.to_vec(),
+            ..Sealed::default()
+        };
         let mut at = 0;
         while at < bytes.len() {
             let length = u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize;
@@ -177,7 +198,13 @@ impl Sealed {
             let (first, _) = OpView::parse(payload)?;
             let end = at + ENTRY_HEADER_BYTES + length;
             let (token, table) = (first.token(), first.table());
-            sealed.mutations.push(Mutation { start: at as u32, end: end as u32, token, table, first_op: 0 });
+            sealed.mutations.push(Mutation {
+                start: at as u32,
+                end: end as u32,
+                token,
+                table,
+                first_op: 0,
+            });
             at = end;
         }
         Some(sealed)
@@ -206,12 +233,18 @@ impl Sealed {
 
     /// Storage keys of the operations from this mutation on; empty when they are not known.
     pub fn keys_from(&self, index: usize) -> &[Key] {
-        if self.keys.is_empty() { &[] } else { &self.keys[self.mutations[index].first_op as usize..] }
+        if self.keys.is_empty() {
+            &[]
+        } else {
+            &self.keys[self.mutations[index].first_op as usize..]
+        }
     }
 
     /// The operations of one mutation.
     pub fn ops(&self, index: usize) -> Ops<'_> {
-        Ops { rest: &self.entry(index)[ENTRY_HEADER_BYTES..] }
+        Ops {
+            rest: &self.entry(index)[ENTRY_HEADER_BYTES..],
+        }
     }
 
     /// All operations, in order of mutations.
@@ -276,11 +309,20 @@ fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<Key, SealError> {
             let found = crate::model::Components::new(op.clustering()).count();
             let expected = layout.clustering_columns();
             if found != expected {
-                return Err(SealError::Clustering { table: op.table(), found, expected });
+                return Err(SealError::Clustering {
+                    table: op.table(),
+                    found,
+                    expected,
+                });
             }
         }
         OpKind::RangeDelete => {
-            layout.slice(op.token(), op.partition_key(), (op.clustering(), true), (op.end_bound(), true))?;
+            layout.slice(
+                op.token(),
+                op.partition_key(),
+                (op.clustering(), true),
+                (op.end_bound(), true),
+            )?;
         }
         OpKind::PartitionDelete | OpKind::Static => {}
     }
@@ -297,8 +339,14 @@ fn data_size<'a>(ops: impl Iterator<Item = OpView<'a>>) -> u64 {
             tables.push(op.table());
             total += 33;
         }
-        total += 21 + crate::model::Components::new(op.clustering()).map(|c| c.len() as u64).sum::<u64>();
-        total += op.cells().map(|(_, v)| 20 + v.map_or(0, |v| v.len() as u64)).sum::<u64>();
+        total += 21
+            + crate::model::Components::new(op.clustering())
+                .map(|c| c.len() as u64)
+                .sum::<u64>();
+        total += op
+            .cells()
+            .map(|(_, v)| 20 + v.map_or(0, |v| v.len() as u64))
+            .sum::<u64>();
     }
     total
 }

@@ -99,7 +99,10 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
             EntryKind::HintStored | EntryKind::HintDone | EntryKind::Boot => {}
         }
     }
-    ReplicaSnapshot { tables: tables(&store, &log, wall_s(config, now_us)), batches: batches.into_keys().collect() }
+    ReplicaSnapshot {
+        tables: tables(&store, &log, wall_s(config, now_us)),
+        batches: batches.into_keys().collect(),
+    }
 }
 
 fn wall_s(config: &ClusterConfig, now_us: u64) -> u32 {
@@ -118,19 +121,41 @@ fn table_snapshot(t: &TableStore, log: &CommitLog, now_s: u32) -> TableSnapshot 
         let (token, bytes) = stored.partition();
         let covering: Option<Deletion> = match plain {
             true => None,
-            false => t.layout().partition(token, bytes).ok().and_then(|p| t.partition_state(&p)?.covering(key)),
+            false => t
+                .layout()
+                .partition(token, bytes)
+                .ok()
+                .and_then(|p| t.partition_state(&p)?.covering(key)),
         };
         if let Some(row) = stored.state().live(covering, now_s, hidden) {
-            rows.push(SnapshotRow { partition: PartitionKey { token, bytes: bytes.to_vec() }, row });
+            rows.push(SnapshotRow {
+                partition: PartitionKey {
+                    token,
+                    bytes: bytes.to_vec(),
+                },
+                row,
+            });
         }
     }
     let statics = t
         .partition_states()
         .filter_map(|(_, p)| {
             let row = p.statics.live(p.deletion, now_s, hidden)?;
-            Some(SnapshotRow { partition: PartitionKey { token: crate::model::Token(p.token), bytes: p.key.clone() }, row })
+            Some(SnapshotRow {
+                partition: PartitionKey {
+                    token: crate::model::Token(p.token),
+                    bytes: p.key.clone(),
+                },
+                row,
+            })
         })
         .collect();
     let table = t.table();
-    TableSnapshot { table: table.id, keyspace: table.keyspace.clone(), name: table.name.clone(), rows, statics }
+    TableSnapshot {
+        table: table.id,
+        keyspace: table.keyspace.clone(),
+        name: table.name.clone(),
+        rows,
+        statics,
+    }
 }

@@ -7,11 +7,11 @@
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
 use super::row::{Deletion, RowState};
-use super::rowmap::RowMap;
 use super::seal::Ops;
 use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
 use crate::model::{ColumnId, OpKind, OpView, Schema, Table, TableId, Token};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// A row as it is kept.
@@ -65,7 +65,12 @@ pub struct PartitionState {
 impl PartitionState {
     /// The strongest deletion that covers the row with this storage key, the row's own aside.
     pub fn covering(&self, key: &Key) -> Option<Deletion> {
-        let ranges = self.ranges.iter().filter(|r| r.range.contains(key)).map(|r| r.deletion).max();
+        let ranges = self
+            .ranges
+            .iter()
+            .filter(|r| r.range.contains(key))
+            .map(|r| r.deletion)
+            .max();
         self.deletion.max(ranges)
     }
 
@@ -92,7 +97,7 @@ pub struct TableStore {
     layout: KeyLayout,
     /// Per column number, the timestamp up to which its cells are invisible; empty when no column was ever dropped.
     hidden: Vec<i64>,
-    rows: RowMap<Slot>,
+    rows: BTreeMap<Key, Slot>,
     partitions: BTreeMap<Key, PartitionState>,
     /// When it was truncated last, simulated microseconds on this node.
     truncated_at_us: Option<u64>,
@@ -138,7 +143,14 @@ impl TableStore {
     fn new(table: Arc<Table>) -> TableStore {
         let layout = KeyLayout::new(&table);
         let hidden = hidden_columns(&table);
-        TableStore { table, layout, hidden, rows: RowMap::default(), partitions: BTreeMap::new(), truncated_at_us: None }
+        TableStore {
+            table,
+            layout,
+            hidden,
+            rows: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            truncated_at_us: None,
+        }
     }
 
     /// Its definition.
@@ -153,7 +165,10 @@ impl TableStore {
 
     /// Up to which timestamp a column's cells are invisible.
     pub fn hidden_until(&self, column: ColumnId) -> Option<i64> {
-        self.hidden.get(usize::from(column.0)).copied().filter(|t| *t != i64::MIN)
+        self.hidden
+            .get(usize::from(column.0))
+            .copied()
+            .filter(|t| *t != i64::MIN)
     }
 
     /// Rows in a range of keys, in key order.
@@ -162,7 +177,16 @@ impl TableStore {
         log: &'a CommitLog,
         range: &KeyRange,
     ) -> impl DoubleEndedIterator<Item = (&'a Key, StoredRow<'a>)> + use<'a> {
-        self.rows.range(range).map(move |(k, slot)| (k, StoredRow { slot, log }))
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let end = match &range.end {
+            // The map panics on a range that ends before it starts: an empty one stands for it.
+            Some(end) if *end <= range.start => Excluded(range.start.clone()),
+            Some(end) => Excluded(end.clone()),
+            None => Unbounded,
+        };
+        self.rows
+            .range((Included(range.start.clone()), end))
+            .map(move |(k, slot)| (k, StoredRow { slot, log }))
     }
 
     /// The row with this key.
@@ -177,7 +201,11 @@ impl TableStore {
 
     /// What a partition has beside its rows, by its partition-only key.
     pub fn partition_state(&self, key: &Key) -> Option<&PartitionState> {
-        if self.partitions.is_empty() { None } else { self.partitions.get(key) }
+        if self.partitions.is_empty() {
+            None
+        } else {
+            self.partitions.get(key)
+        }
     }
 
     /// Every partition that has something beside rows.
@@ -209,12 +237,23 @@ impl TableStore {
                 let start = (op.clustering(), inclusive(FLAG_START_EXCLUSIVE));
                 let end = (op.end_bound(), inclusive(FLAG_END_EXCLUSIVE));
                 let range = self.layout.slice(op.token(), op.partition_key(), start, end)?;
-                let deletion = Deletion { timestamp_us: op.raw_timestamp(), at_s: op.wall_s() };
+                let deletion = Deletion {
+                    timestamp_us: op.raw_timestamp(),
+                    at_s: op.wall_s(),
+                };
                 let (start, end) = ((start.0.to_vec(), start.1), (end.0.to_vec(), end.1));
-                self.partition_mut(key, op).add_range(RangeTombstone { start, end, range, deletion });
+                self.partition_mut(key, op).add_range(RangeTombstone {
+                    start,
+                    end,
+                    range,
+                    deletion,
+                });
             }
             OpKind::PartitionDelete => {
-                let deletion = Deletion { timestamp_us: op.raw_timestamp(), at_s: op.wall_s() };
+                let deletion = Deletion {
+                    timestamp_us: op.raw_timestamp(),
+                    at_s: op.wall_s(),
+                };
                 let p = self.partition_mut(key, op);
                 p.deletion = p.deletion.max(Some(deletion));
             }
@@ -269,8 +308,13 @@ enum Relation {
 }
 
 fn relation(old: &OpView<'_>, new: &OpView<'_>) -> Relation {
-    if old.bytes() == new.bytes() {
-        return Relation::Redundant;
+    if old.same_but_wall(new) {
+        // Deletion times and expiries all move together with the wall clock, and the later ones win.
+        return if new.wall_s() > old.wall_s() {
+            Relation::Replaces
+        } else {
+            Relation::Redundant
+        };
     }
     // Bit 63 stands for several columns: such masks say nothing about being a superset.
     let covers = |a: &OpView<'_>, b: &OpView<'_>| {
@@ -288,8 +332,14 @@ fn relation(old: &OpView<'_>, new: &OpView<'_>) -> Relation {
     }
 }
 
-fn apply_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
-    let Some(slot) = rows.get_or_insert(key, || Slot::Logged(pos)) else { return };
+fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+    let slot = match rows.entry(key) {
+        Entry::Vacant(v) => {
+            v.insert(Slot::Logged(pos));
+            return;
+        }
+        Entry::Occupied(o) => o.into_mut(),
+    };
     match slot {
         Slot::Logged(old_pos) => {
             let old = OpView::at(log.at(*old_pos), 0);
@@ -319,11 +369,16 @@ fn apply_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, lo
 }
 
 /// Merges an operation into the row with that key, in its general form.
-fn merge_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+fn merge_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
     let general = |state, changed_at| {
-        Slot::Merged(Box::new(MergedRow { token: op.token(), partition: op.partition_key().into(), state, changed_at }))
+        Slot::Merged(Box::new(MergedRow {
+            token: op.token(),
+            partition: op.partition_key().into(),
+            state,
+            changed_at,
+        }))
     };
-    let Some(slot) = rows.get_or_insert(key, || general(RowState::from_op(op), pos)) else { return };
+    let slot = rows.entry(key).or_insert_with(|| general(RowState::from_op(op), pos));
     if let Slot::Logged(at) = *slot {
         *slot = general(RowState::from_op(&OpView::at(log.at(at), 0)), at);
     }
@@ -359,7 +414,8 @@ pub struct UndoLog {
 impl Store {
     /// Takes over a schema: new tables appear, dropped ones disappear with their rows, altered ones keep theirs.
     pub fn set_schema(&mut self, schema: &Schema) {
-        self.tables.resize_with(schema.tables.len().max(self.tables.len()), || None);
+        self.tables
+            .resize_with(schema.tables.len().max(self.tables.len()), || None);
         for (i, slot) in self.tables.iter_mut().enumerate() {
             match (schema.tables.get(i).cloned().flatten(), slot.as_mut()) {
                 (None, _) => *slot = None,
@@ -433,7 +489,9 @@ impl Store {
     /// Puts back the rows of an undone batch, except where somebody wrote since.
     pub fn undo(&mut self, undo: UndoLog, log: &CommitLog) {
         for (table, key, before, noted_at) in undo.before.into_iter().rev() {
-            let Some(t) = self.tables.get_mut(usize::from(table.0)).and_then(Option::as_mut) else { continue };
+            let Some(t) = self.tables.get_mut(usize::from(table.0)).and_then(Option::as_mut) else {
+                continue;
+            };
             let Some(row) = t.get(log, &key) else { continue };
             let (token, partition) = (row.partition().0, Box::<[u8]>::from(row.partition().1));
             let changed_at = row.changed_at();
@@ -442,7 +500,15 @@ impl Store {
             }
             match before {
                 None => t.rows.remove(&key),
-                Some(state) => t.rows.insert(key, Slot::Merged(Box::new(MergedRow { token, partition, state, changed_at }))),
+                Some(state) => t.rows.insert(
+                    key,
+                    Slot::Merged(Box::new(MergedRow {
+                        token,
+                        partition,
+                        state,
+                        changed_at,
+                    })),
+                ),
             };
         }
     }

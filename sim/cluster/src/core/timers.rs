@@ -81,7 +81,12 @@ pub struct Slab<T> {
 impl<T> Slab<T> {
     /// An empty table whose stamps begin at `first_stamp`, so that those of an earlier life of the node do not match.
     pub fn new(first_stamp: u32) -> Slab<T> {
-        Slab { slots: vec![], free: vec![], next_stamp: first_stamp, live: 0 }
+        Slab {
+            slots: vec![],
+            free: vec![],
+            next_stamp: first_stamp,
+            live: 0,
+        }
     }
 
     /// Number of operations, those taken out included.
@@ -103,7 +108,10 @@ impl<T> Slab<T> {
             self.slots.len() as u32 - 1
         });
         self.slots[slot as usize] = (self.next_stamp, None);
-        OpId { slot, stamp: self.next_stamp }
+        OpId {
+            slot,
+            stamp: self.next_stamp,
+        }
     }
 
     /// Takes an operation out to work on it; `None` when it is over.
@@ -127,7 +135,9 @@ impl<T> Slab<T> {
 
     /// Whether the operation is there.
     pub fn contains(&self, id: OpId) -> bool {
-        self.slots.get(id.slot as usize).is_some_and(|(stamp, op)| *stamp == id.stamp && op.is_some())
+        self.slots
+            .get(id.slot as usize)
+            .is_some_and(|(stamp, op)| *stamp == id.stamp && op.is_some())
     }
 
     /// The operations there, by slot.
@@ -136,7 +146,10 @@ impl<T> Slab<T> {
             .iter()
             .enumerate()
             .filter(|(_, (_, op))| op.is_some())
-            .map(|(slot, (stamp, _))| OpId { slot: slot as u32, stamp: *stamp })
+            .map(|(slot, (stamp, _))| OpId {
+                slot: slot as u32,
+                stamp: *stamp,
+            })
     }
 
     /// Looks at an operation.

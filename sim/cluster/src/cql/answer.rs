@@ -1,7 +1,6 @@
 //! What the core answers, in the words of the flavour: error codes and texts, warnings, and the options a server says it
 //! supports. Sources of the texts: Cassandra 5.0.5 as observed; ScyllaDB's `exceptions/exceptions.cc`.
 
-use super::CQL_VERSION;
 use super::bind::ddl::schema_error;
 use super::error::{CqlError, Detail};
 use super::frame::{BODY_BYTES_MAX, VERSION};
@@ -27,9 +26,8 @@ pub struct Words<'a> {
 /// The options of SUPPORTED.
 pub fn supported(node: &NodeView<'_>) -> Vec<(&'static str, Vec<String>)> {
     let is_scylla = node.config.flavor == Flavor::Scylla;
-    let cql_version = if is_scylla { CQL_VERSION } else { "3.4.7" };
     let mut options = vec![
-        ("CQL_VERSION", vec![cql_version.to_string()]),
+        ("CQL_VERSION", vec![super::cql_version(node.config.flavor).to_string()]),
         // The key must be there for the Python driver; nothing is offered.
         ("COMPRESSION", Vec::new()),
         ("PROTOCOL_VERSIONS", vec![format!("{VERSION}/v{VERSION}")]),
@@ -39,8 +37,14 @@ pub fn supported(node: &NodeView<'_>) -> Vec<(&'static str, Vec<String>)> {
         options.extend([
             ("SCYLLA_SHARD", vec!["0".to_string()]),
             ("SCYLLA_NR_SHARDS", vec!["1".to_string()]),
-            ("SCYLLA_PARTITIONER", vec!["org.apache.cassandra.dht.Murmur3Partitioner".to_string()]),
-            ("SCYLLA_SHARDING_ALGORITHM", vec!["biased-token-round-robin".to_string()]),
+            (
+                "SCYLLA_PARTITIONER",
+                vec!["org.apache.cassandra.dht.Murmur3Partitioner".to_string()],
+            ),
+            (
+                "SCYLLA_SHARDING_ALGORITHM",
+                vec!["biased-token-round-robin".to_string()],
+            ),
             ("SCYLLA_SHARDING_IGNORE_MSB", vec![SHARDING_IGNORE_MSB.to_string()]),
         ]);
     }
@@ -53,7 +57,9 @@ pub fn wrong_version(flavor: Flavor, version: u8) -> CqlError {
         Flavor::Cassandra => format!("supported versions are ({VERSION}/v{VERSION})"),
         Flavor::Scylla => format!("the lowest supported version is {VERSION} and the greatest is {VERSION}"),
     };
-    CqlError::protocol(format!("Invalid or unsupported protocol version ({version}); {supported}"))
+    CqlError::protocol(format!(
+        "Invalid or unsupported protocol version ({version}); {supported}"
+    ))
 }
 
 /// The refusal of a frame above the limit.
@@ -66,12 +72,19 @@ pub fn too_long(length: u32) -> CqlError {
 /// The text of a warning.
 pub fn warning(schema: &Schema, warning: &Warning) -> String {
     let names = |tables: &[TableId]| {
-        let names: Vec<String> =
-            tables.iter().filter_map(|t| schema.table(*t)).map(|t| format!("{}.{}", t.keyspace, t.name)).collect();
+        let names: Vec<String> = tables
+            .iter()
+            .filter_map(|t| schema.table(*t))
+            .map(|t| format!("{}.{}", t.keyspace, t.name))
+            .collect();
         format!("[{}]", names.join(", "))
     };
     match warning {
-        Warning::BatchSize { size_bytes, threshold_bytes, tables } => format!(
+        Warning::BatchSize {
+            size_bytes,
+            threshold_bytes,
+            tables,
+        } => format!(
             "Batch for {} is of size {size_bytes}, exceeding specified threshold of {threshold_bytes} by {}.",
             names(tables),
             size_bytes.saturating_sub(*threshold_bytes)
@@ -89,11 +102,25 @@ pub fn warning(schema: &Schema, warning: &Warning) -> String {
 pub fn error(words: &Words<'_>, error: &CoordinatorError) -> CqlError {
     let wire = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     match error {
-        CoordinatorError::Unavailable { consistency, required, alive, batchlog } => CqlError {
+        CoordinatorError::Unavailable {
+            consistency,
+            required,
+            alive,
+            batchlog,
+        } => CqlError {
             message: unavailable(words.flavor, *consistency, *required, *alive, *batchlog),
-            detail: Detail::Unavailable { consistency: consistency.code(), required: wire(*required), alive: wire(*alive) },
+            detail: Detail::Unavailable {
+                consistency: consistency.code(),
+                required: wire(*required),
+                alive: wire(*alive),
+            },
         },
-        CoordinatorError::WriteTimeout { consistency, received, required, write_type } => CqlError {
+        CoordinatorError::WriteTimeout {
+            consistency,
+            received,
+            required,
+            write_type,
+        } => CqlError {
             message: timed_out(words, *consistency, *received, *required, Some(*write_type)),
             detail: Detail::WriteTimeout {
                 consistency: consistency.code(),
@@ -102,7 +129,12 @@ pub fn error(words: &Words<'_>, error: &CoordinatorError) -> CqlError {
                 write_type: write_type.name(),
             },
         },
-        CoordinatorError::ReadTimeout { consistency, received, required, data_present } => CqlError {
+        CoordinatorError::ReadTimeout {
+            consistency,
+            received,
+            required,
+            data_present,
+        } => CqlError {
             message: timed_out(words, *consistency, *received, *required, None),
             detail: Detail::ReadTimeout {
                 consistency: consistency.code(),
@@ -111,7 +143,13 @@ pub fn error(words: &Words<'_>, error: &CoordinatorError) -> CqlError {
                 data_present: *data_present,
             },
         },
-        CoordinatorError::WriteFailure { consistency, received, required, failures, write_type } => CqlError {
+        CoordinatorError::WriteFailure {
+            consistency,
+            received,
+            required,
+            failures,
+            write_type,
+        } => CqlError {
             message: failed(words, *consistency, *received, *required, failures, Some(*write_type)),
             detail: Detail::WriteFailure {
                 consistency: consistency.code(),
@@ -121,7 +159,13 @@ pub fn error(words: &Words<'_>, error: &CoordinatorError) -> CqlError {
                 write_type: write_type.name(),
             },
         },
-        CoordinatorError::ReadFailure { consistency, received, required, failures, data_present } => CqlError {
+        CoordinatorError::ReadFailure {
+            consistency,
+            received,
+            required,
+            failures,
+            data_present,
+        } => CqlError {
             message: failed(words, *consistency, *received, *required, failures, None),
             detail: Detail::ReadFailure {
                 consistency: consistency.code(),
@@ -138,10 +182,16 @@ pub fn error(words: &Words<'_>, error: &CoordinatorError) -> CqlError {
 /// Errors without counts.
 fn simple(error: &CoordinatorError) -> CqlError {
     match error {
-        CoordinatorError::Overloaded { what } => CqlError { message: what.clone(), detail: Detail::Overloaded },
+        CoordinatorError::Overloaded { what } => CqlError {
+            message: what.clone(),
+            detail: Detail::Overloaded,
+        },
         CoordinatorError::BatchTooLarge { .. } => CqlError::invalid("Batch too large"),
         CoordinatorError::Schema(e) => schema_error(e),
-        CoordinatorError::Truncate => CqlError { message: error.to_string(), detail: Detail::Truncate },
+        CoordinatorError::Truncate => CqlError {
+            message: error.to_string(),
+            detail: Detail::Truncate,
+        },
         CoordinatorError::Unsupported { what } => CqlError::unsupported(what.clone()),
         CoordinatorError::SchemaUnknown { .. } => CqlError::server(error.to_string()),
         // Invalid and BadConsistency; the others are worded by `error`.
@@ -151,7 +201,9 @@ fn simple(error: &CoordinatorError) -> CqlError {
 
 fn unavailable(flavor: Flavor, consistency: Consistency, required: u32, alive: u32, batchlog: bool) -> String {
     match flavor {
-        Flavor::Scylla => format!("Cannot achieve consistency level for cl {consistency}. Requires {required}, alive {alive}"),
+        Flavor::Scylla => {
+            format!("Cannot achieve consistency level for cl {consistency}. Requires {required}, alive {alive}")
+        }
         Flavor::Cassandra if batchlog => format!(
             "Cannot achieve consistency level {consistency} for batchlog in local DC, required:{required}, available:{alive}"
         ),
@@ -168,7 +220,13 @@ fn table_name(words: &Words<'_>, write_type: Option<WriteType>) -> String {
     }
 }
 
-fn timed_out(words: &Words<'_>, consistency: Consistency, received: u32, required: u32, write_type: Option<WriteType>) -> String {
+fn timed_out(
+    words: &Words<'_>,
+    consistency: Consistency,
+    received: u32,
+    required: u32,
+    write_type: Option<WriteType>,
+) -> String {
     match words.flavor {
         Flavor::Cassandra => format!("Operation timed out - received only {received} responses."),
         Flavor::Scylla => format!(
@@ -200,7 +258,12 @@ fn failed(
                         FailureReason::Unknown => "UNKNOWN",
                         FailureReason::ReadTooManyTombstones => "READ_TOO_MANY_TOMBSTONES",
                     };
-                    let ip = words.config.nodes.get(usize::from(node.0)).map(|n| n.ip.to_string()).unwrap_or_default();
+                    let ip = words
+                        .config
+                        .nodes
+                        .get(usize::from(node.0))
+                        .map(|n| n.ip.to_string())
+                        .unwrap_or_default();
                     format!("{reason} from /{ip}:7000")
                 })
                 .collect();

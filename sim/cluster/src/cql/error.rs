@@ -132,22 +132,34 @@ impl CqlError {
 
     /// 0x2200 with this text.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self { message: message.into(), detail: Detail::Invalid }
+        Self {
+            message: message.into(),
+            detail: Detail::Invalid,
+        }
     }
 
     /// 0x000A with this text.
     pub fn protocol(message: impl Into<String>) -> Self {
-        Self { message: message.into(), detail: Detail::Protocol }
+        Self {
+            message: message.into(),
+            detail: Detail::Protocol,
+        }
     }
 
     /// 0x2300 with this text.
     pub fn config(message: impl Into<String>) -> Self {
-        Self { message: message.into(), detail: Detail::Config }
+        Self {
+            message: message.into(),
+            detail: Detail::Config,
+        }
     }
 
     /// 0x0000 with this text.
     pub fn server(message: impl Into<String>) -> Self {
-        Self { message: message.into(), detail: Detail::Server }
+        Self {
+            message: message.into(),
+            detail: Detail::Server,
+        }
     }
 
     /// 0x2200 naming a feature that the simulated cluster does not have.
@@ -174,7 +186,10 @@ impl CqlError {
             Some(t) => format!("Cannot add already existing table \"{t}\" to keyspace \"{keyspace}\""),
             None => format!("Cannot add existing keyspace \"{keyspace}\""),
         };
-        let detail = Detail::AlreadyExists { keyspace: keyspace.into(), table: table.unwrap_or("").into() };
+        let detail = Detail::AlreadyExists {
+            keyspace: keyspace.into(),
+            table: table.unwrap_or("").into(),
+        };
         Self { message, detail }
     }
 }
@@ -185,7 +200,10 @@ impl From<ParseError> for CqlError {
             ParseError::Syntax(_) => Detail::Syntax,
             ParseError::Invalid(_) | ParseError::Unsupported(_) => Detail::Invalid,
         };
-        Self { message: error.to_string(), detail }
+        Self {
+            message: error.to_string(),
+            detail,
+        }
     }
 }
 

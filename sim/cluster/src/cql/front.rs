@@ -10,7 +10,9 @@ use super::bind::write::{Scratch, only_writes};
 use super::bind::{Context, Plan, Prepared, Server, ddl, paging::PagingState, prepare, statement_id};
 use super::error::CqlError;
 use super::frame::response::{self, Event, RowsBody};
-use super::frame::{self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag};
+use super::frame::{
+    self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
+};
 use super::parse;
 pub use super::registry::Registry;
 use super::statements::Statements;
@@ -116,7 +118,13 @@ struct Call<'a> {
 impl Front {
     /// The front of a process that just started. Statements it prepares are also told to `registry`.
     pub fn new(node: &NodeView<'_>, registry: Option<Registry>) -> Self {
-        Self { server: server(node.config), flavor: node.config.flavor, statements: Statements::default(), registry, scratch: Scratch::default() }
+        Self {
+            server: server(node.config),
+            flavor: node.config.flavor,
+            statements: Statements::default(),
+            registry,
+            scratch: Scratch::default(),
+        }
     }
 
     /// Handles the frame at the front of `input`, if it is whole: returns how many bytes it took.
@@ -143,13 +151,19 @@ impl Front {
                 response::error(out, 0, &[], &answer::wrong_version(self.flavor, version));
                 (input.len(), Outcome::Close)
             }
-            Bytes::OtherVersion(header) => {
-                refuse(connection, header, out, answer::wrong_version(self.flavor, header.version))
-            }
+            Bytes::OtherVersion(header) => refuse(
+                connection,
+                header,
+                out,
+                answer::wrong_version(self.flavor, header.version),
+            ),
             Bytes::TooLong(header) => refuse(connection, header, out, answer::too_long(header.length)),
             Bytes::Frame(header) => {
                 let length = HEADER_BYTES + header.length as usize;
-                (length, self.frame(node, connection, &header, &input[HEADER_BYTES..length], out))
+                (
+                    length,
+                    self.frame(node, connection, &header, &input[HEADER_BYTES..length], out),
+                )
             }
         }
     }
@@ -162,9 +176,15 @@ impl Front {
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let mut call = Call { node, stream: header.stream, warnings: Vec::new(), out };
+        let mut call = Call {
+            node,
+            stream: header.stream,
+            warnings: Vec::new(),
+            out,
+        };
         if header.flags & flag::TRACING != 0 {
-            call.warnings.push("quench: tracing is not supported by the simulated cluster".into());
+            call.warnings
+                .push("quench: tracing is not supported by the simulated cluster".into());
         }
         let handled = match Request::parse(header, body) {
             Ok(request) => self.request(&mut call, connection, request),
@@ -173,7 +193,11 @@ impl Front {
         match handled {
             Ok(None) => Outcome::Answered,
             Ok(Some((request, kind))) => {
-                let pending = Pending { stream: call.stream, warnings: call.warnings, kind };
+                let pending = Pending {
+                    stream: call.stream,
+                    warnings: call.warnings,
+                    kind,
+                };
                 Outcome::Submit(Submission { request, pending })
             }
             Err(error) => {
@@ -200,7 +224,7 @@ impl Front {
             };
         }
         match request {
-            Request::Batch(batch) => self.batch(call, connection, &batch),
+            Request::Batch(batch) => self.batch(call, connection, batch),
             Request::Execute { id, params } => {
                 let statement = self.statements.get(id, call.node.schema)?.clone();
                 self.execute(call, connection, &statement, &params, true)
@@ -223,7 +247,11 @@ impl Front {
 
     fn resolve(&self, call: &Call<'_>, connection: &Connection, text: &str) -> Answer<Prepared> {
         let keyspace = connection.keyspace.as_deref();
-        let context = Context { schema: call.node.schema, keyspace, server: &self.server };
+        let context = Context {
+            schema: call.node.schema,
+            keyspace,
+            server: &self.server,
+        };
         prepare(&context, text, parse::parse(text)?)
     }
 
@@ -284,7 +312,7 @@ impl Front {
                 only_unconditional(consistency)?;
                 let mut writes = WriteSet::new();
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
-                let (timeout_ms, first) = (write.timeout_ms, Some(write.table.clone()));
+                let (timeout_ms, first) = (write.timeout_ms(), Some(write.table.clone()));
                 let request = WriteRequest {
                     kind: WriteKind::Single,
                     consistency,
@@ -301,8 +329,18 @@ impl Front {
                 }
                 let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
                 let first = batch.statements.first().map(|w| w.table.clone());
-                let (kind, timeout_ms) = (batch.kind, batch.timeout_ms);
-                Ok(submit_write(call, WriteRequest { kind, consistency, writes, timestamp_us, timeout_ms }, first))
+                let (kind, timeout_ms) = (batch.kind, batch.timeout_ms());
+                Ok(submit_write(
+                    call,
+                    WriteRequest {
+                        kind,
+                        consistency,
+                        writes,
+                        timestamp_us,
+                        timeout_ms,
+                    },
+                    first,
+                ))
             }
             Plan::Select(select) if select.is_system => {
                 let rows = system::rows(call.node, &select.table);
@@ -311,7 +349,11 @@ impl Front {
             Plan::Select(_) => self.select(call, statement, consistency, &bound, params),
             Plan::Schema(ast) => {
                 let keyspace = connection.keyspace.as_deref();
-                let context = Context { schema: call.node.schema, keyspace, server: &self.server };
+                let context = Context {
+                    schema: call.node.schema,
+                    keyspace,
+                    server: &self.server,
+                };
                 match ddl::resolve(&context, ast)? {
                     ddl::Ddl::Change(change) => Ok(Some((model::Request::Schema(change), PendingKind::Schema))),
                     ddl::Ddl::Nothing => {
@@ -321,7 +363,9 @@ impl Front {
                 }
             }
             Plan::Truncate(table) => {
-                let kind = PendingKind::Write { first: Some(table.clone()) };
+                let kind = PendingKind::Write {
+                    first: Some(table.clone()),
+                };
                 Ok(Some((model::Request::Truncate(table.id), kind)))
             }
             Plan::Use(keyspace) => {
@@ -354,8 +398,19 @@ impl Front {
             response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
             count = 1;
         }
-        let page = RowsBody { count: count as usize, cells: &cells, paging_state: None };
-        response::rows(call.out, call.stream, &call.warnings, columns, params.skip_metadata, &page);
+        let page = RowsBody {
+            count: count as usize,
+            cells: &cells,
+            paging_state: None,
+        };
+        response::rows(
+            call.out,
+            call.stream,
+            &call.warnings,
+            columns,
+            params.skip_metadata,
+            &page,
+        );
         Ok(None)
     }
 
@@ -372,7 +427,8 @@ impl Front {
         };
         only_readable(consistency)?;
         if select.is_unbounded_count() && self.flavor == Flavor::Cassandra {
-            call.warnings.push("Aggregation query used without partition key".into());
+            call.warnings
+                .push("Aggregation query used without partition key".into());
         }
         let resumed = params.paging_state.map(PagingState::decode).transpose()?;
         let remaining = match &resumed {
@@ -384,12 +440,30 @@ impl Front {
             if select.is_count() {
                 response::put_bytes(&mut cells, Some(&0i64.to_be_bytes()));
             }
-            let page = RowsBody { count: usize::from(select.is_count()), cells: &cells, paging_state: None };
-            response::rows(call.out, call.stream, &call.warnings, columns, params.skip_metadata, &page);
+            let page = RowsBody {
+                count: usize::from(select.is_count()),
+                cells: &cells,
+                paging_state: None,
+            };
+            response::rows(
+                call.out,
+                call.stream,
+                &call.warnings,
+                columns,
+                params.skip_metadata,
+                &page,
+            );
             return Ok(None);
         };
-        let page_size = params.page_size.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0 && !select.is_count());
-        let most = if select.is_count() { u32::MAX } else { remaining.min(page_size.unwrap_or(u32::MAX)) };
+        let page_size = params
+            .page_size
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| *n > 0 && !select.is_count());
+        let most = if select.is_count() {
+            u32::MAX
+        } else {
+            remaining.min(page_size.unwrap_or(u32::MAX))
+        };
         command.limit = match page_size {
             // Filters drop rows after the read, so LIMIT cannot bound it.
             _ if select.is_count() => u32::MAX,
@@ -399,13 +473,21 @@ impl Front {
         command.after = resumed.map(|s| s.after);
         let read = PendingRead {
             statement: statement.clone(),
-            bound: if select.has_filters() { bound.iter().map(owned).collect() } else { Vec::new() },
+            bound: if select.has_filters() {
+                bound.iter().map(owned).collect()
+            } else {
+                Vec::new()
+            },
             skip_metadata: params.skip_metadata,
             paged: page_size.is_some(),
             most,
             remaining,
         };
-        let request = ReadRequest { command, consistency, timeout_ms: select.timeout_ms };
+        let request = ReadRequest {
+            command,
+            consistency,
+            timeout_ms: select.timeout_ms,
+        };
         Ok(Some((model::Request::Read(request), PendingKind::Read(Box::new(read)))))
     }
 
@@ -414,47 +496,64 @@ impl Front {
         &mut self,
         call: &mut Call<'_>,
         connection: &Connection,
-        batch: &Batch<'_>,
+        mut batch: Batch<'_>,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let consistency = level(batch.consistency)?;
-        if batch.kind == BatchKind::Counter && batch.count > 0 {
-            return Err(CqlError::invalid("Cannot include non-counter statement in a counter batch"));
-        }
-        let kind = if batch.kind == BatchKind::Logged { WriteKind::Logged } else { WriteKind::Unlogged };
+        let kind = match batch.kind {
+            BatchKind::Counter if batch.count > 0 => {
+                return Err(CqlError::invalid(
+                    "Cannot include non-counter statement in a counter batch",
+                ));
+            }
+            BatchKind::Logged => WriteKind::Logged,
+            BatchKind::Unlogged | BatchKind::Counter => WriteKind::Unlogged,
+        };
         let mut writes = WriteSet::with_capacity(batch.expected_bytes(), usize::from(batch.count));
         let mut bound: Vec<Value<'_>> = Vec::with_capacity(32);
-        let mut scratch = std::mem::take(&mut self.scratch);
         let mut first = None;
-        for (statement, values) in batch.statements() {
+        while let Some(statement) = batch.next_statement(&mut bound)? {
             let parsed;
-            let prepared: &Prepared = match statement {
-                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?,
+            let (prepared, there): (&Prepared, _) = match statement {
+                StatementRef::Prepared(id) => (self.statements.get(id, call.node.schema)?, "there"),
                 StatementRef::Text(text) => {
                     parsed = self.resolve(call, connection, text)?;
-                    &parsed
+                    (&parsed, "There")
                 }
             };
-            let Plan::Write(write) = &prepared.plan else { return Err(only_writes()) };
-            let is_text = matches!(statement, StatementRef::Text(_));
-            prepared.bind(values, &mut bound, |markers, given| {
-                let there = if is_text { "There" } else { "there" };
+            let Plan::Write(write) = &prepared.plan else {
+                return Err(only_writes());
+            };
+            prepared.check(&bound, |markers, given| {
                 format!("{there} were {markers} markers(?) in CQL but {given} bound variables")
             })?;
-            write.execute(&bound, &mut scratch, &mut writes)?;
+            write.execute(&bound, &mut self.scratch, &mut writes)?;
             if first.is_none() {
                 first = Some(write.table.clone());
             }
         }
-        self.scratch = scratch;
-        let timestamp_us = batch.timestamp_us;
-        Ok(submit_write(call, WriteRequest { kind, consistency, writes, timestamp_us, timeout_ms: None }, first))
+        let params = batch.finish()?;
+        let (consistency, timestamp_us) = (level(params.consistency)?, params.timestamp_us);
+        Ok(submit_write(
+            call,
+            WriteRequest {
+                kind,
+                consistency,
+                writes,
+                timestamp_us,
+                timeout_ms: None,
+            },
+            first,
+        ))
     }
 
     /// Writes the answer of the core to a request handed out as [`Outcome::Submit`].
     ///
     /// Events for other connections are the host's: every node tells its own clients when its schema changes.
     pub fn complete(&self, node: &NodeView<'_>, pending: Pending, response: Response, out: &mut Vec<u8>) {
-        let Pending { stream, mut warnings, kind } = pending;
+        let Pending {
+            stream,
+            mut warnings,
+            kind,
+        } = pending;
         match (response, kind) {
             (Response::Done { warnings: more }, _) => {
                 warnings.extend(more.iter().map(|w| answer::warning(node.schema, w)));
@@ -470,10 +569,19 @@ impl Front {
                 }
             }
             (Response::Rows(_), _) => {
-                response::error(out, stream, &warnings, &CqlError::server("rows in answer to something else"));
+                response::error(
+                    out,
+                    stream,
+                    &warnings,
+                    &CqlError::server("rows in answer to something else"),
+                );
             }
             (Response::Error(error), kind) => {
-                let words = Words { flavor: self.flavor, config: node.config, table: kind.table() };
+                let words = Words {
+                    flavor: self.flavor,
+                    config: node.config,
+                    table: kind.table(),
+                };
                 response::error(out, stream, &warnings, &answer::error(&words, &error));
             }
         }
@@ -519,8 +627,11 @@ impl PendingRead {
         let (Plan::Select(select), Some(columns)) = (&self.statement.plan, &self.statement.result) else {
             return Err(CqlError::server("a read that selects nothing"));
         };
-        let bound: Vec<Value<'_>> =
-            self.bound.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)).collect();
+        let bound: Vec<Value<'_>> = self
+            .bound
+            .iter()
+            .map(|v| v.as_deref().map_or(Value::Null, Value::Bytes))
+            .collect();
         let mut cells = Vec::new();
         let mut count = 0;
         for partition in &result.partitions {
@@ -528,16 +639,34 @@ impl PendingRead {
         }
         if select.is_count() {
             response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
-            let page = RowsBody { count: 1, cells: &cells, paging_state: None };
+            let page = RowsBody {
+                count: 1,
+                cells: &cells,
+                paging_state: None,
+            };
             response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
             return Ok(());
         }
-        let remaining = if self.remaining == u32::MAX { u32::MAX } else { self.remaining - count };
+        let remaining = if self.remaining == u32::MAX {
+            u32::MAX
+        } else {
+            self.remaining - count
+        };
         let state = match &result.more {
-            Some(after) if self.paged && remaining > 0 => Some(PagingState { after: after.clone(), remaining }.encode()),
+            Some(after) if self.paged && remaining > 0 => Some(
+                PagingState {
+                    after: after.clone(),
+                    remaining,
+                }
+                .encode(),
+            ),
             _ => None,
         };
-        let page = RowsBody { count: count as usize, cells: &cells, paging_state: state.as_deref() };
+        let page = RowsBody {
+            count: count as usize,
+            cells: &cells,
+            paging_state: state.as_deref(),
+        };
         response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
         Ok(())
     }
@@ -568,12 +697,19 @@ fn startup(
     connection: &mut Connection,
     options: &[(&str, &str)],
 ) -> Answer<Option<(model::Request, PendingKind)>> {
-    let option = |name: &str| options.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+    let option = |name: &str| {
+        options
+            .iter()
+            .find(|(k, _)| k.eq_ignore_ascii_case(name))
+            .map(|(_, v)| *v)
+    };
     if option("CQL_VERSION").is_none() {
         return Err(CqlError::protocol("Missing value CQL_VERSION in STARTUP message"));
     }
     if let Some(algorithm) = option("COMPRESSION") {
-        return Err(CqlError::protocol(format!("Unknown compression algorithm: {algorithm}")));
+        return Err(CqlError::protocol(format!(
+            "Unknown compression algorithm: {algorithm}"
+        )));
     }
     connection.started = true;
     response::ready(call.out, call.stream);
@@ -616,9 +752,9 @@ fn level(code: u16) -> Answer<Consistency> {
 
 fn only_unconditional(consistency: Consistency) -> Answer<()> {
     match consistency {
-        Consistency::Serial | Consistency::LocalSerial => {
-            Err(CqlError::invalid("You must use conditional updates for serializable writes"))
-        }
+        Consistency::Serial | Consistency::LocalSerial => Err(CqlError::invalid(
+            "You must use conditional updates for serializable writes",
+        )),
         _ => Ok(()),
     }
 }
@@ -638,5 +774,8 @@ pub fn server(config: &ClusterConfig) -> Server {
     let mut datacenters: Vec<String> = config.nodes.iter().map(|n| n.dc.clone()).collect();
     datacenters.sort();
     datacenters.dedup();
-    Server { is_scylla: config.flavor == Flavor::Scylla, datacenters }
+    Server {
+        is_scylla: config.flavor == Flavor::Scylla,
+        datacenters,
+    }
 }

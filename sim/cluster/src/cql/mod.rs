@@ -1,4 +1,22 @@
-//! front.
+//! CQL at the edge of a node, without I/O: bytes of a client in, bytes of answers out, typed requests for the core in
+//! between. It is a CQL v4 server as drivers see one, with the statements that the simulated cluster carries out; what
+//! it does not carry out is refused by name, with `quench: not supported by the simulated cluster: …`, never ignored.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`frame`] | frames, requests and responses, every length checked |
+//! | [`parse`] | text to a syntax tree |
+//! | [`bind`] | a syntax tree against the schema: plans, and values to typed requests |
+//! | [`types`], [`values`] | CQL types and their values as bytes |
+//! | [`system`] | `system`, `system_schema` and their like |
+//! | [`front`] | the conversation with one client, and the prepared statements of the node |
+//! | [`answer`], [`error`] | what the core answers, in the words of the flavour |
+//!
+//! Not here: sockets and tasks (`crate::host`), and what a request does (`crate::core`).
+//!
+//! Known to be kinder or narrower than a real server: a collection that is not frozen is one cell, so two concurrent
+//! writes of one do not merge; system tables are read in one page; traces are refused with a warning.
+
 pub mod answer;
 pub mod bind;
 pub mod error;
@@ -13,5 +31,10 @@ mod tests;
 pub mod types;
 pub mod values;
 
-/// Version of the CQL language that is reported. Source: the servers' own (Scylla 3.3.1, Cassandra 5.0 3.4.7).
-pub const CQL_VERSION: &str = "3.3.1";
+/// Version of the CQL language that a server of this flavour reports.
+pub fn cql_version(flavor: crate::core::flavor::Flavor) -> &'static str {
+    match flavor {
+        crate::core::flavor::Flavor::Scylla => "3.3.1",
+        crate::core::flavor::Flavor::Cassandra => "3.4.7",
+    }
+}

@@ -40,7 +40,12 @@ impl Statements {
             self.forget(place);
         }
         let id = statement.id;
-        let entry = Entry { statement, checked_at, follower: 0, is_gone: false };
+        let entry = Entry {
+            statement,
+            checked_at,
+            follower: 0,
+            is_gone: false,
+        };
         let place = match self.free.pop() {
             Some(place) => {
                 self.entries[place] = entry;

@@ -85,10 +85,16 @@ pub fn name(ty: &CqlType) -> String {
         CqlType::List(e) => format!("list<{}>", name(e)),
         CqlType::Set(e) => format!("set<{}>", name(e)),
         CqlType::Map(k, v) => format!("map<{}, {}>", name(k), name(v)),
-        CqlType::Tuple(items) => format!("frozen<tuple<{}>>", items.iter().map(name).collect::<Vec<_>>().join(", ")),
+        CqlType::Tuple(items) => format!(
+            "frozen<tuple<{}>>",
+            items.iter().map(name).collect::<Vec<_>>().join(", ")
+        ),
         CqlType::Frozen(inner) => format!("frozen<{}>", name(inner)),
         CqlType::Duration => "duration".into(),
-        simple => SIMPLE.iter().find(|(ty, _, _)| ty == simple).map_or_else(String::new, |(_, n, _)| (*n).into()),
+        simple => SIMPLE
+            .iter()
+            .find(|(ty, _, _)| ty == simple)
+            .map_or_else(String::new, |(_, n, _)| (*n).into()),
     }
 }
 
@@ -132,7 +138,10 @@ pub fn put_type(out: &mut Vec<u8>, ty: &CqlType) {
             code(out, 0);
             put_string(out, DURATION_CLASS);
         }
-        simple => code(out, SIMPLE.iter().find(|(t, _, _)| t == simple).map_or(0x03, |(_, _, c)| *c)),
+        simple => code(
+            out,
+            SIMPLE.iter().find(|(t, _, _)| t == simple).map_or(0x03, |(_, _, c)| *c),
+        ),
     }
 }
 

@@ -26,7 +26,13 @@ pub fn validate(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
 
 fn validate_other(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
     let n = bytes.len();
-    let expect = |fits: bool, text: &str| if fits { Ok(()) } else { Err(CqlError::invalid(format!("{text} ({n})"))) };
+    let expect = |fits: bool, text: &str| {
+        if fits {
+            Ok(())
+        } else {
+            Err(CqlError::invalid(format!("{text} ({n})")))
+        }
+    };
     match ty {
         CqlType::Bigint | CqlType::Counter => expect(n == 8 || n == 0, "Expected 8 or 0 byte long"),
         CqlType::Timestamp => expect(n == 8 || n == 0, "Expected 8 or 0 byte long for date"),
@@ -78,7 +84,11 @@ fn elements<'a>(bytes: &'a [u8], types: &[&CqlType]) -> Result<Vec<&'a [u8]>, Cq
             rest = &rest[length..];
         }
     }
-    if rest.is_empty() { Ok(items) } else { Err(CqlError::invalid("Unexpected extraneous bytes after collection value")) }
+    if rest.is_empty() {
+        Ok(items)
+    } else {
+        Err(CqlError::invalid("Unexpected extraneous bytes after collection value"))
+    }
 }
 
 /// The elements of a serialised list, for `IN ?`.
@@ -105,12 +115,16 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
     };
     let mismatch = || {
         let ty = types::name(ty);
-        Err(CqlError::invalid(format!("Invalid {kind} constant ({text}) for \"{column}\" of type {ty}")))
+        Err(CqlError::invalid(format!(
+            "Invalid {kind} constant ({text}) for \"{column}\" of type {ty}"
+        )))
     };
     match (unfrozen(ty), literal) {
         (CqlType::Text, Literal::Str(s)) => Ok(s.clone().into_bytes()),
         (CqlType::Ascii, Literal::Str(s)) => validate(ty, s.as_bytes()).map(|()| s.clone().into_bytes()),
-        (CqlType::Bigint | CqlType::Counter, Literal::Integer(s)) => integer::<i64>(s, "long", |n| n.to_be_bytes().to_vec()),
+        (CqlType::Bigint | CqlType::Counter, Literal::Integer(s)) => {
+            integer::<i64>(s, "long", |n| n.to_be_bytes().to_vec())
+        }
         (CqlType::Int, Literal::Integer(s)) => integer::<i32>(s, "int", |n| n.to_be_bytes().to_vec()),
         (CqlType::Smallint, Literal::Integer(s)) => integer::<i16>(s, "short", |n| n.to_be_bytes().to_vec()),
         (CqlType::Tinyint, Literal::Integer(s)) => integer::<i8>(s, "byte", |n| n.to_be_bytes().to_vec()),
@@ -121,7 +135,10 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
         (CqlType::Boolean, Literal::Boolean(b)) => Ok(vec![u8::from(*b)]),
         (CqlType::Blob, Literal::Hex(h)) => hex_bytes(h),
         (CqlType::Uuid | CqlType::Timeuuid, Literal::Uuid(s)) => {
-            let bytes = uuid::Uuid::parse_str(s).map_err(|e| CqlError::invalid(e.to_string()))?.as_bytes().to_vec();
+            let bytes = uuid::Uuid::parse_str(s)
+                .map_err(|e| CqlError::invalid(e.to_string()))?
+                .as_bytes()
+                .to_vec();
             validate(ty, &bytes).map(|()| bytes)
         }
         (CqlType::Inet, Literal::Str(s)) => match s.parse::<IpAddr>() {
@@ -136,12 +153,16 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
         },
         (CqlType::Date, Literal::Str(s)) => match calendar_ms(s) {
             Some(ms) if s.len() == 10 => Ok(day_bytes(ms)),
-            _ => Err(CqlError::invalid(format!("Unable to coerce '{s}' to a formatted date (long)"))),
+            _ => Err(CqlError::invalid(format!(
+                "Unable to coerce '{s}' to a formatted date (long)"
+            ))),
         },
         (CqlType::Date, Literal::Integer(s)) => integer::<u32>(s, "date", |n| n.to_be_bytes().to_vec()),
         (CqlType::Time, Literal::Str(s)) => match time_of_day_ns(s) {
             Some(ns) => Ok(ns.to_be_bytes().to_vec()),
-            None => Err(CqlError::invalid(format!("Unable to coerce '{s}' to a formatted time (long)"))),
+            None => Err(CqlError::invalid(format!(
+                "Unable to coerce '{s}' to a formatted time (long)"
+            ))),
         },
         (CqlType::Time, Literal::Integer(s)) => integer::<i64>(s, "time", |n| n.to_be_bytes().to_vec()),
         (CqlType::Duration, _) => Err(CqlError::unsupported("duration constants (bind them)")),
@@ -159,7 +180,10 @@ pub fn constant_term(term: &Term, ty: &CqlType, column: &str) -> Result<Option<V
         None => Err(CqlError::invalid("null is not supported inside collections")),
     };
     let wrong = |kind: &str| {
-        Err(CqlError::invalid(format!("Invalid {kind} literal for {column} of type {}", types::name(ty))))
+        Err(CqlError::invalid(format!(
+            "Invalid {kind} literal for {column} of type {}",
+            types::name(ty)
+        )))
     };
     match (term, unfrozen(ty)) {
         (Term::Null, _) => Ok(None),
@@ -177,8 +201,10 @@ pub fn constant_term(term: &Term, ty: &CqlType, column: &str) -> Result<Option<V
             Ok(Some(collection(parts.len(), parts.iter())))
         }
         (Term::Map(entries), CqlType::Map(k, v)) => {
-            let mut parts =
-                entries.iter().map(|(a, b)| Ok((part(a, k)?, part(b, v)?))).collect::<Result<Vec<_>, CqlError>>()?;
+            let mut parts = entries
+                .iter()
+                .map(|(a, b)| Ok((part(a, k)?, part(b, v)?)))
+                .collect::<Result<Vec<_>, CqlError>>()?;
             parts.sort_by(|a, b| compare(k, &a.0, &b.0));
             // Of equal keys the last one written counts.
             parts.reverse();
@@ -202,7 +228,9 @@ fn collection<'a>(count: usize, parts: impl Iterator<Item = &'a Vec<u8>>) -> Vec
 }
 
 fn integer<T: std::str::FromStr>(s: &str, what: &str, f: impl FnOnce(T) -> Vec<u8>) -> Result<Vec<u8>, CqlError> {
-    s.parse().map(f).map_err(|_| CqlError::invalid(format!("Unable to make {what} from '{s}'")))
+    s.parse()
+        .map(f)
+        .map_err(|_| CqlError::invalid(format!("Unable to make {what} from '{s}'")))
 }
 
 /// The shortest two's complement form.
@@ -224,7 +252,10 @@ fn decimal(s: &str) -> Result<Vec<u8>, CqlError> {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let unscaled: i128 = format!("{whole}{fraction}").parse().map_err(|_| bad())?;
-    let scale = i32::try_from(fraction.len()).ok().and_then(|n| n.checked_sub(exponent)).ok_or_else(bad)?;
+    let scale = i32::try_from(fraction.len())
+        .ok()
+        .and_then(|n| n.checked_sub(exponent))
+        .ok_or_else(bad)?;
     let mut out = scale.to_be_bytes().to_vec();
     out.extend(minimal(unscaled));
     Ok(out)
@@ -241,10 +272,15 @@ fn float(s: &str) -> f64 {
 }
 
 fn hex_bytes(h: &str) -> Result<Vec<u8>, CqlError> {
-    if h.len() % 2 != 0 {
-        return Err(CqlError::invalid(format!("An hex string representing bytes must have an even length: 0x{h}")));
+    if !h.len().is_multiple_of(2) {
+        return Err(CqlError::invalid(format!(
+            "An hex string representing bytes must have an even length: 0x{h}"
+        )));
     }
-    Ok((0..h.len()).step_by(2).filter_map(|i| u8::from_str_radix(&h[i..i + 2], 16).ok()).collect())
+    Ok((0..h.len())
+        .step_by(2)
+        .filter_map(|i| u8::from_str_radix(&h[i..i + 2], 16).ok())
+        .collect())
 }
 
 /// Milliseconds since 1970 of `yyyy-mm-dd`, with an optional time of day and an optional zone (`Z`, `+hhmm`, `+hh:mm`);
@@ -252,8 +288,11 @@ fn hex_bytes(h: &str) -> Result<Vec<u8>, CqlError> {
 fn calendar_ms(s: &str) -> Option<i64> {
     let (date, rest) = (s.get(..10)?, &s[10..]);
     let mut parts = date.split('-');
-    let (y, m, d): (i64, i64, i64) =
-        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let (y, m, d): (i64, i64, i64) = (
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+    );
     if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
         return None;
     }
@@ -263,7 +302,11 @@ fn calendar_ms(s: &str) -> Option<i64> {
         Some(at) => (rest[..at].trim_end(), zone_ms(&rest[at..])?),
         None => (rest, 0),
     };
-    let time_ms = if time.is_empty() { 0 } else { time_of_day_ns(time)? / 1_000_000 };
+    let time_ms = if time.is_empty() {
+        0
+    } else {
+        time_of_day_ns(time)? / 1_000_000
+    };
     Some(day_ms + time_ms - zone_ms)
 }
 
@@ -274,7 +317,11 @@ fn zone_ms(zone: &str) -> Option<i64> {
     let sign = if zone.starts_with('-') { -1 } else { 1 };
     let digits: String = zone[1..].chars().filter(|c| *c != ':').collect();
     let number: i64 = digits.parse().ok()?;
-    let (hours, minutes) = if digits.len() <= 2 { (number, 0) } else { (number / 100, number % 100) };
+    let (hours, minutes) = if digits.len() <= 2 {
+        (number, 0)
+    } else {
+        (number / 100, number % 100)
+    };
     Some(sign * (hours * 60 + minutes) * 60_000)
 }
 

@@ -7,9 +7,7 @@
 use crate::core::boundary::BatchInfo;
 use crate::cql::bind::write::Scratch;
 use crate::cql::bind::{Plan, Prepared, StatementId};
-use crate::cql::frame::{
-    BatchKind, Front as Bytes, HEADER_BYTES, Header, Opcode, Request, StatementRef, Value, Values, peek,
-};
+use crate::cql::frame::{BatchKind, Front as Bytes, HEADER_BYTES, Header, Opcode, Request, StatementRef, Value, peek};
 use crate::cql::front::Registry;
 use crate::model::{Schema, WriteKind, WriteSet};
 use std::collections::BTreeMap;
@@ -97,7 +95,11 @@ pub struct WriteReader {
 impl WriteReader {
     /// A reader for clients of the cluster that fills this registry.
     pub fn new(registry: Registry) -> Self {
-        WriteReader { registry, requests: BTreeMap::new(), answers: BTreeMap::new() }
+        WriteReader {
+            registry,
+            requests: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        }
     }
 
     /// Takes the bytes that a client writes to connection `conn` (any number that tells connections apart) and calls `f`
@@ -115,9 +117,16 @@ impl WriteReader {
     pub fn answers(&mut self, conn: u64, bytes: &[u8], mut f: impl FnMut(Answer)) {
         self.answers.entry(conn).or_default().frames(bytes, |header, body| {
             let code = body.first_chunk::<4>().map(|b| i32::from_be_bytes(*b));
-            let error = if header.opcode == Opcode::Error as u8 { code } else { None };
+            let error = if header.opcode == Opcode::Error as u8 {
+                code
+            } else {
+                None
+            };
             if header.stream >= 0 {
-                f(Answer { stream: header.stream, error });
+                f(Answer {
+                    stream: header.stream,
+                    error,
+                });
             }
         });
     }
@@ -136,18 +145,35 @@ fn decode(registry: &Registry, header: &Header, body: &[u8]) -> Option<ClientWri
     }
     let request = Request::parse(header, body).ok()?;
     let mut reading = Reading::default();
-    let kind = match &request {
-        Request::Batch(batch) => {
-            for (statement, values) in batch.statements() {
+    let mut bound: Vec<Value<'_>> = Vec::new();
+    let kind = match request {
+        Request::Batch(mut batch) => {
+            let kind = if batch.kind == BatchKind::Logged {
+                WriteKind::Logged
+            } else {
+                WriteKind::Unlogged
+            };
+            while let Some(statement) = batch.next_statement(&mut bound).ok()? {
                 match statement {
-                    StatementRef::Prepared(id) => reading.add(registry, id, values),
+                    StatementRef::Prepared(id) => {
+                        let statement = find(registry, id);
+                        let fits = statement
+                            .as_ref()
+                            .is_some_and(|s| s.check(&bound, |_, _| String::new()).is_ok());
+                        reading.add(statement.as_deref(), fits.then_some(&bound));
+                    }
                     StatementRef::Text(_) => reading.is_whole = false,
                 }
             }
-            if batch.kind == BatchKind::Logged { WriteKind::Logged } else { WriteKind::Unlogged }
+            batch.finish().ok()?;
+            kind
         }
         Request::Execute { id, params } => {
-            reading.add(registry, id, params.values);
+            let statement = find(registry, id);
+            let fits = statement
+                .as_ref()
+                .is_some_and(|s| s.bind(params.values, &mut bound, |_, _| String::new()).is_ok());
+            reading.add(statement.as_deref(), fits.then_some(&bound));
             WriteKind::Single
         }
         _ => return None,
@@ -156,7 +182,17 @@ fn decode(registry: &Registry, header: &Header, body: &[u8]) -> Option<ClientWri
         return None;
     }
     let Reading { writes, is_whole, .. } = reading;
-    Some(ClientWrite { stream: header.stream, kind, is_whole, writes, schema: registry.schema() })
+    Some(ClientWrite {
+        stream: header.stream,
+        kind,
+        is_whole,
+        writes,
+        schema: registry.schema(),
+    })
+}
+
+fn find(registry: &Registry, id: &[u8]) -> Option<Arc<Prepared>> {
+    StatementId::try_from(id).ok().and_then(|id| registry.statement(&id))
 }
 
 /// A write being put together.
@@ -168,27 +204,28 @@ struct Reading {
 
 impl Default for Reading {
     fn default() -> Self {
-        Reading { writes: WriteSet::new(), scratch: Scratch::default(), is_whole: true }
+        Reading {
+            writes: WriteSet::new(),
+            scratch: Scratch::default(),
+            is_whole: true,
+        }
     }
 }
 
 impl Reading {
-    fn add(&mut self, registry: &Registry, id: &[u8], values: Values<'_>) {
-        let statement = StatementId::try_from(id).ok().and_then(|id| registry.statement(&id));
-        let understood = statement.is_some_and(|s| self.execute(&s, values));
+    /// Adds a statement with its values, if both are known.
+    fn add(&mut self, statement: Option<&Prepared>, bound: Option<&Vec<Value<'_>>>) {
+        let understood = statement.zip(bound).is_some_and(|(s, bound)| self.execute(s, bound));
         self.is_whole &= understood;
     }
 
-    fn execute(&mut self, statement: &Prepared, values: Values<'_>) -> bool {
-        let mut bound: Vec<Value<'_>> = Vec::new();
-        if statement.bind(values, &mut bound, |_, _| String::new()).is_err() {
-            return false;
-        }
+    fn execute(&mut self, statement: &Prepared, bound: &[Value<'_>]) -> bool {
         match &statement.plan {
-            Plan::Write(write) => write.execute(&bound, &mut self.scratch, &mut self.writes).is_ok(),
-            Plan::Batch(batch) => {
-                batch.statements.iter().all(|w| w.execute(&bound, &mut self.scratch, &mut self.writes).is_ok())
-            }
+            Plan::Write(write) => write.execute(bound, &mut self.scratch, &mut self.writes).is_ok(),
+            Plan::Batch(batch) => batch
+                .statements
+                .iter()
+                .all(|w| w.execute(bound, &mut self.scratch, &mut self.writes).is_ok()),
             // A read is no write: nothing is missing.
             _ => true,
         }

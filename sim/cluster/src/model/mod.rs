@@ -17,14 +17,16 @@ pub mod schema;
 pub mod write;
 
 pub use read::{
-    CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice, TokenRange,
+    CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice,
+    TokenRange,
 };
 pub use request::{
-    Consistency, CoordinatorError, FailureReason, ReadRequest, Request, Response, Warning, WriteKind, WriteRequest, WriteType,
+    Consistency, CoordinatorError, FailureReason, ReadRequest, Request, Response, Warning, WriteKind, WriteRequest,
+    WriteType,
 };
 pub use schema::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, DroppedColumn, Keyspace, NewColumn, NewTable, Replication, Schema,
-    SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
+    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, DroppedColumn, Keyspace, NewColumn, NewTable, Replication,
+    Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
 };
 pub use write::{OpKind, OpView, WriteSet};
 

@@ -19,7 +19,10 @@ pub struct PartitionKey {
 impl PartitionKey {
     /// The partition with this serialized key.
     pub fn new(bytes: Vec<u8>) -> PartitionKey {
-        PartitionKey { token: murmur3::token(&bytes), bytes }
+        PartitionKey {
+            token: murmur3::token(&bytes),
+            bytes,
+        }
     }
 }
 
@@ -53,7 +56,10 @@ pub struct Bound {
 impl Bound {
     /// No bound.
     pub fn open() -> Bound {
-        Bound { prefix: ClusteringKey::default(), inclusive: true }
+        Bound {
+            prefix: ClusteringKey::default(),
+            inclusive: true,
+        }
     }
 }
 
@@ -70,24 +76,47 @@ pub struct Slice {
 impl Slice {
     /// The rows whose clustering key is, or starts with, `prefix`.
     pub fn prefix(prefix: ClusteringKey) -> Slice {
-        Slice { start: Bound { prefix: prefix.clone(), inclusive: true }, end: Bound { prefix, inclusive: true } }
+        Slice {
+            start: Bound {
+                prefix: prefix.clone(),
+                inclusive: true,
+            },
+            end: Bound {
+                prefix,
+                inclusive: true,
+            },
+        }
     }
 
     /// The rows where the first clustering columns equal `equal` and the next one lies between `lower` and `upper`
     /// (value, inclusive) as CQL means them; the column's order decides which bound comes first in storage.
-    pub fn relations(table: &Table, equal: &[&[u8]], lower: Option<(&[u8], bool)>, upper: Option<(&[u8], bool)>) -> Slice {
+    pub fn relations(
+        table: &Table,
+        equal: &[&[u8]],
+        lower: Option<(&[u8], bool)>,
+        upper: Option<(&[u8], bool)>,
+    ) -> Slice {
         let base = ClusteringKey::of(equal);
         let bound = |b: Option<(&[u8], bool)>| match b {
-            None => Bound { prefix: base.clone(), inclusive: true },
+            None => Bound {
+                prefix: base.clone(),
+                inclusive: true,
+            },
             Some((value, inclusive)) => {
                 let mut prefix = base.clone();
                 prefix.push(value);
                 Bound { prefix, inclusive }
             }
         };
-        let descending = table.clustering().get(equal.len()).is_some_and(|c| c.order == super::ClusteringOrder::Desc);
+        let descending = table
+            .clustering()
+            .get(equal.len())
+            .is_some_and(|c| c.order == super::ClusteringOrder::Desc);
         let (first, last) = if descending { (upper, lower) } else { (lower, upper) };
-        Slice { start: bound(first), end: bound(last) }
+        Slice {
+            start: bound(first),
+            end: bound(last),
+        }
     }
 }
 
@@ -146,14 +175,23 @@ impl ReadCommand {
 
     /// One row.
     pub fn row(table: TableId, key: PartitionKey, clustering: ClusteringKey) -> ReadCommand {
-        ReadCommand { clustering: ClusteringSelect::Slices(vec![Slice::prefix(clustering)]), ..ReadCommand::partition(table, key) }
+        ReadCommand {
+            clustering: ClusteringSelect::Slices(vec![Slice::prefix(clustering)]),
+            ..ReadCommand::partition(table, key)
+        }
     }
 
     /// Every row of the table, in token order.
     pub fn scan(table: TableId) -> ReadCommand {
         ReadCommand {
             target: ReadTarget::Scan(TokenRange::default()),
-            ..ReadCommand::partition(table, PartitionKey { token: Token(0), bytes: vec![] })
+            ..ReadCommand::partition(
+                table,
+                PartitionKey {
+                    token: Token(0),
+                    bytes: vec![],
+                },
+            )
         }
     }
 }
@@ -191,13 +229,23 @@ pub struct Row {
 impl Row {
     /// An empty row with this clustering key (encoded as [`ClusteringKey`]).
     pub fn new(clustering: &[u8]) -> Row {
-        Row { bytes: clustering.to_vec(), clustering_bytes: clustering.len() as u32, cells: vec![] }
+        Row {
+            bytes: clustering.to_vec(),
+            clustering_bytes: clustering.len() as u32,
+            cells: vec![],
+        }
     }
     /// Adds a cell; columns in ascending order.
     pub fn push(&mut self, column: ColumnId, value: &[u8], timestamp_us: i64, ttl_s: Option<u32>) {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(value);
-        self.cells.push(CellRef { column, timestamp_us, ttl_s: ttl_s.unwrap_or(0), start, end: self.bytes.len() as u32 });
+        self.cells.push(CellRef {
+            column,
+            timestamp_us,
+            ttl_s: ttl_s.unwrap_or(0),
+            start,
+            end: self.bytes.len() as u32,
+        });
     }
     /// Clustering key, encoded as [`ClusteringKey`].
     pub fn clustering(&self) -> &[u8] {
@@ -249,11 +297,16 @@ pub struct ReadResult {
 impl ReadResult {
     /// Rows in all; a partition with only static cells counts one.
     pub fn row_count(&self) -> usize {
-        self.partitions.iter().map(|p| p.rows.len().max(usize::from(p.statics.is_some()))).sum()
+        self.partitions
+            .iter()
+            .map(|p| p.rows.len().max(usize::from(p.statics.is_some())))
+            .sum()
     }
     /// Every row with its partition, in order; partitions with static cells only are left out.
     pub fn rows(&self) -> impl Iterator<Item = (&PartitionKey, &Row)> {
-        self.partitions.iter().flat_map(|p| p.rows.iter().map(move |r| (&p.key, r)))
+        self.partitions
+            .iter()
+            .flat_map(|p| p.rows.iter().map(move |r| (&p.key, r)))
     }
 }
 

@@ -25,7 +25,21 @@ impl Consistency {
     /// The level with that code in the native protocol.
     pub fn from_code(code: u16) -> Option<Consistency> {
         use Consistency::*;
-        [Any, One, Two, Three, Quorum, All, LocalQuorum, EachQuorum, Serial, LocalSerial, LocalOne].into_iter().find(|c| *c as u16 == code)
+        [
+            Any,
+            One,
+            Two,
+            Three,
+            Quorum,
+            All,
+            LocalQuorum,
+            EachQuorum,
+            Serial,
+            LocalSerial,
+            LocalOne,
+        ]
+        .into_iter()
+        .find(|c| *c as u16 == code)
     }
     /// Its code in the native protocol.
     pub fn code(self) -> u16 {
@@ -195,10 +209,20 @@ pub enum CoordinatorError {
     /// Too few replicas alive, by the failure detector: nothing was written. `batchlog` when it is batchlog holders
     /// that are missing (Cassandra's text differs).
     #[error("Cannot achieve consistency level {consistency}: requires {required} replicas, {alive} alive")]
-    Unavailable { consistency: Consistency, required: u32, alive: u32, batchlog: bool },
+    Unavailable {
+        consistency: Consistency,
+        required: u32,
+        alive: u32,
+        batchlog: bool,
+    },
     /// Not enough answers in time: the effect is unknown.
     #[error("write timeout ({}) at {consistency}: {received} of {required}", write_type.name())]
-    WriteTimeout { consistency: Consistency, received: u32, required: u32, write_type: WriteType },
+    WriteTimeout {
+        consistency: Consistency,
+        received: u32,
+        required: u32,
+        write_type: WriteType,
+    },
     /// Replicas refused: others may have applied.
     #[error("write failure ({}) at {consistency}: {received} of {required}, {} failed", write_type.name(), failures.len())]
     WriteFailure {
@@ -210,7 +234,12 @@ pub enum CoordinatorError {
     },
     /// Not enough answers in time. `data_present`: the replica asked for data answered.
     #[error("read timeout at {consistency}: {received} of {required}")]
-    ReadTimeout { consistency: Consistency, received: u32, required: u32, data_present: bool },
+    ReadTimeout {
+        consistency: Consistency,
+        received: u32,
+        required: u32,
+        data_present: bool,
+    },
     /// Replicas refused.
     #[error("read failure at {consistency}: {received} of {required}, {} failed", failures.len())]
     ReadFailure {
@@ -231,7 +260,10 @@ pub enum CoordinatorError {
     Invalid { what: String },
     /// A consistency level that does not fit the operation.
     #[error("consistency level {consistency} is not supported for {operation}")]
-    BadConsistency { consistency: Consistency, operation: &'static str },
+    BadConsistency {
+        consistency: Consistency,
+        operation: &'static str,
+    },
     /// DDL refused.
     #[error(transparent)]
     Schema(#[from] SchemaError),

@@ -124,7 +124,11 @@ pub struct TableOptions {
 
 impl Default for TableOptions {
     fn default() -> Self {
-        TableOptions { gc_grace_s: 864_000, default_ttl_s: 0, other: BTreeMap::new() }
+        TableOptions {
+            gc_grace_s: 864_000,
+            default_ttl_s: 0,
+            other: BTreeMap::new(),
+        }
     }
 }
 
@@ -178,7 +182,10 @@ impl Table {
     }
     /// Named components of a clustering key, for messages and fault matching.
     pub fn clustering_values<'a>(&'a self, clustering: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.clustering().iter().map(|c| c.name.as_str()).zip(Components::new(clustering))
+        self.clustering()
+            .iter()
+            .map(|c| c.name.as_str())
+            .zip(Components::new(clustering))
     }
 }
 
@@ -223,7 +230,12 @@ pub struct Schema {
 impl Default for Schema {
     fn default() -> Self {
         // The version every empty Cassandra schema has (MD5 of nothing).
-        Schema { change: 0, version: Uuid::from_u128(0xd41d8cd98f003204a9800998ecf8427e), keyspaces: BTreeMap::new(), tables: vec![] }
+        Schema {
+            change: 0,
+            version: Uuid::from_u128(0xd41d8cd98f003204a9800998ecf8427e),
+            keyspaces: BTreeMap::new(),
+            tables: vec![],
+        }
     }
 }
 
@@ -257,15 +269,47 @@ pub struct NewColumn {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "fields are the parts of the statement")]
 pub enum SchemaChange {
-    CreateKeyspace { name: String, replication: Replication, durable_writes: bool, if_not_exists: bool },
-    AlterKeyspace { name: String, replication: Option<Replication>, durable_writes: Option<bool> },
-    DropKeyspace { name: String, if_exists: bool },
-    CreateTable { table: NewTable, if_not_exists: bool },
-    AddColumns { keyspace: String, table: String, columns: Vec<NewColumn> },
+    CreateKeyspace {
+        name: String,
+        replication: Replication,
+        durable_writes: bool,
+        if_not_exists: bool,
+    },
+    AlterKeyspace {
+        name: String,
+        replication: Option<Replication>,
+        durable_writes: Option<bool>,
+    },
+    DropKeyspace {
+        name: String,
+        if_exists: bool,
+    },
+    CreateTable {
+        table: NewTable,
+        if_not_exists: bool,
+    },
+    AddColumns {
+        keyspace: String,
+        table: String,
+        columns: Vec<NewColumn>,
+    },
     /// `at_us` None: the coordinator's clock.
-    DropColumns { keyspace: String, table: String, columns: Vec<String>, at_us: Option<i64> },
-    AlterOptions { keyspace: String, table: String, options: TableOptions },
-    DropTable { keyspace: String, table: String, if_exists: bool },
+    DropColumns {
+        keyspace: String,
+        table: String,
+        columns: Vec<String>,
+        at_us: Option<i64>,
+    },
+    AlterOptions {
+        keyspace: String,
+        table: String,
+        options: TableOptions,
+    },
+    DropTable {
+        keyspace: String,
+        table: String,
+        if_exists: bool,
+    },
 }
 
 /// What a change did, for the SCHEMA_CHANGE result and event.
@@ -300,13 +344,29 @@ pub enum SchemaError {
     #[error("table '{keyspace}.{table}' doesn't exist")]
     NoTable { keyspace: String, table: String },
     #[error("column '{column}' already exists in table '{keyspace}.{table}'")]
-    ColumnExists { keyspace: String, table: String, column: String },
+    ColumnExists {
+        keyspace: String,
+        table: String,
+        column: String,
+    },
     #[error("column '{column}' was not found in table '{keyspace}.{table}'")]
-    NoColumn { keyspace: String, table: String, column: String },
+    NoColumn {
+        keyspace: String,
+        table: String,
+        column: String,
+    },
     #[error("cannot drop key column '{column}' of '{keyspace}.{table}'")]
-    KeyColumn { keyspace: String, table: String, column: String },
+    KeyColumn {
+        keyspace: String,
+        table: String,
+        column: String,
+    },
     #[error("table '{keyspace}.{table}' is not well formed: {what}")]
-    Malformed { keyspace: String, table: String, what: String },
+    Malformed {
+        keyspace: String,
+        table: String,
+        what: String,
+    },
     #[error("replication of keyspace '{keyspace}': {what}")]
     BadReplication { keyspace: String, what: String },
 }
@@ -341,10 +401,17 @@ impl Schema {
 
     fn edit(&mut self, change: &SchemaChange, now_us: i64) -> Result<SchemaEffect, SchemaError> {
         match change {
-            SchemaChange::CreateKeyspace { name, replication, durable_writes, if_not_exists } => {
-                self.create_keyspace(name, replication, *durable_writes, *if_not_exists)
-            }
-            SchemaChange::AlterKeyspace { name, replication, durable_writes } => {
+            SchemaChange::CreateKeyspace {
+                name,
+                replication,
+                durable_writes,
+                if_not_exists,
+            } => self.create_keyspace(name, replication, *durable_writes, *if_not_exists),
+            SchemaChange::AlterKeyspace {
+                name,
+                replication,
+                durable_writes,
+            } => {
                 let ks = self.keyspace_mut(name)?;
                 if let Some(r) = replication {
                     check_replication(name, r)?;
@@ -355,23 +422,42 @@ impl Schema {
             }
             SchemaChange::DropKeyspace { name, if_exists } => self.drop_keyspace(name, *if_exists),
             SchemaChange::CreateTable { table, if_not_exists } => self.create_table(table, *if_not_exists),
-            SchemaChange::AddColumns { keyspace, table, columns } => {
-                self.alter(keyspace, table, |t| columns.iter().try_for_each(|c| add_column(t, c)))
-            }
-            SchemaChange::DropColumns { keyspace, table, columns, at_us } => {
+            SchemaChange::AddColumns {
+                keyspace,
+                table,
+                columns,
+            } => self.alter(keyspace, table, |t| columns.iter().try_for_each(|c| add_column(t, c))),
+            SchemaChange::DropColumns {
+                keyspace,
+                table,
+                columns,
+                at_us,
+            } => {
                 let at_us = at_us.unwrap_or(now_us);
-                self.alter(keyspace, table, |t| columns.iter().try_for_each(|c| drop_column(t, c, at_us)))
+                self.alter(keyspace, table, |t| {
+                    columns.iter().try_for_each(|c| drop_column(t, c, at_us))
+                })
             }
-            SchemaChange::AlterOptions { keyspace, table, options } => self.alter(keyspace, table, |t| {
+            SchemaChange::AlterOptions {
+                keyspace,
+                table,
+                options,
+            } => self.alter(keyspace, table, |t| {
                 t.options = options.clone();
                 Ok(())
             }),
-            SchemaChange::DropTable { keyspace, table, if_exists } => self.drop_table(keyspace, table, *if_exists),
+            SchemaChange::DropTable {
+                keyspace,
+                table,
+                if_exists,
+            } => self.drop_table(keyspace, table, *if_exists),
         }
     }
 
     fn keyspace_mut(&mut self, name: &str) -> Result<&mut Keyspace, SchemaError> {
-        self.keyspaces.get_mut(name).ok_or_else(|| SchemaError::NoKeyspace { keyspace: name.to_owned() })
+        self.keyspaces.get_mut(name).ok_or_else(|| SchemaError::NoKeyspace {
+            keyspace: name.to_owned(),
+        })
     }
 
     fn create_keyspace(
@@ -384,26 +470,39 @@ impl Schema {
         if self.keyspaces.contains_key(name) {
             return match if_not_exists {
                 true => Ok(SchemaEffect::Nothing),
-                false => Err(SchemaError::KeyspaceExists { keyspace: name.to_owned() }),
+                false => Err(SchemaError::KeyspaceExists {
+                    keyspace: name.to_owned(),
+                }),
             };
         }
         check_replication(name, replication)?;
-        let ks = Keyspace { name: name.to_owned(), replication: replication.clone(), durable_writes, tables: BTreeMap::new() };
+        let ks = Keyspace {
+            name: name.to_owned(),
+            replication: replication.clone(),
+            durable_writes,
+            tables: BTreeMap::new(),
+        };
         self.keyspaces.insert(name.to_owned(), ks);
-        Ok(SchemaEffect::Created(SchemaTarget::Keyspace { keyspace: name.to_owned() }))
+        Ok(SchemaEffect::Created(SchemaTarget::Keyspace {
+            keyspace: name.to_owned(),
+        }))
     }
 
     fn drop_keyspace(&mut self, name: &str, if_exists: bool) -> Result<SchemaEffect, SchemaError> {
         let Some(ks) = self.keyspaces.remove(name) else {
             return match if_exists {
                 true => Ok(SchemaEffect::Nothing),
-                false => Err(SchemaError::NoKeyspace { keyspace: name.to_owned() }),
+                false => Err(SchemaError::NoKeyspace {
+                    keyspace: name.to_owned(),
+                }),
             };
         };
         for id in ks.tables.values() {
             self.tables[usize::from(id.0)] = None;
         }
-        Ok(SchemaEffect::Dropped(SchemaTarget::Keyspace { keyspace: name.to_owned() }))
+        Ok(SchemaEffect::Dropped(SchemaTarget::Keyspace {
+            keyspace: name.to_owned(),
+        }))
     }
 
     fn create_table(&mut self, new: &NewTable, if_not_exists: bool) -> Result<SchemaEffect, SchemaError> {
@@ -417,7 +516,11 @@ impl Schema {
                 false => Err(SchemaError::TableExists { keyspace, table: name }),
             };
         }
-        let table = build_table(new, id, fingerprint(version, u64::from(id.0), &format!("table {keyspace}.{name}")))?;
+        let table = build_table(
+            new,
+            id,
+            fingerprint(version, u64::from(id.0), &format!("table {keyspace}.{name}")),
+        )?;
         ks.tables.insert(name.clone(), id);
         self.tables.push(Some(Arc::new(table)));
         Ok(SchemaEffect::Created(SchemaTarget::Table { keyspace, table: name }))
@@ -428,10 +531,18 @@ impl Schema {
         match removed {
             Ok(Some(id)) => self.tables[usize::from(id.0)] = None,
             _ if if_exists => return Ok(SchemaEffect::Nothing),
-            Ok(None) => return Err(SchemaError::NoTable { keyspace: keyspace.to_owned(), table: table.to_owned() }),
+            Ok(None) => {
+                return Err(SchemaError::NoTable {
+                    keyspace: keyspace.to_owned(),
+                    table: table.to_owned(),
+                });
+            }
             Err(e) => return Err(e),
         }
-        Ok(SchemaEffect::Dropped(SchemaTarget::Table { keyspace: keyspace.to_owned(), table: table.to_owned() }))
+        Ok(SchemaEffect::Dropped(SchemaTarget::Table {
+            keyspace: keyspace.to_owned(),
+            table: table.to_owned(),
+        }))
     }
 
     fn alter(
@@ -440,19 +551,32 @@ impl Schema {
         table: &str,
         edit: impl FnOnce(&mut Table) -> Result<(), SchemaError>,
     ) -> Result<SchemaEffect, SchemaError> {
-        let missing = || SchemaError::NoTable { keyspace: keyspace.to_owned(), table: table.to_owned() };
+        let missing = || SchemaError::NoTable {
+            keyspace: keyspace.to_owned(),
+            table: table.to_owned(),
+        };
         let id = *self.keyspace_mut(keyspace)?.tables.get(table).ok_or_else(missing)?;
         let slot = self.tables[usize::from(id.0)].as_mut().ok_or_else(missing)?;
         edit(Arc::make_mut(slot))?;
-        Ok(SchemaEffect::Updated(SchemaTarget::Table { keyspace: keyspace.to_owned(), table: table.to_owned() }))
+        Ok(SchemaEffect::Updated(SchemaTarget::Table {
+            keyspace: keyspace.to_owned(),
+            table: table.to_owned(),
+        }))
     }
 }
 
 fn check_replication(keyspace: &str, r: &Replication) -> Result<(), SchemaError> {
-    let bad = |what: &str| Err(SchemaError::BadReplication { keyspace: keyspace.to_owned(), what: what.to_owned() });
+    let bad = |what: &str| {
+        Err(SchemaError::BadReplication {
+            keyspace: keyspace.to_owned(),
+            what: what.to_owned(),
+        })
+    };
     match r {
         Replication::Simple { factor: 0 } => bad("replication_factor must be positive"),
-        Replication::NetworkTopology(dcs) if dcs.values().all(|f| *f == 0) => bad("no data centre has a positive factor"),
+        Replication::NetworkTopology(dcs) if dcs.values().all(|f| *f == 0) => {
+            bad("no data centre has a positive factor")
+        }
         _ => Ok(()),
     }
 }
@@ -469,7 +593,11 @@ fn fingerprint(base: Uuid, number: u64, text: &str) -> Uuid {
 
 fn build_table(new: &NewTable, id: TableId, uuid: Uuid) -> Result<Table, SchemaError> {
     let malformed = |what: &str| {
-        Err(SchemaError::Malformed { keyspace: new.keyspace.clone(), table: new.name.clone(), what: what.to_owned() })
+        Err(SchemaError::Malformed {
+            keyspace: new.keyspace.clone(),
+            table: new.name.clone(),
+            what: what.to_owned(),
+        })
     };
     let count = |kind| new.columns.iter().filter(|c| c.kind == kind).count();
     let (partition_columns, clustering_columns) = (count(ColumnKind::PartitionKey), count(ColumnKind::Clustering));
@@ -493,10 +621,17 @@ fn build_table(new: &NewTable, id: TableId, uuid: Uuid) -> Result<Table, SchemaE
     let sorted = [ColumnKind::PartitionKey, ColumnKind::Clustering]
         .into_iter()
         .flat_map(|k| new.columns.iter().filter(move |c| c.kind == k))
-        .chain(new.columns.iter().filter(|c| matches!(c.kind, ColumnKind::Static | ColumnKind::Regular)));
+        .chain(
+            new.columns
+                .iter()
+                .filter(|c| matches!(c.kind, ColumnKind::Static | ColumnKind::Regular)),
+        );
     for c in sorted {
         if c.kind == ColumnKind::Clustering && !crate::core::key::orderable(&c.ty) {
-            return malformed(&format!("clustering column {} has a type that cannot be ordered here", c.name));
+            return malformed(&format!(
+                "clustering column {} has a type that cannot be ordered here",
+                c.name
+            ));
         }
         push_column(&mut table, c)?;
     }
@@ -554,12 +689,23 @@ fn add_column(table: &mut Table, c: &NewColumn) -> Result<(), SchemaError> {
 fn drop_column(table: &mut Table, name: &str, at_us: i64) -> Result<(), SchemaError> {
     let (keyspace, tname) = (table.keyspace.clone(), table.name.clone());
     let Some(at) = table.columns.iter().position(|c| c.name == name) else {
-        return Err(SchemaError::NoColumn { keyspace, table: tname, column: name.to_owned() });
+        return Err(SchemaError::NoColumn {
+            keyspace,
+            table: tname,
+            column: name.to_owned(),
+        });
     };
     if at < table.partition_columns + table.clustering_columns {
-        return Err(SchemaError::KeyColumn { keyspace, table: tname, column: name.to_owned() });
+        return Err(SchemaError::KeyColumn {
+            keyspace,
+            table: tname,
+            column: name.to_owned(),
+        });
     }
     let column = table.columns.remove(at);
-    table.dropped.push(DroppedColumn { column, dropped_at_us: at_us });
+    table.dropped.push(DroppedColumn {
+        column,
+        dropped_at_us: at_us,
+    });
     Ok(())
 }

@@ -61,9 +61,15 @@ pub enum OpKind {
 impl OpKind {
     /// The kind with that number.
     pub fn from_code(code: u8) -> Option<OpKind> {
-        [OpKind::Row, OpKind::RowDelete, OpKind::RangeDelete, OpKind::PartitionDelete, OpKind::Static]
-            .into_iter()
-            .find(|k| *k as u8 == code)
+        [
+            OpKind::Row,
+            OpKind::RowDelete,
+            OpKind::RangeDelete,
+            OpKind::PartitionDelete,
+            OpKind::Static,
+        ]
+        .into_iter()
+        .find(|k| *k as u8 == code)
     }
 }
 
@@ -75,6 +81,9 @@ impl OpKind {
 pub struct WriteSet {
     bytes: Vec<u8>,
     starts: Vec<u32>,
+    /// Cells and columns of the operation being built; they go into its header when it ends.
+    cells: u16,
+    columns: u64,
     open: bool,
 }
 
@@ -86,7 +95,11 @@ impl WriteSet {
 
     /// An empty set with room for `bytes` bytes of records and `ops` operations.
     pub fn with_capacity(bytes: usize, ops: usize) -> WriteSet {
-        WriteSet { bytes: Vec::with_capacity(bytes), starts: Vec::with_capacity(ops), open: false }
+        WriteSet {
+            bytes: Vec::with_capacity(bytes),
+            starts: Vec::with_capacity(ops),
+            ..WriteSet::default()
+        }
     }
 
     /// Empties the set, keeping its memory.
@@ -100,11 +113,20 @@ impl WriteSet {
     ///
     /// `timestamp_us` is `USING TIMESTAMP` of the statement; `None` leaves it to the request's default or the
     /// coordinator's clock. `i64::MIN` is not a valid CQL timestamp and means `None`.
-    pub fn begin(&mut self, kind: OpKind, table: TableId, partition_key: &[u8], timestamp_us: Option<i64>) -> &mut Self {
+    pub fn begin(
+        &mut self,
+        kind: OpKind,
+        table: TableId,
+        partition_key: &[u8],
+        timestamp_us: Option<i64>,
+    ) -> &mut Self {
         debug_assert!(!self.open, "the previous operation was not ended");
-        debug_assert!(partition_key.len() <= usize::from(u16::MAX), "the edge limits keys to 65535 bytes");
+        debug_assert!(
+            partition_key.len() <= usize::from(u16::MAX),
+            "the edge limits keys to 65535 bytes"
+        );
         self.starts.push(self.bytes.len() as u32);
-        self.open = true;
+        (self.cells, self.columns, self.open) = (0, 0, true);
         let mut header = [0u8; HEADER_BYTES];
         header[4] = kind as u8;
         header[6..8].copy_from_slice(&table.0.to_le_bytes());
@@ -151,7 +173,7 @@ impl WriteSet {
     /// [`super::Slice`].
     pub fn exclusive(&mut self, start: bool, end: bool) -> &mut Self {
         let at = self.at();
-        self.bytes[at + 5] |= u8::from(start) * FLAG_START_EXCLUSIVE | u8::from(end) * FLAG_END_EXCLUSIVE;
+        self.bytes[at + 5] |= (u8::from(start) * FLAG_START_EXCLUSIVE) | (u8::from(end) * FLAG_END_EXCLUSIVE);
         self
     }
 
@@ -175,8 +197,12 @@ impl WriteSet {
     pub fn end(&mut self) {
         let at = self.at();
         let length = (self.bytes.len() - at) as u32;
-        self.bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
-        self.open = false;
+        let header = &mut self.bytes[at..at + HEADER_BYTES];
+        header[..4].copy_from_slice(&length.to_le_bytes());
+        header[24..32].copy_from_slice(&self.columns.to_le_bytes());
+        header[44..46].copy_from_slice(&self.cells.to_le_bytes());
+        // So that equal sets compare equal however they came about.
+        (self.cells, self.columns, self.open) = (0, 0, false);
     }
 
     /// Number of operations.
@@ -219,11 +245,9 @@ impl WriteSet {
     }
 
     fn cell_header(&mut self, column: ColumnId, length: Option<usize>) {
-        let at = self.at();
-        let count = u16::from_le_bytes([self.bytes[at + 44], self.bytes[at + 45]]) + 1;
-        self.bytes[at + 44..at + 46].copy_from_slice(&count.to_le_bytes());
-        let bit = column.0.min(63);
-        self.bytes[at + 24 + usize::from(bit / 8)] |= 1 << (bit % 8);
+        debug_assert!(self.open, "no operation was begun");
+        self.cells += 1;
+        self.columns |= 1 << column.0.min(63);
         match (u8::try_from(column.0), length) {
             (Ok(c), Some(n)) if c < WIDE_COLUMN && n < usize::from(WIDE_LENGTH) => {
                 self.bytes.extend_from_slice(&[c, n as u8]);
@@ -256,7 +280,9 @@ impl<'a> OpView<'a> {
     /// The record at `offset` of bytes known to hold whole records.
     pub(crate) fn at(bytes: &'a [u8], offset: usize) -> OpView<'a> {
         let length = u32::from_le_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes")) as usize;
-        OpView { bytes: &bytes[offset..offset + length] }
+        OpView {
+            bytes: &bytes[offset..offset + length],
+        }
     }
 
     /// The first record of `bytes` and what follows it; `None` when the bytes do not hold a whole, well-formed record.
@@ -313,6 +339,12 @@ impl<'a> OpView<'a> {
     pub fn wall_s(&self) -> u32 {
         self.u32_at(36)
     }
+    /// Whether nothing differs but the wall clock: the same write, perhaps stamped again.
+    pub(crate) fn same_but_wall(&self, other: &OpView<'_>) -> bool {
+        self.bytes.len() == other.bytes.len()
+            && self.bytes[..36] == other.bytes[..36]
+            && self.bytes[40..] == other.bytes[40..]
+    }
     /// Serialized partition key.
     pub fn partition_key(&self) -> &'a [u8] {
         &self.bytes[HEADER_BYTES..HEADER_BYTES + usize::from(self.u16_at(40))]
@@ -329,7 +361,9 @@ impl<'a> OpView<'a> {
     }
     /// Cells in the order written: column, and value or null.
     pub fn cells(&self) -> Cells<'a> {
-        Cells { rest: &self.bytes[self.cells_at()..] }
+        Cells {
+            rest: &self.bytes[self.cells_at()..],
+        }
     }
     /// Number of cells.
     pub fn cell_count(&self) -> usize {
@@ -393,7 +427,11 @@ mod tests {
             (7, Some(1)),
         ];
         let mut set = WriteSet::new();
-        set.begin(OpKind::Row, TableId(3), b"key", Some(-7)).marker().ttl(9).clustering(b"one").clustering(b"");
+        set.begin(OpKind::Row, TableId(3), b"key", Some(-7))
+            .marker()
+            .ttl(9)
+            .clustering(b"one")
+            .clustering(b"");
         for (c, n) in &cells {
             match n {
                 Some(n) => set.cell(ColumnId(*c), &vec![*c as u8; *n]),
@@ -404,19 +442,32 @@ mod tests {
         let op = set.op(0);
         let read: Vec<(u16, Option<usize>)> = op.cells().map(|(c, v)| (c.0, v.map(<[u8]>::len))).collect();
         assert_eq!((read, op.cell_count()), (cells, 9));
-        assert_eq!((op.kind(), op.table(), op.timestamp_us(), op.ttl_s(), op.has_marker()), (OpKind::Row, TableId(3), Some(-7), 9, true));
+        assert_eq!(
+            (op.kind(), op.table(), op.timestamp_us(), op.ttl_s(), op.has_marker()),
+            (OpKind::Row, TableId(3), Some(-7), 9, true)
+        );
         assert_eq!((op.partition_key(), op.token()), (&b"key"[..], murmur3::token(b"key")));
-        assert_eq!(super::super::Components::new(op.clustering()).collect::<Vec<_>>(), [&b"one"[..], b""]);
+        assert_eq!(
+            super::super::Components::new(op.clustering()).collect::<Vec<_>>(),
+            [&b"one"[..], b""]
+        );
         assert_eq!(op.column_mask(), 0b11 | 1 << 62 | 1 << 63 | 1 << 7);
     }
 
     #[test]
     fn truncated_records_are_refused() {
         let mut set = WriteSet::new();
-        set.begin(OpKind::RangeDelete, TableId(0), b"k", None).clustering(b"a").end_bound(b"b").exclusive(true, false).end();
+        set.begin(OpKind::RangeDelete, TableId(0), b"k", None)
+            .clustering(b"a")
+            .end_bound(b"b")
+            .exclusive(true, false)
+            .end();
         let bytes = set.op(0).bytes().to_vec();
         let (op, rest) = OpView::parse(&bytes).expect("whole");
-        assert_eq!((op.end_bound(), rest.len(), op.timestamp_us()), (&[0, 1, b'b'][..], 0, None));
+        assert_eq!(
+            (op.end_bound(), rest.len(), op.timestamp_us()),
+            (&[0, 1, b'b'][..], 0, None)
+        );
         assert!((0..bytes.len()).all(|n| OpView::parse(&bytes[..n]).is_none()));
     }
 }

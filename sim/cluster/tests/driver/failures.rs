@@ -18,7 +18,11 @@ fn a_dead_node_of_three_is_survived_at_quorum_and_caught_up_by_hints() {
         sleep_ms(30_000).await;
         assert_eq!(cluster.sees_up(DB1, DB3), Some(true));
         let live = cluster.live(DB3).expect("runs");
-        assert_eq!(live.table("ks", "u").expect("u").rows.len(), 20, "hints brought every row");
+        assert_eq!(
+            live.table("ks", "u").expect("u").rows.len(),
+            20,
+            "hints brought every row"
+        );
         assert!(cluster.is_quiet());
     });
 }
@@ -27,16 +31,32 @@ fn a_dead_node_of_three_is_survived_at_quorum_and_caught_up_by_hints() {
 fn too_few_replicas_alive_is_unavailable_and_writes_nothing() {
     simulate(Flavor::Cassandra, DDL, |_, cluster| async move {
         let session = connect_to(&cluster, &[DB1]).await;
-        let mut insert = session.prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)").await.expect("prepared");
+        let mut insert = session
+            .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+            .await
+            .expect("prepared");
         insert.set_execution_profile_handle(Some(only(&session, &cluster, DB1)));
         cluster.power_off(DB2);
         cluster.power_off(DB3);
         sleep_ms(40_000).await;
-        let error = session.execute_unpaged(&insert, (1i64, 1i64)).await.expect_err("one of three");
+        let error = session
+            .execute_unpaged(&insert, (1i64, 1i64))
+            .await
+            .expect_err("one of three");
         let (code, text) = db_error(error);
-        assert_eq!(code, DbError::Unavailable { consistency: Consistency::Quorum, required: 2, alive: 1 });
+        assert_eq!(
+            code,
+            DbError::Unavailable {
+                consistency: Consistency::Quorum,
+                required: 2,
+                alive: 1
+            }
+        );
         assert_eq!(text, "Cannot achieve consistency level QUORUM");
-        assert_eq!(cluster.live(DB1).expect("runs").table("ks", "u").expect("u").rows.len(), 0);
+        assert_eq!(
+            cluster.live(DB1).expect("runs").table("ks", "u").expect("u").rows.len(),
+            0
+        );
     });
 }
 
@@ -58,8 +78,19 @@ fn frozen_batchlog_holders_are_a_write_timeout_of_type_batch_log() {
         let before = world.now_ns();
         let (session, code, text) = batch_with_frozen_peers(&cluster).await;
         let write_type = WriteType::BatchLog;
-        assert_eq!(code, DbError::WriteTimeout { consistency: Consistency::One, received: 0, required: 1, write_type });
-        assert_eq!(text, "Operation timed out for system.batchlog - received only 0 responses from 1 CL=ONE.");
+        assert_eq!(
+            code,
+            DbError::WriteTimeout {
+                consistency: Consistency::One,
+                received: 0,
+                required: 1,
+                write_type
+            }
+        );
+        assert_eq!(
+            text,
+            "Operation timed out for system.batchlog - received only 0 responses from 1 CL=ONE."
+        );
         assert!(world.now_ns() - before >= 2_000_000_000, "after the write timeout");
         cluster.resume(DB2);
         cluster.resume(DB3);
@@ -74,7 +105,15 @@ fn cassandra_wants_two_holders_and_says_so() {
     simulate(Flavor::Cassandra, DDL, |_, cluster| async move {
         let (_, code, text) = batch_with_frozen_peers(&cluster).await;
         let write_type = WriteType::BatchLog;
-        assert_eq!(code, DbError::WriteTimeout { consistency: Consistency::Two, received: 0, required: 2, write_type });
+        assert_eq!(
+            code,
+            DbError::WriteTimeout {
+                consistency: Consistency::Two,
+                received: 0,
+                required: 2,
+                write_type
+            }
+        );
         assert_eq!(text, "Operation timed out - received only 0 responses.");
     });
 }
@@ -83,7 +122,10 @@ fn cassandra_wants_two_holders_and_says_so() {
 fn a_restarted_node_has_its_rows_a_new_generation_and_no_prepared_statements() {
     simulate(Flavor::Cassandra, DDL, |_, cluster| async move {
         let session = connect(&cluster).await;
-        let insert = session.prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)").await.expect("prepared");
+        let insert = session
+            .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+            .await
+            .expect("prepared");
         for k in 0..10i64 {
             session.execute_unpaged(&insert, (k, k)).await.expect("inserted");
         }
@@ -100,10 +142,23 @@ fn a_restarted_node_has_its_rows_a_new_generation_and_no_prepared_statements() {
         sleep_ms(20_000).await;
         for node in cluster.nodes() {
             assert!(cluster.generation(node) > generations[usize::from(node.0)], "{node}");
-            assert_eq!(cluster.live(node).expect("runs").table("ks", "u").expect("u").rows.len(), 10, "{node}");
+            assert_eq!(
+                cluster
+                    .live(node)
+                    .expect("runs")
+                    .table("ks", "u")
+                    .expect("u")
+                    .rows
+                    .len(),
+                10,
+                "{node}"
+            );
         }
         for k in 10..20i64 {
-            session.execute_unpaged(&insert, (k, k)).await.expect("prepared again by the driver");
+            session
+                .execute_unpaged(&insert, (k, k))
+                .await
+                .expect("prepared again by the driver");
         }
     });
 }
@@ -111,16 +166,25 @@ fn a_restarted_node_has_its_rows_a_new_generation_and_no_prepared_statements() {
 #[test]
 fn power_loss_takes_what_was_not_synced_and_batch_mode_loses_nothing() {
     use sim_cluster::core::CommitlogSync;
-    for (sync, expected) in [(CommitlogSync::Periodic { period_ms: 10_000 }, 0), (CommitlogSync::Batch, 10)] {
+    for (sync, expected) in [
+        (CommitlogSync::Periodic { period_ms: 10_000 }, 0),
+        (CommitlogSync::Batch, 10),
+    ] {
         let mut config = ClusterConfig::new(3, Flavor::Scylla);
         config.commitlog_sync = sync;
         simulate_with(config, DDL, move |_, cluster| async move {
             let session = connect(&cluster).await;
             sleep_ms(15_000).await;
-            let mut insert = session.prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)").await.expect("prepared");
+            let mut insert = session
+                .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+                .await
+                .expect("prepared");
             insert.set_consistency(Consistency::All);
             for k in 0..10i64 {
-                session.execute_unpaged(&insert, (k, k)).await.expect("acknowledged by all");
+                session
+                    .execute_unpaged(&insert, (k, k))
+                    .await
+                    .expect("acknowledged by all");
             }
             let durable = cluster.durable(DB1).table("ks", "u").expect("u").rows.len();
             for node in cluster.nodes() {
@@ -132,7 +196,13 @@ fn power_loss_takes_what_was_not_synced_and_batch_mode_loses_nothing() {
             }
             cluster.ready().await;
             for node in cluster.nodes() {
-                let rows = cluster.live(node).expect("runs").table("ks", "u").expect("u").rows.len();
+                let rows = cluster
+                    .live(node)
+                    .expect("runs")
+                    .table("ks", "u")
+                    .expect("u")
+                    .rows
+                    .len();
                 assert_eq!((rows, durable), (expected, expected), "{node}, {sync:?}");
             }
         });
@@ -144,10 +214,16 @@ fn kill_of_a_scylla_node_loses_its_buffer_but_not_the_quorum() {
     simulate(Flavor::Scylla, DDL, |_, cluster| async move {
         let session = connect_to(&cluster, &[DB1]).await;
         sleep_ms(15_000).await;
-        let mut insert = session.prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)").await.expect("prepared");
+        let mut insert = session
+            .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+            .await
+            .expect("prepared");
         insert.set_consistency(Consistency::All);
         for k in 0..10i64 {
-            session.execute_unpaged(&insert, (k, k)).await.expect("acknowledged by all");
+            session
+                .execute_unpaged(&insert, (k, k))
+                .await
+                .expect("acknowledged by all");
         }
         cluster.kill(DB3);
         cluster.restart(DB3);
@@ -155,7 +231,10 @@ fn kill_of_a_scylla_node_loses_its_buffer_but_not_the_quorum() {
         let lost = cluster.live(DB3).expect("runs");
         assert_eq!(lost.table("ks", "u").expect("u").rows.len(), 0, "acknowledged and gone");
         for k in 0..10 {
-            let result = session.query_unpaged(format!("SELECT v FROM ks.u WHERE k = {k}"), ()).await.expect("quorum");
+            let result = session
+                .query_unpaged(format!("SELECT v FROM ks.u WHERE k = {k}"), ())
+                .await
+                .expect("quorum");
             assert_eq!(result.into_rows_result().expect("rows").rows_num(), 1);
         }
     });
@@ -168,14 +247,21 @@ fn a_coordinator_that_dies_leaves_its_batch_to_the_replay() {
     impl BoundaryHook for KillOnce {
         fn at(&mut self, b: &Boundary<'_>) -> Verdict {
             let here = b.point == Point::MutationsSent { k: 1, of: 2 } && b.batch.is_some_and(|i| i.is_logged());
-            if here && !std::mem::replace(&mut self.0, true) { Verdict::KillNode } else { Verdict::Continue }
+            if here && !std::mem::replace(&mut self.0, true) {
+                Verdict::KillNode
+            } else {
+                Verdict::Continue
+            }
         }
     }
     let summary = simulate(Flavor::Scylla, DDL, |world, cluster| async move {
         let session = connect(&cluster).await;
         let batch = two_table_batch(&session, BatchType::Logged).await;
         cluster.hook(Box::new(KillOnce(false)));
-        session.batch(&batch, values(1)).await.expect_err("the coordinator died");
+        session
+            .batch(&batch, values(1))
+            .await
+            .expect_err("the coordinator died");
         let dead: Vec<_> = cluster.nodes().filter(|n| !cluster.is_serving(*n)).collect();
         assert_eq!(dead.len(), 1);
         assert_eq!(cluster.batchlog_entries().len(), 2, "two holders have it");
@@ -200,12 +286,18 @@ fn clients_are_told_when_nodes_go_and_come() {
         assert_eq!(cluster.sees_up(DB1, DB3), Some(false), "it announced itself");
         cluster.restart(DB3);
         sleep_ms(20_000).await;
-        let insert = session.prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)").await.expect("prepared");
+        let insert = session
+            .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+            .await
+            .expect("prepared");
         for k in 0..10i64 {
             session.execute_unpaged(&insert, (k, k)).await.expect("inserted");
         }
         sleep_ms(1_000).await;
-        assert_eq!(cluster.live(DB3).expect("runs").table("ks", "u").expect("u").rows.len(), 10);
+        assert_eq!(
+            cluster.live(DB3).expect("runs").table("ks", "u").expect("u").rows.len(),
+            10
+        );
     });
 }
 
@@ -221,8 +313,20 @@ fn a_fast_clock_wins_until_the_others_pass_it() {
         for node in cluster.nodes() {
             cluster.set_clock_skew(node, 0);
         }
-        session.query_unpaged("UPDATE ks.u SET v = 2 WHERE k = 1", ()).await.expect("acknowledged");
-        let row = session.query_unpaged("SELECT v FROM ks.u WHERE k = 1", ()).await.expect("read");
-        assert_eq!(row.into_rows_result().expect("rows").single_row::<(i64,)>().expect("a row"), (1,));
+        session
+            .query_unpaged("UPDATE ks.u SET v = 2 WHERE k = 1", ())
+            .await
+            .expect("acknowledged");
+        let row = session
+            .query_unpaged("SELECT v FROM ks.u WHERE k = 1", ())
+            .await
+            .expect("read");
+        assert_eq!(
+            row.into_rows_result()
+                .expect("rows")
+                .single_row::<(i64,)>()
+                .expect("a row"),
+            (1,)
+        );
     });
 }

@@ -3,9 +3,9 @@
 use super::*;
 use scylla::errors::WriteType;
 use sim_cluster::core::{Boundary, BoundaryHook, Point, Then, Verdict};
+use sim_cluster::host::sim::CQL_PORT;
 use sim_cluster::host::tap::WriteReader;
 use sim_cluster::model::WriteType as ModelWriteType;
-use sim_cluster::host::sim::CQL_PORT;
 use sim_world::{ConnInfo, TapVerdict, TcpTap};
 
 /// Answers a write timeout to the first batch of number 1.
@@ -22,18 +22,34 @@ impl BoundaryHook for TimeOut {
         if !is_ours || b.point != self.point || std::mem::replace(&mut self.done, true) {
             return Verdict::Continue;
         }
-        Verdict::Timeout { write_type: ModelWriteType::Batch, received: 1, required: 2, then: self.then }
+        Verdict::Timeout {
+            write_type: ModelWriteType::Batch,
+            received: 1,
+            required: 2,
+            then: self.then,
+        }
     }
 }
-
 
 async fn timed_out(cluster: &SimCluster, point: Point, then: Then) -> Session {
     let session = connect(cluster).await;
     let batch = two_table_batch(&session, BatchType::Logged).await;
-    cluster.hook(Box::new(TimeOut { point, then, done: false }));
+    cluster.hook(Box::new(TimeOut {
+        point,
+        then,
+        done: false,
+    }));
     let (code, _) = db_error(session.batch(&batch, values(1)).await.expect_err("the hook says so"));
     let consistency = Consistency::Quorum;
-    assert_eq!(code, DbError::WriteTimeout { consistency, received: 1, required: 2, write_type: WriteType::Batch });
+    assert_eq!(
+        code,
+        DbError::WriteTimeout {
+            consistency,
+            received: 1,
+            required: 2,
+            write_type: WriteType::Batch
+        }
+    );
     session
 }
 
@@ -71,16 +87,66 @@ fn a_timed_out_batch_is_applied_by_the_replay() {
 fn a_timed_out_batch_is_executed_late_with_a_new_timestamp() {
     simulate(Flavor::Scylla, DDL, |_, cluster| async move {
         let session = timed_out(&cluster, Point::RequestArrived, Then::ExecuteLate { after_ms: 10_000 }).await;
-        session.query_unpaged("INSERT INTO ks.u (k, v) VALUES (1001, 77)", ()).await.expect("a later write of somebody else");
+        session
+            .query_unpaged("INSERT INTO ks.u (k, v) VALUES (1001, 77)", ())
+            .await
+            .expect("a later write of somebody else");
         sleep_ms(5_000).await;
         let read = "SELECT v FROM ks.u WHERE k = 1001";
         let v = async || {
-            let rows = session.query_unpaged(read, ()).await.expect("read").into_rows_result().expect("rows");
+            let rows = session
+                .query_unpaged(read, ())
+                .await
+                .expect("read")
+                .into_rows_result()
+                .expect("rows");
             rows.single_row::<(i64,)>().expect("a row").0
         };
         assert_eq!(v().await, 77);
         sleep_ms(10_000).await;
         assert_eq!(v().await, 10, "the late one has the newer server timestamp and wins");
+    });
+}
+
+/// Freezes the coordinator of the first batch of number 1 when it arrives; the machine of another node dies with it.
+struct Freeze {
+    done: bool,
+    world: World,
+}
+
+impl BoundaryHook for Freeze {
+    fn at(&mut self, b: &Boundary<'_>) -> Verdict {
+        let is_ours = b
+            .batch
+            .is_some_and(|batch| batch.row_of("u").is_some_and(|r| r.number("k") == Some(1001)));
+        if !is_ours || std::mem::replace(&mut self.done, true) {
+            return Verdict::Continue;
+        }
+        // A hook may kill machines: here one that is not the coordinator.
+        let other = if b.node == DB3 { "db-2" } else { "db-3" };
+        self.world.host_by_name(other).expect("a machine").kill();
+        Verdict::PauseNode { ms: 1_000 }
+    }
+}
+
+#[test]
+fn a_hook_freezes_its_node_and_kills_another() {
+    simulate(Flavor::Scylla, DDL, |world, cluster| async move {
+        let session = connect(&cluster).await;
+        let batch = two_table_batch(&session, BatchType::Logged).await;
+        cluster.hook(Box::new(Freeze {
+            done: false,
+            world: world.clone(),
+        }));
+        let before_ns = world.now_ns();
+        session.batch(&batch, values(1)).await.expect("two of three suffice");
+        assert!(world.now_ns() - before_ns >= 1_000_000_000, "not before it went on");
+        assert_eq!(cluster.nodes().filter(|n| cluster.is_serving(*n)).count(), 2);
+        cluster.unhook();
+        let dead = cluster.nodes().find(|n| !cluster.is_serving(*n)).expect("one");
+        cluster.restart(dead);
+        sleep_ms(20_000).await;
+        assert_eq!(rows_of(&session, 1).await, 2);
     });
 }
 
@@ -99,7 +165,11 @@ impl TcpTap for KillBefore {
         let seen = &self.seen;
         self.reader.requests(conn.id, bytes, |write| {
             assert!(write.is_whole && write.info().is_logged());
-            let k = write.info().row_of("u").and_then(|r| r.number("k")).expect("a row of u");
+            let k = write
+                .info()
+                .row_of("u")
+                .and_then(|r| r.number("k"))
+                .expect("a row of u");
             seen.lock().expect("one thread").push(k);
             if k == 1005 {
                 verdict = TapVerdict::KillSender;
@@ -113,12 +183,19 @@ impl TcpTap for KillBefore {
 fn a_tap_kills_the_client_before_one_batch_leaves() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let theirs = seen.clone();
-    let config = WorldConfig { time_limit_ns: Some(60_000_000_000), ..WorldConfig::default() };
+    let config = WorldConfig {
+        time_limit_ns: Some(60_000_000_000),
+        ..WorldConfig::default()
+    };
     let outcome = World::run(Seed(1), config, |world| async move {
-        let cluster = SimCluster::start_with(&world, ClusterConfig::new(3, Flavor::Scylla), DDL).expect("a schema image");
+        let cluster =
+            SimCluster::start_with(&world, ClusterConfig::new(3, Flavor::Scylla), DDL).expect("a schema image");
         cluster.ready().await;
         let client = world.host("settlement", "10.0.2.1".parse().expect("an address"));
-        let tap = KillBefore { reader: WriteReader::new(cluster.registry()), seen: theirs };
+        let tap = KillBefore {
+            reader: WriteReader::new(cluster.registry()),
+            seen: theirs,
+        };
         world.tap(client.id(), CQL_PORT, Box::new(tap)).forget();
         let of_client = cluster.clone();
         let work = client.spawn(async move {
@@ -133,7 +210,10 @@ fn a_tap_kills_the_client_before_one_batch_leaves() {
         cluster.live(DB1).expect("runs").table("ks", "u").expect("u").rows.len()
     });
     match outcome {
-        Ok((rows, _)) => assert_eq!((rows, seen.lock().expect("one thread").clone()), (5, vec![1000, 1001, 1002, 1003, 1004, 1005])),
+        Ok((rows, _)) => assert_eq!(
+            (rows, seen.lock().expect("one thread").clone()),
+            (5, vec![1000, 1001, 1002, 1003, 1004, 1005])
+        ),
         Err(error) => panic!("{error}"),
     }
 }

@@ -48,7 +48,10 @@ where
     F: FnOnce(World, SimCluster) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let config = WorldConfig { time_limit_ns: Some(900_000_000_000), ..WorldConfig::default() };
+    let config = WorldConfig {
+        time_limit_ns: Some(900_000_000_000),
+        ..WorldConfig::default()
+    };
     let outcome = World::run(Seed(1), config, |world| async move {
         let cluster = SimCluster::start_with(&world, cluster, ddl).expect("a schema image");
         cluster.ready().await;
@@ -83,8 +86,18 @@ async fn connect_to(cluster: &SimCluster, nodes: &[NodeIdx]) -> Session {
 /// A batch over two tables, prepared.
 async fn two_table_batch(session: &Session, kind: BatchType) -> Batch {
     let mut batch = Batch::new(kind);
-    batch.append_statement(session.prepare("INSERT INTO ks.t (k, c, v) VALUES (?, ?, ?)").await.expect("prepared"));
-    batch.append_statement(session.prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)").await.expect("prepared"));
+    batch.append_statement(
+        session
+            .prepare("INSERT INTO ks.t (k, c, v) VALUES (?, ?, ?)")
+            .await
+            .expect("prepared"),
+    );
+    batch.append_statement(
+        session
+            .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+            .await
+            .expect("prepared"),
+    );
     batch
 }
 
@@ -98,7 +111,12 @@ fn values(k: i64) -> ((i64, i32, &'static str), (i64, i64)) {
 fn only(session: &Session, cluster: &SimCluster, node: NodeIdx) -> ExecutionProfileHandle {
     let ip = cluster.host(node).ip();
     let state = session.get_cluster_state();
-    let host = state.get_nodes_info().iter().find(|n| n.address.ip() == ip).expect("a known node").host_id;
+    let host = state
+        .get_nodes_info()
+        .iter()
+        .find(|n| n.address.ip() == ip)
+        .expect("a known node")
+        .host_id;
     let target = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::HostId(host), None);
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::Quorum)
@@ -124,7 +142,12 @@ async fn rows_of(session: &Session, k: i64) -> usize {
     let mut found = 0;
     for (table, key) in [("ks.t", k), ("ks.u", k + 1000)] {
         let text = format!("SELECT k FROM {table} WHERE k = {key}");
-        let result = session.query_unpaged(text, ()).await.expect("a read").into_rows_result().expect("rows");
+        let result = session
+            .query_unpaged(text, ())
+            .await
+            .expect("a read")
+            .into_rows_result()
+            .expect("rows");
         found += result.rows_num();
     }
     found

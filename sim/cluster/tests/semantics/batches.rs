@@ -12,7 +12,11 @@ fn killed_at(flavor: Flavor, kind: WriteKind, point: Point) -> Cluster {
     let mut c = Cluster::new(3, flavor);
     let mut done = false;
     c.hook = Some(Box::new(move |b: &Boundary<'_>| {
-        if b.point == point && !std::mem::replace(&mut done, true) { Verdict::KillNode } else { Verdict::Continue }
+        if b.point == point && !std::mem::replace(&mut done, true) {
+            Verdict::KillNode
+        } else {
+            Verdict::Continue
+        }
     }));
     let id = c.ask(0, write_request(kind, Consistency::Quorum, batch(N, 1)));
     c.run_for(S);
@@ -39,13 +43,21 @@ fn every_prefix_of_a_logged_batch_rolls_forward_once_the_batchlog_has_it() {
             };
             let before: Vec<bool> = (0..N as usize).map(|i| i < sent).collect();
             for survivor in [1, 2] {
-                assert_eq!(applied_on(&c, survivor), before, "{flavor:?} {point:?}: what was sent, and no more");
+                assert_eq!(
+                    applied_on(&c, survivor),
+                    before,
+                    "{flavor:?} {point:?}: what was sent, and no more"
+                );
             }
             // First replay 30 s after start; the coordinator is convicted by then.
             c.run_until(100 * S);
             let all = point != Point::RequestArrived;
             for survivor in [1, 2] {
-                assert_eq!(applied_on(&c, survivor), [all; N as usize], "{flavor:?} {point:?} after replay");
+                assert_eq!(
+                    applied_on(&c, survivor),
+                    [all; N as usize],
+                    "{flavor:?} {point:?} after replay"
+                );
             }
             assert_eq!(c.kept_batches(), 0, "{flavor:?} {point:?}");
         }
@@ -55,7 +67,11 @@ fn every_prefix_of_a_logged_batch_rolls_forward_once_the_batchlog_has_it() {
 #[test]
 fn a_prefix_of_an_unlogged_batch_stays_a_prefix_for_ever() {
     for k in 0..=N as u16 {
-        let mut c = killed_at(Flavor::Cassandra, WriteKind::Unlogged, Point::MutationsSent { k, of: N as u16 });
+        let mut c = killed_at(
+            Flavor::Cassandra,
+            WriteKind::Unlogged,
+            Point::MutationsSent { k, of: N as u16 },
+        );
         c.run_until(300 * S);
         let prefix: Vec<bool> = (0..N as u16).map(|i| i < k).collect();
         assert_eq!(applied_on(&c, 1), prefix);
@@ -71,10 +87,18 @@ fn one_mutation_needs_no_batchlog_and_the_flavours_count_mutations_differently()
         insert(&mut set, ROWS, 1, 0, 5, None);
         insert(&mut set, ROWS, 1, 1, 6, None);
         c.ok(0, WriteKind::Logged, Consistency::Quorum, set.clone());
-        assert_eq!(c.saw(|e| matches!(e, Event::BatchKept { .. })), 0, "{flavor:?}: one table, one partition");
+        assert_eq!(
+            c.saw(|e| matches!(e, Event::BatchKept { .. })),
+            0,
+            "{flavor:?}: one table, one partition"
+        );
         insert(&mut set, OTHER, 1, 0, 7, None);
         c.ok(0, WriteKind::Logged, Consistency::Quorum, set);
-        assert_eq!(c.saw(|e| matches!(e, Event::BatchKept { .. })), kept, "{flavor:?}: one key, two tables");
+        assert_eq!(
+            c.saw(|e| matches!(e, Event::BatchKept { .. })),
+            kept,
+            "{flavor:?}: one key, two tables"
+        );
     }
 }
 
@@ -112,12 +136,23 @@ fn one_frozen_holder_does_not_stop_scyllas_logged_batches() {
 
 #[test]
 fn two_frozen_holders_give_none_of_two_in_cassandra_and_none_of_one_in_scylla() {
-    for (flavor, consistency, required) in [(Flavor::Cassandra, Consistency::Two, 2), (Flavor::Scylla, Consistency::One, 1)] {
+    for (flavor, consistency, required) in [
+        (Flavor::Cassandra, Consistency::Two, 2),
+        (Flavor::Scylla, Consistency::One, 1),
+    ] {
         let mut c = Cluster::new(3, flavor);
         c.pause(1);
         c.pause(2);
         let e = error(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(N, 1)));
-        assert_eq!(e, CoordinatorError::WriteTimeout { consistency, received: 0, required, write_type: WriteType::BatchLog });
+        assert_eq!(
+            e,
+            CoordinatorError::WriteTimeout {
+                consistency,
+                received: 0,
+                required,
+                write_type: WriteType::BatchLog
+            }
+        );
         // The request to keep the batch expired in the holders' queues: resumed late, they drop it.
         c.run_for(S);
         c.resume(1);
@@ -137,7 +172,15 @@ fn holders_resumed_before_the_message_expires_keep_the_batch_and_replay_it() {
     c.run_for(1_999 * MS);
     c.resume(1);
     let (_, r) = c.answer_within(id, 5 * S).unwrap();
-    assert!(matches!(error(r), CoordinatorError::WriteTimeout { received: 1, required: 2, write_type: WriteType::BatchLog, .. }));
+    assert!(matches!(
+        error(r),
+        CoordinatorError::WriteTimeout {
+            received: 1,
+            required: 2,
+            write_type: WriteType::BatchLog,
+            ..
+        }
+    ));
     c.resume(2);
     c.run_until(100 * S);
     assert_eq!(applied_on(&c, 0), [true; N as usize]);
@@ -152,17 +195,41 @@ fn convicted_holders_lower_what_is_waited_for_until_none_is_left() {
     c.pause(1);
     let e = error(c.write(0, WriteKind::Logged, Consistency::One, batch(N, 2)));
     let batchlog = WriteType::BatchLog;
-    assert_eq!(e, CoordinatorError::WriteTimeout { consistency: Consistency::One, received: 0, required: 1, write_type: batchlog });
+    assert_eq!(
+        e,
+        CoordinatorError::WriteTimeout {
+            consistency: Consistency::One,
+            received: 0,
+            required: 1,
+            write_type: batchlog
+        }
+    );
     c.run_until(60 * S);
     let e = error(c.write(0, WriteKind::Logged, Consistency::One, batch(N, 2)));
-    assert_eq!(e, CoordinatorError::Unavailable { consistency: Consistency::Two, required: 2, alive: 0, batchlog: true });
+    assert_eq!(
+        e,
+        CoordinatorError::Unavailable {
+            consistency: Consistency::Two,
+            required: 2,
+            alive: 0,
+            batchlog: true
+        }
+    );
 
     let mut c = Cluster::new(3, Flavor::Scylla);
     c.kill(1);
     c.kill(2);
     c.run_until(25 * S);
     let e = error(c.write(0, WriteKind::Logged, Consistency::One, batch(N, 2)));
-    assert_eq!(e, CoordinatorError::Unavailable { consistency: Consistency::One, required: 1, alive: 0, batchlog: true });
+    assert_eq!(
+        e,
+        CoordinatorError::Unavailable {
+            consistency: Consistency::One,
+            required: 1,
+            alive: 0,
+            batchlog: true
+        }
+    );
     // At ANY the coordinator keeps the batch itself.
     c.ok(0, WriteKind::Logged, Consistency::Any, batch(N, 2));
 }
@@ -174,7 +241,15 @@ fn unavailable_for_the_mutations_own_level_leaves_no_trace() {
         c.kill(2);
         c.run_until(25 * S);
         let e = error(c.write(0, WriteKind::Logged, Consistency::All, batch(N, 1)));
-        assert_eq!(e, CoordinatorError::Unavailable { consistency: Consistency::All, required: 3, alive: 2, batchlog: false });
+        assert_eq!(
+            e,
+            CoordinatorError::Unavailable {
+                consistency: Consistency::All,
+                required: 3,
+                alive: 2,
+                batchlog: false
+            }
+        );
         c.run_until(200 * S);
         assert_eq!(applied_on(&c, 0), [false; N as usize]);
         assert_eq!(c.saw(|e| matches!(e, Event::BatchKept { .. })), 0);
@@ -191,7 +266,12 @@ fn a_timeout_of_the_mutations_says_batch_and_is_applied_in_full_with_its_origina
         let id = c.ask(0, write_request(WriteKind::Logged, Consistency::Quorum, batch(N, 1)));
         let (_, r) = c.answer_within(id, 5 * S).unwrap();
         let write_type = WriteType::Batch;
-        let expected = CoordinatorError::WriteTimeout { consistency: Consistency::Quorum, received: 1, required: 2, write_type };
+        let expected = CoordinatorError::WriteTimeout {
+            consistency: Consistency::Quorum,
+            received: 1,
+            required: 2,
+            write_type,
+        };
         assert_eq!(error(r), expected);
         let original = c.stored(0, 1, 0).unwrap().1;
         assert_eq!(applied_on(&c, 1), [false; N as usize]);
@@ -214,18 +294,50 @@ fn sizes_are_checked_as_each_flavour_computes_them() {
         Response::Done { warnings } => warnings,
         other => panic!("{other:?}"),
     };
-    assert_eq!(warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(56, 1))), []);
+    assert_eq!(
+        warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(56, 1))),
+        []
+    );
     let w = warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(57, 1)));
-    assert_eq!(w, [Warning::BatchSize { size_bytes: 57 * 90, threshold_bytes: 5120, tables: vec![ROWS] }]);
+    assert_eq!(
+        w,
+        [Warning::BatchSize {
+            size_bytes: 57 * 90,
+            threshold_bytes: 5120,
+            tables: vec![ROWS]
+        }]
+    );
     let w = warnings(c.write(0, WriteKind::Unlogged, Consistency::Quorum, batch(11, 1)));
-    assert_eq!(w, [Warning::UnloggedPartitions { partitions: 11, tables: vec![ROWS] }]);
+    assert_eq!(
+        w,
+        [Warning::UnloggedPartitions {
+            partitions: 11,
+            tables: vec![ROWS]
+        }]
+    );
     let e = error(c.write(0, WriteKind::Unlogged, Consistency::Quorum, batch(569, 1)));
-    assert_eq!(e, CoordinatorError::BatchTooLarge { size_bytes: 569 * 90, threshold_bytes: 51_200 });
+    assert_eq!(
+        e,
+        CoordinatorError::BatchTooLarge {
+            size_bytes: 569 * 90,
+            threshold_bytes: 51_200
+        }
+    );
 
     let mut c = Cluster::new(3, Flavor::Scylla);
-    assert_eq!(warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(2000, 1))), [], "ScyllaDB only logs");
+    assert_eq!(
+        warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(2000, 1))),
+        [],
+        "ScyllaDB only logs"
+    );
     let e = error(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(20_000, 1)));
-    assert!(matches!(e, CoordinatorError::BatchTooLarge { threshold_bytes: 1_048_576, .. }));
+    assert!(matches!(
+        e,
+        CoordinatorError::BatchTooLarge {
+            threshold_bytes: 1_048_576,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -261,7 +373,13 @@ fn a_killed_replica_is_a_failure_at_once_in_scylla_and_a_timeout_in_cassandra() 
     let (at, r) = c.answer_within(id, 5 * S).unwrap();
     assert!(at - started < 10 * MS);
     match error(r) {
-        CoordinatorError::WriteFailure { received: 1, required: 2, failures, write_type: WriteType::Simple, .. } => {
+        CoordinatorError::WriteFailure {
+            received: 1,
+            required: 2,
+            failures,
+            write_type: WriteType::Simple,
+            ..
+        } => {
             assert_eq!(failures.len(), 2, "both connections were refused by then");
         }
         other => panic!("{other:?}"),
@@ -270,7 +388,15 @@ fn a_killed_replica_is_a_failure_at_once_in_scylla_and_a_timeout_in_cassandra() 
     c.kill(1);
     c.kill(2);
     let e = error(c.write(0, WriteKind::Single, Consistency::Quorum, one(1, 1)));
-    assert!(matches!(e, CoordinatorError::WriteTimeout { received: 1, required: 2, write_type: WriteType::Simple, .. }));
+    assert!(matches!(
+        e,
+        CoordinatorError::WriteTimeout {
+            received: 1,
+            required: 2,
+            write_type: WriteType::Simple,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -282,11 +408,21 @@ fn the_kind_cluster_takes_a_failed_batch_back() {
     // One mutation of the batch never reaches the peers: the batch times out after part of it was applied.
     c.route = Box::new(|_, to, msg| if is_mutate(msg) && to.0 == 2 { None } else { Some(300) });
     let e = error(c.write(0, WriteKind::Logged, Consistency::All, batch(N, 1)));
-    assert!(matches!(e, CoordinatorError::WriteTimeout { write_type: WriteType::Batch, .. }));
+    assert!(matches!(
+        e,
+        CoordinatorError::WriteTimeout {
+            write_type: WriteType::Batch,
+            ..
+        }
+    ));
     c.route = healthy();
     c.run_until(200 * S);
     for n in 0..3 {
-        assert_eq!(c.stored(n, 1, 0).map(|v| v.0), Some(7), "the old row is back on node {n}");
+        assert_eq!(
+            c.stored(n, 1, 0).map(|v| v.0),
+            Some(7),
+            "the old row is back on node {n}"
+        );
         assert_eq!(c.stored(n, 2, 0), None, "the new row is gone on node {n}");
     }
 }

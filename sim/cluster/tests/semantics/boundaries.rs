@@ -10,12 +10,21 @@ const N: i64 = 3;
 fn once(point: Point, verdict: Verdict) -> Option<Box<dyn sim_cluster::core::BoundaryHook>> {
     let mut done = false;
     Some(Box::new(move |b: &Boundary<'_>| {
-        if b.point == point && !std::mem::replace(&mut done, true) { verdict } else { Verdict::Continue }
+        if b.point == point && !std::mem::replace(&mut done, true) {
+            verdict
+        } else {
+            Verdict::Continue
+        }
     }))
 }
 
 fn timeout(then: Then) -> Verdict {
-    Verdict::Timeout { write_type: WriteType::Batch, received: 1, required: 2, then }
+    Verdict::Timeout {
+        write_type: WriteType::Batch,
+        received: 1,
+        required: 2,
+        then,
+    }
 }
 
 fn all(c: &Cluster, node: u8) -> Vec<Option<i64>> {
@@ -60,7 +69,12 @@ fn a_hook_sees_the_points_in_order_and_the_rows_by_column_name() {
 #[test]
 fn the_four_worlds_of_a_timeout() {
     for flavor in [Flavor::Scylla, Flavor::Cassandra] {
-        for then in [Then::NeverApply, Then::ApplyNow, Then::ByReplay, Then::ExecuteLate { after_ms: 20_000 }] {
+        for then in [
+            Then::NeverApply,
+            Then::ApplyNow,
+            Then::ByReplay,
+            Then::ExecuteLate { after_ms: 20_000 },
+        ] {
             let mut c = Cluster::new(3, flavor);
             c.run_for(S);
             c.hook = once(Point::RequestArrived, timeout(then));
@@ -69,7 +83,15 @@ fn the_four_worlds_of_a_timeout() {
             let id = c.ask(0, write_request(WriteKind::Logged, Consistency::Quorum, batch(N, 1)));
             let (at, r) = c.answer_within(id, S).unwrap();
             assert_eq!(at, asked, "the timeout is answered at once");
-            assert!(matches!(error(r), CoordinatorError::WriteTimeout { received: 1, required: 2, write_type: WriteType::Batch, .. }));
+            assert!(matches!(
+                error(r),
+                CoordinatorError::WriteTimeout {
+                    received: 1,
+                    required: 2,
+                    write_type: WriteType::Batch,
+                    ..
+                }
+            ));
             c.run_for(S);
             let soon = all(&c, 1);
             c.run_until(120 * S);
@@ -161,7 +183,10 @@ fn a_coordinator_paused_on_arrival_stamps_when_it_wakes() {
 fn a_coordinator_paused_between_mutations_goes_on_from_there_with_its_old_timestamp() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     c.run_for(S);
-    c.hook = once(Point::MutationsSent { k: 1, of: N as u16 }, Verdict::PauseNode { ms: 5_000 });
+    c.hook = once(
+        Point::MutationsSent { k: 1, of: N as u16 },
+        Verdict::PauseNode { ms: 5_000 },
+    );
     let wall = c.node(0).wall_us(c.now);
     let id = c.ask(0, write_request(WriteKind::Logged, Consistency::Quorum, batch(N, 1)));
     c.run_for(4 * S);
@@ -214,9 +239,19 @@ fn reads_have_boundaries_too() {
     c.ok(0, WriteKind::Single, Consistency::All, one(1, 1));
     let read = |c: &mut Cluster| {
         let command = ReadCommand::row(ROWS, pk(1), ck(0));
-        c.ask(0, Request::Read(ReadRequest { command, consistency: Consistency::Quorum, timeout_ms: None }))
+        c.ask(
+            0,
+            Request::Read(ReadRequest {
+                command,
+                consistency: Consistency::Quorum,
+                timeout_ms: None,
+            }),
+        )
     };
-    for (point, verdict) in [(Point::RequestArrived, Verdict::Drop), (Point::ResponseLeaving, Verdict::SwallowResponse)] {
+    for (point, verdict) in [
+        (Point::RequestArrived, Verdict::Drop),
+        (Point::ResponseLeaving, Verdict::SwallowResponse),
+    ] {
         c.hook = once(point, verdict);
         let id = read(&mut c);
         assert!(c.answer_within(id, 10 * S).is_none(), "{point:?}");
@@ -240,4 +275,74 @@ fn the_kind_cluster_knows_only_one_world() {
         c.run_until(120 * S);
         assert_eq!(all(&c, 1), [None; 3], "{then:?}");
     }
+}
+
+/// Watches the write of one partition, and counts what it is shown.
+struct Picky {
+    shown: Arc<Mutex<Vec<i64>>>,
+}
+
+impl sim_cluster::core::BoundaryHook for Picky {
+    fn watches(&mut self, write: &sim_cluster::core::BatchInfo<'_>) -> bool {
+        write.row_of("rows").and_then(|r| r.number("v")) == Some(7)
+    }
+    fn at(&mut self, b: &Boundary<'_>) -> Verdict {
+        let v = b.batch.and_then(|w| w.row_of("rows")).and_then(|r| r.number("v"));
+        self.shown.lock().unwrap().push(v.unwrap_or(-1));
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn a_hook_is_shown_only_the_writes_it_watches_and_the_others_travel_together() {
+    let shown = Arc::new(Mutex::new(vec![]));
+    let mut c = Cluster::new(3, Flavor::Scylla);
+    c.hook = Some(Box::new(Picky { shown: shown.clone() }));
+    let sent = Arc::new(Mutex::new(0));
+    let count = sent.clone();
+    c.route = Box::new(move |_, _, msg| {
+        *count.lock().unwrap() += usize::from(is_mutate(msg));
+        Some(300)
+    });
+    c.ok(0, WriteKind::Logged, Consistency::All, batch(N, 6));
+    assert_eq!(std::mem::take(&mut *sent.lock().unwrap()), 2, "one message per peer");
+    assert_eq!(*shown.lock().unwrap(), [0i64; 0]);
+    c.ok(0, WriteKind::Logged, Consistency::All, batch(N, 7));
+    assert_eq!(
+        *sent.lock().unwrap(),
+        2 * N as usize,
+        "one message per mutation and peer"
+    );
+    assert_eq!(
+        *shown.lock().unwrap(),
+        vec![7; 7],
+        "arrival, batchlog, four steps of three mutations, answer"
+    );
+}
+
+#[test]
+fn a_frozen_coordinator_is_not_asked_again_about_the_step_it_froze_at() {
+    let mut c = Cluster::new(3, Flavor::Scylla);
+    let asked = Arc::new(Mutex::new(vec![]));
+    let log = asked.clone();
+    c.hook = Some(Box::new(move |b: &Boundary<'_>| {
+        log.lock().unwrap().push(b.point);
+        let point = Point::MutationsSent { k: 1, of: N as u16 };
+        if b.point == point {
+            Verdict::PauseNode { ms: 50 }
+        } else {
+            Verdict::Continue
+        }
+    }));
+    c.ok(0, WriteKind::Logged, Consistency::All, batch(N, 1));
+    let steps: Vec<u16> = (asked.lock().unwrap().iter())
+        .filter_map(|p| {
+            if let Point::MutationsSent { k, .. } = p {
+                Some(*k)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(steps, [0, 1, 2, 3]);
 }

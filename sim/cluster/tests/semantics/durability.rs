@@ -29,7 +29,10 @@ fn scylla_killed_loses_up_to_ten_seconds_of_acknowledged_writes() {
     c.run_until(15 * S);
     let c = restarted(c, |c, n| c.kill(n));
     let lost: Vec<usize> = (0..3).map(|n| 50 - count(&c, n, 50)).collect();
-    assert!(lost.contains(&50), "a node whose sync was not due has nothing: {lost:?}");
+    assert!(
+        lost.contains(&50),
+        "a node whose sync was not due has nothing: {lost:?}"
+    );
 }
 
 #[test]
@@ -45,7 +48,10 @@ fn cassandra_killed_loses_a_tenth_of_a_second_at_most() {
     for n in 0..3 {
         assert_eq!(count(&c, n, 50), 50, "node {n}");
     }
-    assert!((0..3).any(|n| c.stored(n, 51, 0).is_none()), "the last one was too young for somebody");
+    assert!(
+        (0..3).any(|n| c.stored(n, 51, 0).is_none()),
+        "the last one was too young for somebody"
+    );
 }
 
 #[test]
@@ -58,7 +64,10 @@ fn loss_of_power_loses_what_was_not_synced_in_both() {
         let early = c.now;
         assert!((0..3).any(|n| c.on_platter(n, 1, 0).is_none()), "{flavor:?} at {early}");
         c.run_until(21 * S);
-        assert!((0..3).all(|n| c.on_platter(n, 1, 0).is_some()), "{flavor:?}: a period later it is there");
+        assert!(
+            (0..3).all(|n| c.on_platter(n, 1, 0).is_some()),
+            "{flavor:?}: a period later it is there"
+        );
         let c = restarted(c, |c, n| c.power_off(n));
         assert_eq!((0..3).map(|n| count(&c, n, 1)).sum::<usize>(), 3);
     }
@@ -94,7 +103,9 @@ fn concurrent_writes_share_a_sync_in_batch_mode() {
     config.commitlog_sync = CommitlogSync::Batch;
     let mut c = Cluster::with(config);
     c.sync_us = 10 * MS;
-    let ids: Vec<u64> = (0..100).map(|p| c.ask(0, write_request(WriteKind::Single, Consistency::One, one(p, p)))).collect();
+    let ids: Vec<u64> = (0..100)
+        .map(|p| c.ask(0, write_request(WriteKind::Single, Consistency::One, one(p, p))))
+        .collect();
     let started = c.now;
     for id in ids {
         c.answer_within(id, S).unwrap();
@@ -119,13 +130,20 @@ fn a_torn_tail_is_cut_off_and_the_log_goes_on_after_it() {
         _ => None,
     });
     assert_eq!(lost, Some((torn - whole) as u64));
-    assert_eq!((c.stored(1, 1, 0).is_some(), c.stored(1, 2, 0).is_some()), (true, false));
+    assert_eq!(
+        (c.stored(1, 1, 0).is_some(), c.stored(1, 2, 0).is_some()),
+        (true, false)
+    );
     c.run_for(S);
     c.ok(0, WriteKind::Single, Consistency::All, one(3, 3));
     c.run_for(200 * MS);
     c.kill(1);
     c.restart(1);
-    assert_eq!((count(&c, 1, 3), c.stored(1, 3, 0).is_some()), (2, true), "what came after the cut is readable");
+    assert_eq!(
+        (count(&c, 1, 3), c.stored(1, 3, 0).is_some()),
+        (2, true),
+        "what came after the cut is readable"
+    );
 }
 
 #[test]
@@ -184,7 +202,13 @@ fn durability_of_a_single_row_can_be_asked_without_a_snapshot() {
     c.ok(0, WriteKind::Single, Consistency::All, one(1, 1));
     let durable = |c: &Cluster, p| {
         let node = c.node(0);
-        let key = node.store().table(ROWS).unwrap().layout().row(pk(p).token, &pk(p).bytes, &ck(0).0).unwrap();
+        let key = node
+            .store()
+            .table(ROWS)
+            .unwrap()
+            .layout()
+            .row(pk(p).token, &pk(p).bytes, &ck(0).0)
+            .unwrap();
         node.is_row_durable(ROWS, &key)
     };
     assert_eq!((durable(&c, 1), durable(&c, 2)), (Some(false), None));
@@ -204,4 +228,34 @@ fn a_holders_batchlog_is_acknowledged_before_it_is_synced() {
     c.run_until(10_100 * MS);
     c.sync_stuck = true;
     c.ok(0, WriteKind::Logged, Consistency::Quorum, batch(3, 1));
+}
+
+#[test]
+fn a_row_with_a_null_sent_again_later_is_still_one_record_and_all_replicas_agree() {
+    let mut c = Cluster::new(3, Flavor::Scylla);
+    let row = || {
+        let mut set = WriteSet::new();
+        set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(4096))
+            .marker()
+            .clustering(&0i64.to_be_bytes());
+        set.cell(V, &5i64.to_be_bytes()).null(W).end();
+        set
+    };
+    // Each replica sees the write in other seconds: tombstones differ in when they were made, and in nothing else.
+    for (mask, _) in [(0b011u8, 1), (0b110, 2), (0b101, 3)] {
+        c.route = Box::new(move |_, to, msg| {
+            if is_mutate(msg) && mask & (1 << to.0) == 0 {
+                None
+            } else {
+                Some(300)
+            }
+        });
+        c.ok(mask.trailing_zeros() as u8, WriteKind::Single, Consistency::One, row());
+        c.run_for(2 * S);
+    }
+    c.route = healthy();
+    assert_eq!(c.value(0, Consistency::All, 1, 0), Some(5));
+    c.events.clear();
+    assert_eq!(c.value(1, Consistency::All, 1, 0), Some(5));
+    assert_eq!(c.saw(|e| matches!(e, Event::ReadRepair { .. })), 0);
 }

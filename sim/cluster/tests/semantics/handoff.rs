@@ -16,7 +16,12 @@ fn a_replica_known_dead_gets_a_hint_at_once_and_the_write_when_it_is_back() {
         let back = c.now;
         c.run_for(11 * S);
         assert_eq!(c.stored(2, 1, 0).map(|v| v.0), Some(1), "{flavor:?}");
-        let delivered = c.events.iter().find(|(_, _, e)| matches!(e, Event::HintDelivered { .. })).unwrap().0;
+        let delivered = c
+            .events
+            .iter()
+            .find(|(_, _, e)| matches!(e, Event::HintDelivered { .. }))
+            .unwrap()
+            .0;
         assert!((back + 500 * MS..back + 11 * S).contains(&delivered));
         assert_eq!(c.pending_hints(), 0);
     }
@@ -41,7 +46,14 @@ fn below_the_level_only_cassandra_hints() {
         c.pause(1);
         c.pause(2);
         let e = error(c.write(0, WriteKind::Single, Consistency::Quorum, one(1, 1)));
-        assert!(matches!(e, CoordinatorError::WriteTimeout { received: 1, required: 2, .. }));
+        assert!(matches!(
+            e,
+            CoordinatorError::WriteTimeout {
+                received: 1,
+                required: 2,
+                ..
+            }
+        ));
         assert_eq!(c.pending_hints(), hints, "{flavor:?}");
     }
 }
@@ -53,7 +65,15 @@ fn unavailable_is_not_hinted() {
     c.kill(2);
     c.run_until(25 * S);
     let e = error(c.write(0, WriteKind::Single, Consistency::Quorum, one(1, 1)));
-    assert_eq!(e, CoordinatorError::Unavailable { consistency: Consistency::Quorum, required: 2, alive: 1, batchlog: false });
+    assert_eq!(
+        e,
+        CoordinatorError::Unavailable {
+            consistency: Consistency::Quorum,
+            required: 2,
+            alive: 1,
+            batchlog: false
+        }
+    );
     assert_eq!((c.pending_hints(), c.stored(0, 1, 0)), (0, None));
 }
 
@@ -102,7 +122,12 @@ fn a_coordinator_killed_before_its_hints_were_flushed_loses_them() {
         c.run_for(S);
         c.restart(2);
         c.run_for(40 * S);
-        assert_eq!(c.stored(2, 1, 0).map(|v| v.0), expected, "killed {} s after the write", wait / S);
+        assert_eq!(
+            c.stored(2, 1, 0).map(|v| v.0),
+            expected,
+            "killed {} s after the write",
+            wait / S
+        );
     }
 }
 
@@ -145,4 +170,21 @@ fn many_hints_arrive_in_portions_and_none_is_lost_on_the_way() {
     c.run_for(60 * S);
     assert_eq!(c.pending_hints(), 0);
     assert!((1..=300).all(|p| c.stored(2, p, 0).is_some()));
+}
+
+#[test]
+fn a_replica_whose_connection_was_refused_is_hinted_in_scylla() {
+    let mut c = Cluster::new(3, Flavor::Scylla);
+    c.kill(2);
+    c.run_for(10 * MS);
+    c.ok(0, WriteKind::Single, Consistency::Quorum, one(1, 1));
+    c.run_for(10 * MS);
+    assert_eq!(
+        c.pending_hints(),
+        1,
+        "at once: the failure is known, nobody waits for the timeout"
+    );
+    c.restart(2);
+    c.run_for(15 * S);
+    assert_eq!(c.stored(2, 1, 0).map(|v| v.0), Some(1));
 }

@@ -1,7 +1,9 @@
 //! A cluster in memory, stepped by hand: messages with programmable delays and losses, log files with a kernel and a
 //! platter, kill, power loss, pause. No executor, no sockets; time jumps from event to event.
 
-use sim_cluster::core::{BoundaryHook, ClientRef, ClusterConfig, Effect, Event, Flavor, Input, Msg, Node, Start, snapshot};
+use sim_cluster::core::{
+    BoundaryHook, ClientRef, ClusterConfig, Effect, Event, Flavor, Input, Msg, Node, Start, snapshot,
+};
 use sim_cluster::model::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,9 +32,22 @@ pub struct Host {
 }
 
 enum Delivery {
-    Peer { from: NodeIdx, to: NodeIdx, life: u64, msg: Msg },
-    Reset { at: NodeIdx, peer: NodeIdx },
-    Synced { at: NodeIdx, life: u64, token: u64, length: usize },
+    Peer {
+        from: NodeIdx,
+        to: NodeIdx,
+        life: u64,
+        msg: Msg,
+    },
+    Reset {
+        at: NodeIdx,
+        peer: NodeIdx,
+    },
+    Synced {
+        at: NodeIdx,
+        life: u64,
+        token: u64,
+        length: usize,
+    },
     Resume(NodeIdx),
 }
 
@@ -133,7 +148,15 @@ impl Cluster {
                 Effect::LogSync { token } => {
                     if !self.sync_stuck {
                         let length = self.hosts[usize::from(me.0)].file.len();
-                        self.push(self.now + self.sync_us, Delivery::Synced { at: me, life, token, length });
+                        self.push(
+                            self.now + self.sync_us,
+                            Delivery::Synced {
+                                at: me,
+                                life,
+                                token,
+                                length,
+                            },
+                        );
                     }
                 }
                 Effect::LogTruncate { length_bytes } => {
@@ -169,7 +192,9 @@ impl Cluster {
     }
 
     fn transmit(&mut self, from: NodeIdx, to: NodeIdx, msg: Msg) {
-        let Some(delay) = (self.route)(from, to, &msg) else { return };
+        let Some(delay) = (self.route)(from, to, &msg) else {
+            return;
+        };
         let target = &self.hosts[usize::from(to.0)];
         let life = target.lives;
         match target.state {
@@ -214,7 +239,10 @@ impl Cluster {
     fn next_event(&mut self) -> Option<u64> {
         let queued = self.queue.keys().next().map(|k| k.0);
         let timers = self.hosts.iter_mut().filter(|h| h.state == State::Up);
-        timers.filter_map(|h| h.node.as_mut()?.next_deadline_us()).chain(queued).min()
+        timers
+            .filter_map(|h| h.node.as_mut()?.next_deadline_us())
+            .chain(queued)
+            .min()
     }
 
     fn one_event(&mut self) {
@@ -224,7 +252,11 @@ impl Cluster {
         }
         for n in 0..self.hosts.len() {
             let h = &mut self.hosts[n];
-            let due = h.state == State::Up && h.node.as_mut().and_then(Node::next_deadline_us).is_some_and(|t| t <= self.now);
+            let due = h.state == State::Up
+                && h.node
+                    .as_mut()
+                    .and_then(Node::next_deadline_us)
+                    .is_some_and(|t| t <= self.now);
             if due {
                 return self.input(n as u8, Input::Tick);
             }
@@ -242,7 +274,12 @@ impl Cluster {
                 }
             }
             Delivery::Reset { at, peer } => self.input(at.0, Input::PeerReset { peer }),
-            Delivery::Synced { at, life, token, length } => {
+            Delivery::Synced {
+                at,
+                life,
+                token,
+                length,
+            } => {
                 let h = &mut self.hosts[usize::from(at.0)];
                 if h.lives == life {
                     h.synced = h.synced.max(length.min(h.file.len()));
@@ -259,7 +296,13 @@ impl Cluster {
         h.state = State::Killed;
         for peer in 0..self.hosts.len() as u8 {
             if peer != n {
-                self.push(self.now + 300, Delivery::Reset { at: NodeIdx(peer), peer: NodeIdx(n) });
+                self.push(
+                    self.now + 300,
+                    Delivery::Reset {
+                        at: NodeIdx(peer),
+                        peer: NodeIdx(n),
+                    },
+                );
             }
         }
     }
@@ -299,7 +342,13 @@ impl Cluster {
     pub fn ask_on(&mut self, n: u8, conn: u64, request: Request) -> u64 {
         self.requests += 1;
         let id = self.requests;
-        self.input(n, Input::Client { from: ClientRef { conn, request: id }, request });
+        self.input(
+            n,
+            Input::Client {
+                from: ClientRef { conn, request: id },
+                request,
+            },
+        );
         id
     }
 
@@ -323,7 +372,9 @@ impl Cluster {
 
     pub fn call(&mut self, n: u8, request: Request) -> Response {
         let id = self.ask(n, request);
-        self.answer_within(id, 30 * S).expect("every request is answered in 30 s").1
+        self.answer_within(id, 30 * S)
+            .expect("every request is answered in 30 s")
+            .1
     }
 
     pub fn write(&mut self, n: u8, kind: WriteKind, consistency: Consistency, writes: WriteSet) -> Response {
@@ -338,7 +389,14 @@ impl Cluster {
     }
 
     pub fn read(&mut self, n: u8, consistency: Consistency, command: ReadCommand) -> ReadResult {
-        match self.call(n, Request::Read(ReadRequest { command, consistency, timeout_ms: None })) {
+        match self.call(
+            n,
+            Request::Read(ReadRequest {
+                command,
+                consistency,
+                timeout_ms: None,
+            }),
+        ) {
             Response::Rows(rows) => rows,
             other => panic!("expected rows, got {other:?}"),
         }
@@ -347,7 +405,10 @@ impl Cluster {
     /// `v` of row (p, c) of table `rows` as a client reads it.
     pub fn value(&mut self, n: u8, consistency: Consistency, p: i64, c: i64) -> Option<i64> {
         let r = self.read(n, consistency, ReadCommand::row(ROWS, pk(p), ck(c)));
-        r.rows().next().and_then(|(_, row)| row.cell(V)).map(|cell| number(cell.value))
+        r.rows()
+            .next()
+            .and_then(|(_, row)| row.cell(V))
+            .map(|cell| number(cell.value))
     }
 
     /// `v` of row (p, c) of table `rows` on one replica's own storage, with its timestamp.
@@ -368,17 +429,28 @@ impl Cluster {
     }
 
     pub fn kept_batches(&self) -> usize {
-        self.hosts.iter().filter_map(|h| h.node.as_ref()).map(|n| n.kept_batches().count()).sum()
+        self.hosts
+            .iter()
+            .filter_map(|h| h.node.as_ref())
+            .map(|n| n.kept_batches().count())
+            .sum()
     }
 
     pub fn pending_hints(&self) -> usize {
-        self.hosts.iter().filter_map(|h| h.node.as_ref()).map(|n| n.pending_hints()).sum()
+        self.hosts
+            .iter()
+            .filter_map(|h| h.node.as_ref())
+            .map(|n| n.pending_hints())
+            .sum()
     }
 }
 
 pub fn find(snap: &snapshot::ReplicaSnapshot, table: &str, p: i64, c: i64) -> Option<(i64, i64)> {
     let t = snap.table("k", table)?;
-    let row = t.rows.iter().find(|r| r.partition == pk(p) && r.row.clustering() == ck(c).0)?;
+    let row = t
+        .rows
+        .iter()
+        .find(|r| r.partition == pk(p) && r.row.clustering() == ck(c).0)?;
     row.row.cell(V).map(|cell| (number(cell.value), cell.timestamp_us))
 }
 
@@ -389,16 +461,35 @@ pub fn number(bytes: &[u8]) -> i64 {
 /// `k.rows (p bigint, c bigint, v bigint, w bigint, primary key (p, c))`, `k.other` alike, `k.stat` with a static `s`.
 pub fn schema(rf: u8) -> Schema {
     let replication = Replication::NetworkTopology(BTreeMap::from([("dc1".to_owned(), rf)]));
-    let ks = SchemaChange::CreateKeyspace { name: "k".into(), replication, durable_writes: true, if_not_exists: false };
+    let ks = SchemaChange::CreateKeyspace {
+        name: "k".into(),
+        replication,
+        durable_writes: true,
+        if_not_exists: false,
+    };
     let mut schema = Schema::default().apply(&ks, 0).expect("a new keyspace").0;
     for name in ["rows", "other"] {
-        schema = schema.apply(&SchemaChange::CreateTable { table: table(name), if_not_exists: false }, 0).expect("a new table").0;
+        schema = schema
+            .apply(
+                &SchemaChange::CreateTable {
+                    table: table(name),
+                    if_not_exists: false,
+                },
+                0,
+            )
+            .expect("a new table")
+            .0;
     }
     schema
 }
 
 pub fn table(name: &str) -> NewTable {
-    let column = |name: &str, kind| NewColumn { name: name.into(), kind, order: ClusteringOrder::Asc, ty: CqlType::Bigint };
+    let column = |name: &str, kind| NewColumn {
+        name: name.into(),
+        kind,
+        order: ClusteringOrder::Asc,
+        ty: CqlType::Bigint,
+    };
     let columns = vec![
         column("p", ColumnKind::PartitionKey),
         column("c", ColumnKind::Clustering),
@@ -406,7 +497,12 @@ pub fn table(name: &str) -> NewTable {
         column("w", ColumnKind::Regular),
         column("s", ColumnKind::Static),
     ];
-    NewTable { keyspace: "k".into(), name: name.into(), columns, options: TableOptions::default() }
+    NewTable {
+        keyspace: "k".into(),
+        name: name.into(),
+        columns,
+        options: TableOptions::default(),
+    }
 }
 
 pub const ROWS: TableId = TableId(0);
@@ -425,7 +521,11 @@ pub fn ck(c: i64) -> ClusteringKey {
 
 /// INSERT INTO table (p, c, v) with an optional USING TIMESTAMP.
 pub fn insert(set: &mut WriteSet, table: TableId, p: i64, c: i64, v: i64, ts: Option<i64>) {
-    set.begin(OpKind::Row, table, &p.to_be_bytes(), ts).marker().clustering(&c.to_be_bytes()).cell(V, &v.to_be_bytes()).end();
+    set.begin(OpKind::Row, table, &p.to_be_bytes(), ts)
+        .marker()
+        .clustering(&c.to_be_bytes())
+        .cell(V, &v.to_be_bytes())
+        .end();
 }
 
 pub fn one(p: i64, v: i64) -> WriteSet {
@@ -444,7 +544,13 @@ pub fn batch(n: i64, v: i64) -> WriteSet {
 }
 
 pub fn write_request(kind: WriteKind, consistency: Consistency, writes: WriteSet) -> Request {
-    Request::Write(WriteRequest { kind, consistency, writes, timestamp_us: None, timeout_ms: None })
+    Request::Write(WriteRequest {
+        kind,
+        consistency,
+        writes,
+        timestamp_us: None,
+        timeout_ms: None,
+    })
 }
 
 pub fn error(r: Response) -> CoordinatorError {

@@ -16,7 +16,9 @@ struct W {
 }
 
 fn put(set: &mut WriteSet, w: W) {
-    set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(w.ts)).ttl(w.ttl).clustering(&0i64.to_be_bytes());
+    set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(w.ts))
+        .ttl(w.ttl)
+        .clustering(&0i64.to_be_bytes());
     match w.value {
         Some(v) => set.cell(super::harness::V, &v.to_be_bytes()).end(),
         None => set.null(super::harness::V).end(),
@@ -44,11 +46,38 @@ fn ties_at_equal_timestamps() {
     let w = |value, ttl| W { ts: 1000, value, ttl };
     assert_eq!(winner(w(Some(-5), 0), w(Some(100), 0)), Some(-5), "bytes are unsigned");
     assert_eq!(winner(w(Some(-5), 0), w(Some(5), 0)), Some(-5));
-    assert_eq!(winner(w(Some(7), 0), w(None, 0)), None, "a tombstone beats a live value");
+    assert_eq!(
+        winner(w(Some(7), 0), w(None, 0)),
+        None,
+        "a tombstone beats a live value"
+    );
     assert_eq!(winner(w(Some(9), 0), w(Some(1), 100)), Some(1), "TTL beats none");
-    assert_eq!(winner(w(Some(9), 100), w(Some(1), 200)), Some(1), "the later expiry wins");
-    assert_eq!(winner(W { ts: 1001, ..w(Some(1), 0) }, w(Some(9), 500)), Some(1), "and above all the timestamp");
-    assert_eq!(winner(W { ts: 1001, ..w(Some(1), 0) }, w(None, 0)), Some(1));
+    assert_eq!(
+        winner(w(Some(9), 100), w(Some(1), 200)),
+        Some(1),
+        "the later expiry wins"
+    );
+    assert_eq!(
+        winner(
+            W {
+                ts: 1001,
+                ..w(Some(1), 0)
+            },
+            w(Some(9), 500)
+        ),
+        Some(1),
+        "and above all the timestamp"
+    );
+    assert_eq!(
+        winner(
+            W {
+                ts: 1001,
+                ..w(Some(1), 0)
+            },
+            w(None, 0)
+        ),
+        Some(1)
+    );
 }
 
 #[test]
@@ -56,14 +85,21 @@ fn rows_of_equal_timestamp_mix_their_columns() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     let row = |v: i64, w: i64| {
         let mut set = WriteSet::new();
-        set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(1000)).marker().clustering(&0i64.to_be_bytes());
-        set.cell(super::harness::V, &v.to_be_bytes()).cell(super::harness::W, &w.to_be_bytes()).end();
+        set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(1000))
+            .marker()
+            .clustering(&0i64.to_be_bytes());
+        set.cell(super::harness::V, &v.to_be_bytes())
+            .cell(super::harness::W, &w.to_be_bytes())
+            .end();
         set
     };
     c.ok(0, WriteKind::Single, Consistency::All, row(10, 2));
     c.ok(1, WriteKind::Single, Consistency::All, row(1, 20));
     let r = c.read(2, Consistency::All, ReadCommand::row(ROWS, pk(1), ck(0)));
-    let got: Vec<i64> = r.rows().flat_map(|(_, row)| row.cells().map(|c| number(c.value)).collect::<Vec<_>>()).collect();
+    let got: Vec<i64> = r
+        .rows()
+        .flat_map(|(_, row)| row.cells().map(|c| number(c.value)).collect::<Vec<_>>())
+        .collect();
     assert_eq!(got, [10, 20]);
 }
 
@@ -72,12 +108,21 @@ fn an_update_alone_makes_no_row_that_outlives_its_cells_and_an_insert_does() {
     for (marker, exists) in [(false, 0), (true, 1)] {
         let mut c = Cluster::new(1, Flavor::Scylla);
         let mut set = WriteSet::new();
-        set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(10)).clustering(&0i64.to_be_bytes()).cell(super::harness::V, &[0; 8]);
+        set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), Some(10))
+            .clustering(&0i64.to_be_bytes())
+            .cell(super::harness::V, &[0; 8]);
         if marker {
             set.marker();
         }
         set.end();
-        put(&mut set, W { ts: 11, value: None, ttl: 0 });
+        put(
+            &mut set,
+            W {
+                ts: 11,
+                value: None,
+                ttl: 0,
+            },
+        );
         c.ok(0, WriteKind::Unlogged, Consistency::One, set);
         let r = c.read(0, Consistency::One, ReadCommand::partition(ROWS, pk(1)));
         assert_eq!(r.rows().count(), exists);
@@ -88,11 +133,30 @@ fn an_update_alone_makes_no_row_that_outlives_its_cells_and_an_insert_does() {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Op {
-    Cell { row: i64, column: u16, w: W },
-    Insert { row: i64, ts: i64, ttl: u32, values: Vec<(u16, Option<i64>)> },
-    DeleteRow { row: i64, ts: i64 },
-    DeleteRange { from: i64, to: i64, open: (bool, bool), ts: i64 },
-    DeletePartition { ts: i64 },
+    Cell {
+        row: i64,
+        column: u16,
+        w: W,
+    },
+    Insert {
+        row: i64,
+        ts: i64,
+        ttl: u32,
+        values: Vec<(u16, Option<i64>)>,
+    },
+    DeleteRow {
+        row: i64,
+        ts: i64,
+    },
+    DeleteRange {
+        from: i64,
+        to: i64,
+        open: (bool, bool),
+        ts: i64,
+    },
+    DeletePartition {
+        ts: i64,
+    },
 }
 
 fn ts() -> impl Strategy<Value = i64> {
@@ -129,14 +193,19 @@ fn write(op: &Op, set: &mut WriteSet) {
     let p = 1i64.to_be_bytes();
     match op {
         Op::Cell { row, column: c, w } => {
-            set.begin(OpKind::Row, ROWS, &p, Some(w.ts)).ttl(w.ttl).clustering(&row.to_be_bytes());
+            set.begin(OpKind::Row, ROWS, &p, Some(w.ts))
+                .ttl(w.ttl)
+                .clustering(&row.to_be_bytes());
             match w.value {
                 Some(v) => set.cell(column(*c), &v.to_be_bytes()).end(),
                 None => set.null(column(*c)).end(),
             }
         }
         Op::Insert { row, ts, ttl, values } => {
-            set.begin(OpKind::Row, ROWS, &p, Some(*ts)).marker().ttl(*ttl).clustering(&row.to_be_bytes());
+            set.begin(OpKind::Row, ROWS, &p, Some(*ts))
+                .marker()
+                .ttl(*ttl)
+                .clustering(&row.to_be_bytes());
             for (c, v) in values {
                 match v {
                     Some(v) => set.cell(column(*c), &v.to_be_bytes()),
@@ -146,11 +215,16 @@ fn write(op: &Op, set: &mut WriteSet) {
             set.end();
         }
         Op::DeleteRow { row, ts } => {
-            set.begin(OpKind::RowDelete, ROWS, &p, Some(*ts)).clustering(&row.to_be_bytes()).end();
+            set.begin(OpKind::RowDelete, ROWS, &p, Some(*ts))
+                .clustering(&row.to_be_bytes())
+                .end();
         }
         Op::DeleteRange { from, to, open, ts } => {
             set.begin(OpKind::RangeDelete, ROWS, &p, Some(*ts));
-            set.clustering(&from.to_be_bytes()).end_bound(&to.to_be_bytes()).exclusive(open.0, open.1).end();
+            set.clustering(&from.to_be_bytes())
+                .end_bound(&to.to_be_bytes())
+                .exclusive(open.0, open.1)
+                .end();
         }
         Op::DeletePartition { ts } => set.begin(OpKind::PartitionDelete, ROWS, &p, Some(*ts)).end(),
     }
@@ -186,16 +260,33 @@ impl Model {
         for op in &self.ops {
             match op {
                 Op::Cell { row: r, column, w } if *r == row => cells.entry(*column).or_default().push(*w),
-                Op::Insert { row: r, ts, ttl, values } if *r == row => {
+                Op::Insert {
+                    row: r,
+                    ts,
+                    ttl,
+                    values,
+                } if *r == row => {
                     markers.push((*ts, *ttl != 0, *ttl));
                     for (c, value) in values {
-                        cells.entry(*c).or_default().push(W { ts: *ts, value: *value, ttl: *ttl });
+                        cells.entry(*c).or_default().push(W {
+                            ts: *ts,
+                            value: *value,
+                            ttl: *ttl,
+                        });
                     }
                 }
                 _ => {}
             }
         }
-        let rank = |w: &W| (w.ts, w.value.is_none(), w.value.is_some() && w.ttl != 0, w.value.map_or(0, |_| w.ttl), w.value.map(i64::to_be_bytes));
+        let rank = |w: &W| {
+            (
+                w.ts,
+                w.value.is_none(),
+                w.value.is_some() && w.ttl != 0,
+                w.value.map_or(0, |_| w.ttl),
+                w.value.map(i64::to_be_bytes),
+            )
+        };
         let live: BTreeMap<u16, i64> = cells
             .into_iter()
             .filter_map(|(c, writes)| {
@@ -211,7 +302,10 @@ impl Model {
 fn rows_of(r: &ReadResult) -> Vec<(i64, BTreeMap<u16, i64>)> {
     r.rows()
         .map(|(_, row)| {
-            let cells = row.cells().map(|c| (c.column.0 - super::harness::V.0, number(c.value))).collect();
+            let cells = row
+                .cells()
+                .map(|c| (c.column.0 - super::harness::V.0, number(c.value)))
+                .collect();
             (number(&row.clustering()[2..]), cells)
         })
         .collect()

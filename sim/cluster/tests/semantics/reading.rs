@@ -21,7 +21,10 @@ fn a_digest_mismatch_is_repaired_before_the_reply() {
         // At ALL everybody is asked: the answer has the row, and by the time it comes everybody has it.
         let original = c.stored(2, 1, 0);
         assert_eq!(c.value(0, Consistency::All, 1, 0), Some(5));
-        assert!((0..3).all(|n| c.stored(n, 1, 0) == original), "with its original timestamp");
+        assert!(
+            (0..3).all(|n| c.stored(n, 1, 0) == original),
+            "with its original timestamp"
+        );
         assert_eq!(c.saw(|e| matches!(e, Event::ReadRepair { replicas: 2 })), 1);
     }
 }
@@ -39,7 +42,14 @@ fn the_reply_waits_for_the_repair() {
     only_on(&mut c, 2, one(2, 5));
     c.route = Box::new(|_, _, msg| if is_mutate(msg) { None } else { Some(300) });
     let command = ReadCommand::row(ROWS, pk(2), ck(0));
-    let id = c.ask(0, Request::Read(ReadRequest { command, consistency: Consistency::All, timeout_ms: None }));
+    let id = c.ask(
+        0,
+        Request::Read(ReadRequest {
+            command,
+            consistency: Consistency::All,
+            timeout_ms: None,
+        }),
+    );
     let (_, r) = c.answer_within(id, 10 * S).unwrap();
     assert!(matches!(error(r), CoordinatorError::ReadTimeout { required: 3, .. }));
 }
@@ -60,10 +70,15 @@ fn a_deletion_known_to_one_replica_hides_the_row_on_the_others() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     c.ok(0, WriteKind::Single, Consistency::All, one(1, 5));
     let mut set = WriteSet::new();
-    set.begin(OpKind::RowDelete, ROWS, &1i64.to_be_bytes(), None).clustering(&0i64.to_be_bytes()).end();
+    set.begin(OpKind::RowDelete, ROWS, &1i64.to_be_bytes(), None)
+        .clustering(&0i64.to_be_bytes())
+        .end();
     only_on(&mut c, 1, set);
     assert_eq!(c.value(0, Consistency::All, 1, 0), None);
-    assert!((0..3).all(|n| c.stored(n, 1, 0).is_none()), "and the deletion was repaired");
+    assert!(
+        (0..3).all(|n| c.stored(n, 1, 0).is_none()),
+        "and the deletion was repaired"
+    );
 }
 
 #[test]
@@ -71,10 +86,28 @@ fn every_kind_of_deletion_and_static_cell_is_repaired() {
     let p = 1i64.to_be_bytes();
     let mut sets: Vec<WriteSet> = (0..5).map(|_| WriteSet::new()).collect();
     sets[0].begin(OpKind::PartitionDelete, ROWS, &p, None).end();
-    sets[1].begin(OpKind::RangeDelete, ROWS, &p, None).clustering(&2i64.to_be_bytes()).end_bound(&4i64.to_be_bytes()).exclusive(true, false).end();
-    sets[2].begin(OpKind::Static, ROWS, &p, None).cell(ST, &77i64.to_be_bytes()).end();
-    sets[3].begin(OpKind::Row, ROWS, &p, None).clustering(&3i64.to_be_bytes()).null(V).end();
-    sets[4].begin(OpKind::Row, ROWS, &p, None).marker().ttl(1000).clustering(&9i64.to_be_bytes()).cell(V, &1i64.to_be_bytes()).end();
+    sets[1]
+        .begin(OpKind::RangeDelete, ROWS, &p, None)
+        .clustering(&2i64.to_be_bytes())
+        .end_bound(&4i64.to_be_bytes())
+        .exclusive(true, false)
+        .end();
+    sets[2]
+        .begin(OpKind::Static, ROWS, &p, None)
+        .cell(ST, &77i64.to_be_bytes())
+        .end();
+    sets[3]
+        .begin(OpKind::Row, ROWS, &p, None)
+        .clustering(&3i64.to_be_bytes())
+        .null(V)
+        .end();
+    sets[4]
+        .begin(OpKind::Row, ROWS, &p, None)
+        .marker()
+        .ttl(1000)
+        .clustering(&9i64.to_be_bytes())
+        .cell(V, &1i64.to_be_bytes())
+        .end();
     for (i, set) in sets.into_iter().enumerate() {
         let mut c = Cluster::new(3, Flavor::Scylla);
         let mut rows = WriteSet::new();
@@ -93,7 +126,11 @@ fn every_kind_of_deletion_and_static_cell_is_repaired() {
         }
         let again = c.read(1, Consistency::All, ReadCommand::partition(ROWS, pk(1)));
         assert_eq!(again, merged);
-        assert_eq!(c.saw(|e| matches!(e, Event::ReadRepair { .. })), 1, "deletion {i}: nothing is left to repair");
+        assert_eq!(
+            c.saw(|e| matches!(e, Event::ReadRepair { .. })),
+            1,
+            "deletion {i}: nothing is left to repair"
+        );
         let shape: Vec<i64> = merged.rows().map(|(_, r)| number(&r.clustering()[2..])).collect();
         let expected: Vec<i64> = match i {
             0 => vec![],
@@ -118,13 +155,43 @@ fn a_silent_replica_is_replaced_by_another_while_there_is_one() {
         }
         let started = c.now;
         let command = ReadCommand::row(ROWS, pk(1), ck(0));
-        let e = error(c.call(0, Request::Read(ReadRequest { command, consistency: Consistency::All, timeout_ms: None })));
-        assert_eq!(e, CoordinatorError::ReadTimeout { consistency: Consistency::All, received: 2, required: 3, data_present: true });
+        let e = error(c.call(
+            0,
+            Request::Read(ReadRequest {
+                command,
+                consistency: Consistency::All,
+                timeout_ms: None,
+            }),
+        ));
+        assert_eq!(
+            e,
+            CoordinatorError::ReadTimeout {
+                consistency: Consistency::All,
+                received: 2,
+                required: 3,
+                data_present: true
+            }
+        );
         assert_eq!(c.now - started, 5 * S);
         c.run_until(30 * S);
         let command = ReadCommand::row(ROWS, pk(1), ck(0));
-        let e = error(c.call(0, Request::Read(ReadRequest { command, consistency: Consistency::All, timeout_ms: None })));
-        assert_eq!(e, CoordinatorError::Unavailable { consistency: Consistency::All, required: 3, alive: 2, batchlog: false });
+        let e = error(c.call(
+            0,
+            Request::Read(ReadRequest {
+                command,
+                consistency: Consistency::All,
+                timeout_ms: None,
+            }),
+        ));
+        assert_eq!(
+            e,
+            CoordinatorError::Unavailable {
+                consistency: Consistency::All,
+                required: 3,
+                alive: 2,
+                batchlog: false
+            }
+        );
     }
 }
 
@@ -162,7 +229,15 @@ fn paged(c: &mut Cluster, command: ReadCommand, page: u32, consistency: Consiste
     for i in 0.. {
         assert!(i < 10_000, "pages come to an end");
         let node = (i % c.hosts.len()) as u8;
-        let r = c.read(node, consistency, ReadCommand { limit: page, after: after.take(), ..command.clone() });
+        let r = c.read(
+            node,
+            consistency,
+            ReadCommand {
+                limit: page,
+                after: after.take(),
+                ..command.clone()
+            },
+        );
         assert!(r.row_count() <= page as usize);
         out.extend(values(&r));
         after = r.more;
@@ -181,16 +256,37 @@ fn slices_and_pages_give_the_same_rows_in_either_direction() {
     let t = c.node(0).schema().table(ROWS).unwrap().clone();
     let bytes = |v: i64| v.to_be_bytes();
     let slice = Slice::relations(&t, &[], Some((&bytes(5), false)), Some((&bytes(15), true)));
-    let part = ReadCommand { clustering: ClusteringSelect::Slices(vec![slice]), ..whole.clone() };
+    let part = ReadCommand {
+        clustering: ClusteringSelect::Slices(vec![slice]),
+        ..whole.clone()
+    };
     let points = [17, 3, 9].map(|r| Slice::prefix(ck(r))).to_vec();
-    let some = ReadCommand { clustering: ClusteringSelect::Slices(points), ..whole.clone() };
-    let cases = [(whole, (200..220).collect::<Vec<i64>>()), (part, (206..=215).collect()), (some, vec![203, 209, 217])];
+    let some = ReadCommand {
+        clustering: ClusteringSelect::Slices(points),
+        ..whole.clone()
+    };
+    let cases = [
+        (whole, (200..220).collect::<Vec<i64>>()),
+        (part, (206..=215).collect()),
+        (some, vec![203, 209, 217]),
+    ];
     for (command, expected) in cases {
         for page in [1, 3, 7, 100] {
-            assert_eq!(paged(&mut c, command.clone(), page, Consistency::Quorum), expected, "page {page}");
+            assert_eq!(
+                paged(&mut c, command.clone(), page, Consistency::Quorum),
+                expected,
+                "page {page}"
+            );
             let backwards: Vec<i64> = expected.iter().rev().copied().collect();
-            let reversed = ReadCommand { reversed: true, ..command.clone() };
-            assert_eq!(paged(&mut c, reversed, page, Consistency::Quorum), backwards, "page {page}");
+            let reversed = ReadCommand {
+                reversed: true,
+                ..command.clone()
+            };
+            assert_eq!(
+                paged(&mut c, reversed, page, Consistency::Quorum),
+                backwards,
+                "page {page}"
+            );
         }
     }
 }
@@ -199,9 +295,15 @@ fn slices_and_pages_give_the_same_rows_in_either_direction() {
 fn an_open_bound_excludes_only_its_own_row() {
     let mut c = Cluster::new(1, Flavor::Scylla);
     load(&mut c, 1, 5);
-    let start = Bound { prefix: ck(1), inclusive: false };
+    let start = Bound {
+        prefix: ck(1),
+        inclusive: false,
+    };
     let command = ReadCommand {
-        clustering: ClusteringSelect::Slices(vec![Slice { start, end: Bound::open() }]),
+        clustering: ClusteringSelect::Slices(vec![Slice {
+            start,
+            end: Bound::open(),
+        }]),
         ..ReadCommand::partition(ROWS, pk(1))
     };
     assert_eq!(values(&c.read(0, Consistency::One, command)), [102, 103, 104]);
@@ -216,15 +318,31 @@ fn scans_give_every_partition_once_in_token_order_whatever_the_page() {
         order.sort_by_key(|p| pk(*p).token);
         let expected: Vec<i64> = order.iter().flat_map(|p| (0..3).map(move |r| p * 100 + r)).collect();
         for page in [1, 4, 1000] {
-            assert_eq!(paged(&mut c, ReadCommand::scan(ROWS), page, Consistency::Quorum), expected, "{nodes} nodes, page {page}");
+            assert_eq!(
+                paged(&mut c, ReadCommand::scan(ROWS), page, Consistency::Quorum),
+                expected,
+                "{nodes} nodes, page {page}"
+            );
         }
-        let limited = ReadCommand { per_partition_limit: 2, ..ReadCommand::scan(ROWS) };
+        let limited = ReadCommand {
+            per_partition_limit: 2,
+            ..ReadCommand::scan(ROWS)
+        };
         let expected: Vec<i64> = order.iter().flat_map(|p| (0..2).map(move |r| p * 100 + r)).collect();
         assert_eq!(paged(&mut c, limited, 5, Consistency::Quorum), expected);
         let from = pk(order[10]).token;
-        let range = TokenRange { start: Some((from, false)), end: Some((pk(order[20]).token, true)) };
-        let part = ReadCommand { target: ReadTarget::Scan(range), ..ReadCommand::scan(ROWS) };
-        let expected: Vec<i64> = order[11..=20].iter().flat_map(|p| (0..3).map(move |r| p * 100 + r)).collect();
+        let range = TokenRange {
+            start: Some((from, false)),
+            end: Some((pk(order[20]).token, true)),
+        };
+        let part = ReadCommand {
+            target: ReadTarget::Scan(range),
+            ..ReadCommand::scan(ROWS)
+        };
+        let expected: Vec<i64> = order[11..=20]
+            .iter()
+            .flat_map(|p| (0..3).map(move |r| p * 100 + r))
+            .collect();
         assert_eq!(paged(&mut c, part, 7, Consistency::One), expected);
     }
 }
@@ -234,10 +352,17 @@ fn in_reads_its_partitions_in_the_order_given_and_pages_through_them() {
     let mut c = Cluster::new(6, Flavor::Scylla);
     load(&mut c, 10, 3);
     let keys = [4, 9, 77, 2].map(pk).to_vec();
-    let command = ReadCommand { target: ReadTarget::Partitions(keys), ..ReadCommand::scan(ROWS) };
+    let command = ReadCommand {
+        target: ReadTarget::Partitions(keys),
+        ..ReadCommand::scan(ROWS)
+    };
     let expected = vec![400, 401, 402, 900, 901, 902, 200, 201, 202];
     for page in [1, 2, 5, 50] {
-        assert_eq!(paged(&mut c, command.clone(), page, Consistency::Quorum), expected, "page {page}");
+        assert_eq!(
+            paged(&mut c, command.clone(), page, Consistency::Quorum),
+            expected,
+            "page {page}"
+        );
     }
 }
 
@@ -249,11 +374,16 @@ fn a_limit_is_filled_although_replicas_disagree_about_what_is_deleted() {
     for n in 0..3u8 {
         let mut set = WriteSet::new();
         for r in (i64::from(n)..24).step_by(4) {
-            set.begin(OpKind::RowDelete, ROWS, &1i64.to_be_bytes(), None).clustering(&r.to_be_bytes()).end();
+            set.begin(OpKind::RowDelete, ROWS, &1i64.to_be_bytes(), None)
+                .clustering(&r.to_be_bytes())
+                .end();
         }
         only_on(&mut c, n, set);
     }
-    let command = ReadCommand { limit: 8, ..ReadCommand::partition(ROWS, pk(1)) };
+    let command = ReadCommand {
+        limit: 8,
+        ..ReadCommand::partition(ROWS, pk(1))
+    };
     let first = c.read(1, Consistency::All, command);
     assert_eq!(values(&first), [103, 107, 111, 115, 119, 123, 124, 125]);
 }
@@ -262,12 +392,17 @@ fn a_limit_is_filled_although_replicas_disagree_about_what_is_deleted() {
 fn static_cells_come_with_their_partition_and_alone() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     let mut set = WriteSet::new();
-    set.begin(OpKind::Static, ROWS, &5i64.to_be_bytes(), None).cell(ST, &42i64.to_be_bytes()).end();
+    set.begin(OpKind::Static, ROWS, &5i64.to_be_bytes(), None)
+        .cell(ST, &42i64.to_be_bytes())
+        .end();
     c.ok(0, WriteKind::Single, Consistency::Quorum, set);
     for command in [ReadCommand::partition(ROWS, pk(5)), ReadCommand::scan(ROWS)] {
         let r = c.read(1, Consistency::Quorum, command);
         assert_eq!((r.partitions.len(), r.row_count()), (1, 1));
-        assert_eq!(number(r.partitions[0].statics.as_ref().unwrap().cell(ST).unwrap().value), 42);
+        assert_eq!(
+            number(r.partitions[0].statics.as_ref().unwrap().cell(ST).unwrap().value),
+            42
+        );
     }
     c.ok(0, WriteKind::Single, Consistency::Quorum, one(5, 1));
     let r = c.read(2, Consistency::Quorum, ReadCommand::row(ROWS, pk(5), ck(0)));
@@ -278,7 +413,12 @@ fn static_cells_come_with_their_partition_and_alone() {
 fn a_row_with_ttl_expires_by_the_wall_clock() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     let mut set = WriteSet::new();
-    set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), None).marker().ttl(10).clustering(&0i64.to_be_bytes()).cell(V, &1i64.to_be_bytes()).end();
+    set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), None)
+        .marker()
+        .ttl(10)
+        .clustering(&0i64.to_be_bytes())
+        .cell(V, &1i64.to_be_bytes())
+        .end();
     c.ok(0, WriteKind::Single, Consistency::All, set);
     c.run_for(4 * S);
     let r = c.read(0, Consistency::Quorum, ReadCommand::partition(ROWS, pk(1)));
@@ -290,9 +430,22 @@ fn a_row_with_ttl_expires_by_the_wall_clock() {
 #[test]
 fn a_message_that_comes_after_its_deadline_is_dropped() {
     let mut c = Cluster::new(3, Flavor::Scylla);
-    c.route = Box::new(|_, _, msg| if matches!(msg, Msg::Mutate { .. }) { Some(2_100 * MS) } else { Some(300) });
+    c.route = Box::new(|_, _, msg| {
+        if matches!(msg, Msg::Mutate { .. }) {
+            Some(2_100 * MS)
+        } else {
+            Some(300)
+        }
+    });
     let e = error(c.write(0, WriteKind::Single, Consistency::Quorum, one(1, 1)));
-    assert!(matches!(e, CoordinatorError::WriteTimeout { received: 1, required: 2, .. }));
+    assert!(matches!(
+        e,
+        CoordinatorError::WriteTimeout {
+            received: 1,
+            required: 2,
+            ..
+        }
+    ));
     c.run_for(S);
     assert_eq!(c.saw(|e| matches!(e, Event::Expired { .. })), 2);
     assert_eq!(c.stored(1, 1, 0), None);

@@ -11,7 +11,11 @@ fn left_behind(c: &mut Cluster, at: u64, v: i64) {
     c.run_until(at);
     let mut done = false;
     c.hook = Some(Box::new(move |b: &Boundary<'_>| {
-        if b.point == Point::BatchlogWritten && !std::mem::replace(&mut done, true) { Verdict::Drop } else { Verdict::Continue }
+        if b.point == Point::BatchlogWritten && !std::mem::replace(&mut done, true) {
+            Verdict::Drop
+        } else {
+            Verdict::Continue
+        }
     }));
     c.ask(0, write_request(WriteKind::Logged, Consistency::Quorum, batch(N, v)));
     c.run_for(100 * MS);
@@ -19,7 +23,12 @@ fn left_behind(c: &mut Cluster, at: u64, v: i64) {
 }
 
 fn replay_times(c: &Cluster) -> Vec<u64> {
-    let mut t: Vec<u64> = c.events.iter().filter(|(_, _, e)| matches!(e, Event::BatchReplayed { complete: true, .. })).map(|e| e.0 / S).collect();
+    let mut t: Vec<u64> = c
+        .events
+        .iter()
+        .filter(|(_, _, e)| matches!(e, Event::BatchReplayed { complete: true, .. }))
+        .map(|e| e.0 / S)
+        .collect();
     t.dedup();
     t
 }
@@ -62,7 +71,11 @@ fn cassandra_sends_to_who_lives_hints_the_rest_and_forgets() {
     c.kill(0);
     c.kill(2);
     c.run_until(35 * S);
-    assert_eq!(c.node(1).kept_batches().count(), 0, "forgotten though two replicas are down");
+    assert_eq!(
+        c.node(1).kept_batches().count(),
+        0,
+        "forgotten though two replicas are down"
+    );
     assert_eq!(c.stored(1, 1, 0).map(|v| v.0), Some(1));
     assert_eq!(c.node(1).pending_hints(), 2 * N as usize);
     c.restart(0);
@@ -80,7 +93,11 @@ fn cassandra_hints_a_silent_replica_when_its_replay_times_out() {
     assert_eq!(c.kept_batches(), 2);
     c.run_until(33 * S);
     assert_eq!(c.kept_batches(), 0);
-    assert_eq!(c.node(1).pending_hints() + c.node(2).pending_hints(), 2 * N as usize, "each holder replays for itself");
+    assert_eq!(
+        c.node(1).pending_hints() + c.node(2).pending_hints(),
+        2 * N as usize,
+        "each holder replays for itself"
+    );
     c.resume(0);
     c.run_until(60 * S);
     assert_eq!(c.stored(0, 1, 0).map(|v| v.0), Some(1));
@@ -93,7 +110,11 @@ fn tables_truncated_since_are_left_out() {
         c.run_until(5 * S);
         let mut done = false;
         c.hook = Some(Box::new(move |b: &Boundary<'_>| {
-            if b.point == Point::BatchlogWritten && !std::mem::replace(&mut done, true) { Verdict::Drop } else { Verdict::Continue }
+            if b.point == Point::BatchlogWritten && !std::mem::replace(&mut done, true) {
+                Verdict::Drop
+            } else {
+                Verdict::Continue
+            }
         }));
         let mut set = batch(2, 1);
         insert(&mut set, OTHER, 1, 0, 8, None);

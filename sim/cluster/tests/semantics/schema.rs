@@ -5,29 +5,50 @@ use sim_cluster::core::{ClockSpec, Flavor};
 use sim_cluster::model::*;
 
 fn create(name: &str, if_not_exists: bool) -> Request {
-    Request::Schema(SchemaChange::CreateTable { table: table(name), if_not_exists })
+    Request::Schema(SchemaChange::CreateTable {
+        table: table(name),
+        if_not_exists,
+    })
 }
 
 fn versions(c: &Cluster) -> Vec<u64> {
-    c.hosts.iter().filter_map(|h| h.node.as_ref()).map(|n| n.schema().change).collect()
+    c.hosts
+        .iter()
+        .filter_map(|h| h.node.as_ref())
+        .map(|n| n.schema().change)
+        .collect()
 }
 
 #[test]
 fn a_change_is_answered_when_every_live_node_has_it() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     let r = c.call(2, create("new", false));
-    let target = SchemaTarget::Table { keyspace: "k".into(), table: "new".into() };
+    let target = SchemaTarget::Table {
+        keyspace: "k".into(),
+        table: "new".into(),
+    };
     assert!(matches!(r, Response::Schema(SchemaEffect::Created(t)) if t == target));
     assert_eq!(versions(&c), [4, 4, 4]);
-    assert!(matches!(c.call(1, create("new", true)), Response::Schema(SchemaEffect::Nothing)));
+    assert!(matches!(
+        c.call(1, create("new", true)),
+        Response::Schema(SchemaEffect::Nothing)
+    ));
     let e = error(c.call(0, create("new", false)));
-    assert_eq!(e, CoordinatorError::Schema(SchemaError::TableExists { keyspace: "k".into(), table: "new".into() }));
+    assert_eq!(
+        e,
+        CoordinatorError::Schema(SchemaError::TableExists {
+            keyspace: "k".into(),
+            table: "new".into()
+        })
+    );
 }
 
 #[test]
 fn two_migrations_at_once_through_two_nodes_agree() {
     let mut c = Cluster::new(3, Flavor::Cassandra);
-    let ids: Vec<u64> = (0..20).map(|i| c.ask((i % 3) as u8, create(&format!("t{}", i / 2), true))).collect();
+    let ids: Vec<u64> = (0..20)
+        .map(|i| c.ask((i % 3) as u8, create(&format!("t{}", i / 2), true)))
+        .collect();
     for id in ids {
         assert!(matches!(c.answer_within(id, 20 * S).unwrap().1, Response::Schema(_)));
     }
@@ -77,11 +98,28 @@ fn truncate_needs_everybody() {
 fn a_column_dropped_and_added_again_hides_what_was_written_before_the_drop() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     c.ok(0, WriteKind::Single, Consistency::All, one(1, 7));
-    let drop = SchemaChange::DropColumns { keyspace: "k".into(), table: "rows".into(), columns: vec!["v".into()], at_us: None };
+    let drop = SchemaChange::DropColumns {
+        keyspace: "k".into(),
+        table: "rows".into(),
+        columns: vec!["v".into()],
+        at_us: None,
+    };
     c.call(0, Request::Schema(drop));
     assert_eq!(c.value(1, Consistency::Quorum, 1, 0), None, "dropped");
-    let v = NewColumn { name: "v".into(), kind: ColumnKind::Regular, order: ClusteringOrder::Asc, ty: CqlType::Bigint };
-    c.call(0, Request::Schema(SchemaChange::AddColumns { keyspace: "k".into(), table: "rows".into(), columns: vec![v] }));
+    let v = NewColumn {
+        name: "v".into(),
+        kind: ColumnKind::Regular,
+        order: ClusteringOrder::Asc,
+        ty: CqlType::Bigint,
+    };
+    c.call(
+        0,
+        Request::Schema(SchemaChange::AddColumns {
+            keyspace: "k".into(),
+            table: "rows".into(),
+            columns: vec![v],
+        }),
+    );
     assert_eq!(c.value(1, Consistency::Quorum, 1, 0), None, "still hidden");
     // A hand-made timestamp below the drop stays hidden for ever; the clock's own is visible.
     let mut low = WriteSet::new();
@@ -95,12 +133,19 @@ fn a_column_dropped_and_added_again_hides_what_was_written_before_the_drop() {
 #[test]
 fn a_fast_coordinator_silently_beats_later_writes() {
     let mut config = sim_cluster::core::ClusterConfig::new(3, Flavor::Scylla);
-    config.nodes[1].clock = ClockSpec { skew_us: 5_000_000, drift_ppm: 0 };
+    config.nodes[1].clock = ClockSpec {
+        skew_us: 5_000_000,
+        drift_ppm: 0,
+    };
     let mut c = Cluster::with(config);
     c.ok(1, WriteKind::Single, Consistency::All, one(1, 1));
     c.run_for(S);
     c.ok(0, WriteKind::Single, Consistency::All, one(1, 2));
-    assert_eq!(c.value(2, Consistency::All, 1, 0), Some(1), "the later write is gone without an error");
+    assert_eq!(
+        c.value(2, Consistency::All, 1, 0),
+        Some(1),
+        "the later write is gone without an error"
+    );
     // An operator sets the clock right: later writes win again.
     let now = c.now;
     c.hosts[1].node.as_mut().unwrap().set_clock(now, ClockSpec::default());
@@ -114,7 +159,11 @@ fn equal_timestamps_happen_between_connections_in_scylla_and_never_on_one_cassan
     for (flavor, equal) in [(Flavor::Scylla, true), (Flavor::Cassandra, false)] {
         let mut c = Cluster::new(1, flavor);
         for conn in [1, 2] {
-            c.ask_on(0, conn, write_request(WriteKind::Single, Consistency::One, one(conn as i64, 0)));
+            c.ask_on(
+                0,
+                conn,
+                write_request(WriteKind::Single, Consistency::One, one(conn as i64, 0)),
+            );
         }
         c.run_for(S);
         let stamps = [1, 2].map(|p| c.stored(0, p, 0).unwrap().1);
@@ -125,17 +174,36 @@ fn equal_timestamps_happen_between_connections_in_scylla_and_never_on_one_cassan
 #[test]
 fn what_does_not_exist_here_is_refused_loudly() {
     let mut c = Cluster::new(1, Flavor::Scylla);
-    let e = error(c.call(0, Request::Unsupported { what: "IF NOT EXISTS".into() }));
+    let e = error(c.call(
+        0,
+        Request::Unsupported {
+            what: "IF NOT EXISTS".into(),
+        },
+    ));
     assert_eq!(e.to_string(), "not supported by the simulated cluster: IF NOT EXISTS");
     let command = ReadCommand::row(ROWS, pk(1), ck(0));
-    let read = Request::Read(ReadRequest { command, consistency: Consistency::Serial, timeout_ms: None });
+    let read = Request::Read(ReadRequest {
+        command,
+        consistency: Consistency::Serial,
+        timeout_ms: None,
+    });
     assert!(matches!(error(c.call(0, read)), CoordinatorError::Unsupported { .. }));
     let e = error(c.write(0, WriteKind::Single, Consistency::Serial, one(1, 1)));
     assert!(matches!(e, CoordinatorError::BadConsistency { .. }));
     let mut unknown = WriteSet::new();
     insert(&mut unknown, TableId(77), 1, 0, 0, None);
-    assert!(matches!(error(c.write(0, WriteKind::Single, Consistency::One, unknown)), CoordinatorError::Invalid { .. }));
+    assert!(matches!(
+        error(c.write(0, WriteKind::Single, Consistency::One, unknown)),
+        CoordinatorError::Invalid { .. }
+    ));
     let mut short = WriteSet::new();
-    short.begin(OpKind::Row, ROWS, &[1, 2], None).marker().clustering(&1i64.to_be_bytes()).end();
-    assert!(matches!(error(c.write(0, WriteKind::Single, Consistency::One, short)), CoordinatorError::Invalid { .. }));
+    short
+        .begin(OpKind::Row, ROWS, &[1, 2], None)
+        .marker()
+        .clustering(&1i64.to_be_bytes())
+        .end();
+    assert!(matches!(
+        error(c.write(0, WriteKind::Single, Consistency::One, short)),
+        CoordinatorError::Invalid { .. }
+    ));
 }

@@ -13,10 +13,26 @@ use std::collections::BTreeMap;
 
 /// Table options that are kept as text and change nothing here. Source: the tables of `system_schema` of both servers.
 const KEPT_OPTIONS: [&str; 20] = [
-    "additional_write_policy", "allow_auto_snapshot", "bloom_filter_fp_chance", "caching", "comment", "compaction",
-    "compression", "crc_check_chance", "dclocal_read_repair_chance", "extensions", "incremental_backups",
-    "max_index_interval", "memtable", "memtable_flush_period_in_ms", "min_index_interval", "paxos_grace_seconds",
-    "read_repair", "read_repair_chance", "speculative_retry", "synchronous_updates",
+    "additional_write_policy",
+    "allow_auto_snapshot",
+    "bloom_filter_fp_chance",
+    "caching",
+    "comment",
+    "compaction",
+    "compression",
+    "crc_check_chance",
+    "dclocal_read_repair_chance",
+    "extensions",
+    "incremental_backups",
+    "max_index_interval",
+    "memtable",
+    "memtable_flush_period_in_ms",
+    "min_index_interval",
+    "paxos_grace_seconds",
+    "read_repair",
+    "read_repair_chance",
+    "speculative_retry",
+    "synchronous_updates",
 ];
 
 /// What a DDL statement asks of the core.
@@ -37,12 +53,19 @@ pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlE
         Statement::CreateKeyspace(create) => create_keyspace(context, create)?,
         Statement::DropKeyspace { name, if_exists } => {
             modifiable(name)?;
-            SchemaChange::DropKeyspace { name: name.clone(), if_exists: *if_exists }
+            SchemaChange::DropKeyspace {
+                name: name.clone(),
+                if_exists: *if_exists,
+            }
         }
         Statement::CreateTable(create) => create_table(context, create)?,
         Statement::DropTable { table, if_exists } => {
             let keyspace = user_keyspace(context, table)?;
-            SchemaChange::DropTable { keyspace, table: table.table.clone(), if_exists: *if_exists }
+            SchemaChange::DropTable {
+                keyspace,
+                table: table.table.clone(),
+                if_exists: *if_exists,
+            }
         }
         Statement::AlterTable { table, change } => return alter_table(context, table, change),
         _ => return Err(CqlError::server("not a schema change")),
@@ -50,7 +73,11 @@ pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlE
 }
 
 fn modifiable(keyspace: &str) -> Result<(), CqlError> {
-    if system::is_system_keyspace(keyspace) { Err(system::not_modifiable(keyspace)) } else { Ok(()) }
+    if system::is_system_keyspace(keyspace) {
+        Err(system::not_modifiable(keyspace))
+    } else {
+        Ok(())
+    }
 }
 
 fn user_keyspace(context: &Context<'_>, table: &TableName) -> Result<String, CqlError> {
@@ -78,23 +105,33 @@ fn create_keyspace(context: &Context<'_>, create: &CreateKeyspace) -> Result<Sch
             _ => return Err(syntax(format!("Unknown property '{name}'"))),
         }
     }
-    let replication =
-        replication.ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
+    let replication = replication.ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
     let (name, if_not_exists) = (create.name.clone(), create.if_not_exists);
-    Ok(SchemaChange::CreateKeyspace { name, replication, durable_writes, if_not_exists })
+    Ok(SchemaChange::CreateKeyspace {
+        name,
+        replication,
+        durable_writes,
+        if_not_exists,
+    })
 }
 
 fn parse_replication(context: &Context<'_>, map: &BTreeMap<String, String>) -> Result<Replication, CqlError> {
-    let class = map.get("class").ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
+    let class = map
+        .get("class")
+        .ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
     let short = class.strip_prefix("org.apache.cassandra.locator.").unwrap_or(class);
     let factor = |text: &String| match text.parse::<u8>() {
         Ok(n) => Ok(n),
-        Err(_) => Err(CqlError::config(format!("Replication factor must be numeric and at most 255; found '{text}'"))),
+        Err(_) => Err(CqlError::config(format!(
+            "Replication factor must be numeric and at most 255; found '{text}'"
+        ))),
     };
     match short {
         "SimpleStrategy" => match map.get("replication_factor") {
             Some(text) => Ok(Replication::Simple { factor: factor(text)? }),
-            None => Err(CqlError::config("SimpleStrategy requires a replication_factor strategy option.")),
+            None => Err(CqlError::config(
+                "SimpleStrategy requires a replication_factor strategy option.",
+            )),
         },
         "NetworkTopologyStrategy" => {
             let mut factors = BTreeMap::new();
@@ -127,26 +164,36 @@ fn boolean(name: &str, text: &str) -> Result<bool, CqlError> {
 }
 
 fn syntax(message: String) -> CqlError {
-    CqlError { message, detail: Detail::Syntax }
+    CqlError {
+        message,
+        detail: Detail::Syntax,
+    }
 }
 
 fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaChange, CqlError> {
     let keyspace = user_keyspace(context, &create.table)?;
     let name = create.table.table.clone();
     if create.partition_key.is_empty() {
-        return Err(CqlError::invalid(format!("No PRIMARY KEY specified for table '{keyspace}.{name}' (exactly one required)")));
+        return Err(CqlError::invalid(format!(
+            "No PRIMARY KEY specified for table '{keyspace}.{name}' (exactly one required)"
+        )));
     }
     check_order(create)?;
     let mut columns = Vec::with_capacity(create.columns.len());
-    for (kind, names) in
-        [(ColumnKind::PartitionKey, &create.partition_key), (ColumnKind::Clustering, &create.clustering_key)]
-    {
+    for (kind, names) in [
+        (ColumnKind::PartitionKey, &create.partition_key),
+        (ColumnKind::Clustering, &create.clustering_key),
+    ] {
         for (i, key) in names.iter().enumerate() {
             if names[..i].contains(key) || (kind == ColumnKind::Clustering && create.partition_key.contains(key)) {
-                return Err(CqlError::invalid(format!("Duplicate column '{key}' in PRIMARY KEY clause for table '{keyspace}.{name}'")));
+                return Err(CqlError::invalid(format!(
+                    "Duplicate column '{key}' in PRIMARY KEY clause for table '{keyspace}.{name}'"
+                )));
             }
             let Some(column) = create.columns.iter().find(|c| c.name == *key) else {
-                return Err(CqlError::invalid(format!("Unknown column '{key}' referenced in PRIMARY KEY for table '{keyspace}.{name}'")));
+                return Err(CqlError::invalid(format!(
+                    "Unknown column '{key}' referenced in PRIMARY KEY for table '{keyspace}.{name}'"
+                )));
             };
             columns.push(key_column(create, column, kind)?);
         }
@@ -157,14 +204,24 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
         }
     }
     let options = table_options(context, &create.options, TableOptions::default())?;
-    let table = NewTable { keyspace, name, columns, options };
-    Ok(SchemaChange::CreateTable { table, if_not_exists: create.if_not_exists })
+    let table = NewTable {
+        keyspace,
+        name,
+        columns,
+        options,
+    };
+    Ok(SchemaChange::CreateTable {
+        table,
+        if_not_exists: create.if_not_exists,
+    })
 }
 
 fn check_order(create: &CreateTable) -> Result<(), CqlError> {
     for (i, (name, _)) in create.clustering_order.iter().enumerate() {
         if !create.clustering_key.contains(name) {
-            return Err(CqlError::invalid("Only clustering key columns can be defined in CLUSTERING ORDER directive"));
+            return Err(CqlError::invalid(
+                "Only clustering key columns can be defined in CLUSTERING ORDER directive",
+            ));
         }
         if create.clustering_key[i] != *name {
             return Err(CqlError::invalid(
@@ -174,7 +231,10 @@ fn check_order(create: &CreateTable) -> Result<(), CqlError> {
     }
     let given = create.clustering_order.len();
     if given > 0 && given < create.clustering_key.len() {
-        return Err(CqlError::invalid(format!("Missing CLUSTERING ORDER for column {}", create.clustering_key[given])));
+        return Err(CqlError::invalid(format!(
+            "Missing CLUSTERING ORDER for column {}",
+            create.clustering_key[given]
+        )));
     }
     Ok(())
 }
@@ -183,23 +243,51 @@ fn key_column(create: &CreateTable, column: &ColumnAst, kind: ColumnKind) -> Res
     let name = &column.name;
     let ty = types::resolve(&column.cql_type)?;
     if types::is_multicell(&ty) {
-        return Err(CqlError::invalid(format!("Invalid non-frozen collection type {} for PRIMARY KEY column '{name}'", types::name(&ty))));
+        return Err(CqlError::invalid(format!(
+            "Invalid non-frozen collection type {} for PRIMARY KEY column '{name}'",
+            types::name(&ty)
+        )));
     }
     if ty == CqlType::Duration {
-        return Err(CqlError::invalid(format!("duration type is not supported for PRIMARY KEY column '{name}'")));
+        return Err(CqlError::invalid(format!(
+            "duration type is not supported for PRIMARY KEY column '{name}'"
+        )));
     }
     if column.is_static {
-        return Err(CqlError::invalid(format!("Static column '{name}' cannot be part of the PRIMARY KEY")));
+        return Err(CqlError::invalid(format!(
+            "Static column '{name}' cannot be part of the PRIMARY KEY"
+        )));
     }
-    let descending = create.clustering_order.iter().any(|(n, descending)| n == name && *descending);
-    let order = if descending { ClusteringOrder::Desc } else { ClusteringOrder::Asc };
-    Ok(NewColumn { name: name.clone(), kind, order, ty })
+    let descending = create
+        .clustering_order
+        .iter()
+        .any(|(n, descending)| n == name && *descending);
+    let order = if descending {
+        ClusteringOrder::Desc
+    } else {
+        ClusteringOrder::Asc
+    };
+    Ok(NewColumn {
+        name: name.clone(),
+        kind,
+        order,
+        ty,
+    })
 }
 
 fn value_column(column: &ColumnAst) -> Result<NewColumn, CqlError> {
-    let kind = if column.is_static { ColumnKind::Static } else { ColumnKind::Regular };
+    let kind = if column.is_static {
+        ColumnKind::Static
+    } else {
+        ColumnKind::Regular
+    };
     let ty = types::resolve(&column.cql_type)?;
-    Ok(NewColumn { name: column.name.clone(), kind, order: ClusteringOrder::Asc, ty })
+    Ok(NewColumn {
+        name: column.name.clone(),
+        kind,
+        order: ClusteringOrder::Asc,
+        ty,
+    })
 }
 
 fn table_options(
@@ -254,20 +342,31 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
     let table = name.table.clone();
     match change {
         AlterTable::With(given) => {
-            let current = context.schema.table_named(&keyspace, &table).map(|t| t.options.clone()).unwrap_or_default();
+            let current = context
+                .schema
+                .table_named(&keyspace, &table)
+                .map(|t| t.options.clone())
+                .unwrap_or_default();
             let options = table_options(context, given, current)?;
-            Ok(Ddl::Change(SchemaChange::AlterOptions { keyspace, table, options }))
+            Ok(Ddl::Change(SchemaChange::AlterOptions {
+                keyspace,
+                table,
+                options,
+            }))
         }
         AlterTable::Add { if_not_exists, columns } => {
             let existing = context.schema.table_named(&keyspace, &table);
             let is_there = |c: &&ColumnAst| existing.is_some_and(|t| t.column(&c.name).is_some());
-            let wanted: Vec<&ColumnAst> =
-                columns.iter().filter(|c| !(*if_not_exists && is_there(c))).collect();
+            let wanted: Vec<&ColumnAst> = columns.iter().filter(|c| !(*if_not_exists && is_there(c))).collect();
             if wanted.is_empty() {
                 return Ok(Ddl::Nothing);
             }
             let columns = wanted.into_iter().map(value_column).collect::<Result<_, _>>()?;
-            Ok(Ddl::Change(SchemaChange::AddColumns { keyspace, table, columns }))
+            Ok(Ddl::Change(SchemaChange::AddColumns {
+                keyspace,
+                table,
+                columns,
+            }))
         }
     }
 }
@@ -278,7 +377,9 @@ pub fn schema_error(error: &SchemaError) -> CqlError {
         SchemaError::KeyspaceExists { keyspace } => CqlError::already_exists(keyspace, None),
         SchemaError::TableExists { keyspace, table } => CqlError::already_exists(keyspace, Some(table)),
         SchemaError::NoKeyspace { keyspace } => CqlError::invalid(format!("Keyspace '{keyspace}' doesn't exist")),
-        SchemaError::NoTable { keyspace, table } => CqlError::invalid(format!("Table '{keyspace}.{table}' doesn't exist")),
+        SchemaError::NoTable { keyspace, table } => {
+            CqlError::invalid(format!("Table '{keyspace}.{table}' doesn't exist"))
+        }
         SchemaError::ColumnExists { column, .. } => {
             CqlError::invalid(format!("Column with name '{column}' already exists"))
         }
@@ -299,13 +400,20 @@ pub fn schema_image(server: &super::Server, statements: &[&str]) -> Result<Schem
     let mut schema = Schema::default();
     let mut keyspace: Option<String> = None;
     for text in statements {
-        let with_text = |e: CqlError| CqlError { message: format!("{} (in: {text})", e.message), detail: e.detail };
+        let with_text = |e: CqlError| CqlError {
+            message: format!("{} (in: {text})", e.message),
+            detail: e.detail,
+        };
         let parsed = crate::cql::parse::parse(text).map_err(|e| with_text(e.into()))?;
         if let Statement::Use(name) = parsed.statement {
             keyspace = Some(name);
             continue;
         }
-        let context = Context { schema: &schema, keyspace: keyspace.as_deref(), server };
+        let context = Context {
+            schema: &schema,
+            keyspace: keyspace.as_deref(),
+            server,
+        };
         let ddl = resolve(&context, &parsed.statement).map_err(with_text)?;
         if let Ddl::Change(change) = ddl {
             schema = schema.apply(&change, 0).map_err(|e| with_text(schema_error(&e)))?.0;
@@ -326,5 +434,9 @@ pub fn wire_change(effect: &SchemaEffect) -> Option<crate::cql::frame::response:
         SchemaTarget::Keyspace { keyspace } => (keyspace.clone(), None),
         SchemaTarget::Table { keyspace, table } => (keyspace.clone(), Some(table.clone())),
     };
-    Some(crate::cql::frame::response::SchemaChange { change, keyspace, table })
+    Some(crate::cql::frame::response::SchemaChange {
+        change,
+        keyspace,
+        table,
+    })
 }

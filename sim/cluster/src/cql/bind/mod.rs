@@ -111,12 +111,21 @@ impl Prepared {
         if given.is_named() {
             self.bind_named(given, out)?;
         } else {
-            if given.len() != self.bind_specs.len() {
-                return Err(CqlError::invalid(wrong_count(self.bind_specs.len(), given.len())));
-            }
             out.extend(given.iter().map(|(_, v)| v));
         }
-        for (value, (_, ty)) in out.iter().zip(&self.bind_specs) {
+        self.check(out, wrong_count)
+    }
+
+    /// Checks values that stand in the markers' order against the markers' number and types.
+    ///
+    /// # Errors
+    /// As [`Prepared::bind`].
+    #[inline]
+    pub fn check(&self, bound: &[Value<'_>], wrong_count: impl FnOnce(usize, usize) -> String) -> Result<(), CqlError> {
+        if bound.len() != self.bind_specs.len() {
+            return Err(CqlError::invalid(wrong_count(self.bind_specs.len(), bound.len())));
+        }
+        for (value, (_, ty)) in bound.iter().zip(&self.bind_specs) {
             if let Value::Bytes(bytes) = value {
                 values::validate(ty, bytes)?;
             }
@@ -126,7 +135,9 @@ impl Prepared {
 
     fn bind_named<'v>(&self, given: Values<'v>, out: &mut Vec<Value<'v>>) -> Result<(), CqlError> {
         for (name, _) in &self.bind_specs {
-            let found = given.iter().find(|(n, _)| n.is_some_and(|n| n.eq_ignore_ascii_case(name)));
+            let found = given
+                .iter()
+                .find(|(n, _)| n.is_some_and(|n| n.eq_ignore_ascii_case(name)));
             match found {
                 Some((_, value)) => out.push(value),
                 None => return Err(CqlError::invalid(format!("Missing value for bind variable {name}"))),
@@ -163,21 +174,35 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
     let partition_key_indexes = match &plan {
         Plan::Write(w) => w.partition_key_markers(),
         // Seen: the indexes of the last statement of a batch.
-        Plan::Batch(b) => b.statements.last().map(|w| w.partition_key_markers()).unwrap_or_default(),
+        Plan::Batch(b) => b
+            .statements
+            .last()
+            .map(|w| w.partition_key_markers())
+            .unwrap_or_default(),
         Plan::Select(s) => s.partition_key_markers(),
         _ => Vec::new(),
     };
     let bind_specs = binds.finish()?;
     let (ks, table) = match &plan {
         Plan::Write(w) => (w.table.keyspace.as_str(), w.table.name.as_str()),
-        Plan::Batch(b) => b.statements.first().map_or(("", ""), |w| (w.table.keyspace.as_str(), w.table.name.as_str())),
+        Plan::Batch(b) => b
+            .statements
+            .first()
+            .map_or(("", ""), |w| (w.table.keyspace.as_str(), w.table.name.as_str())),
         Plan::Select(s) => (s.table.keyspace.as_str(), s.table.name.as_str()),
         _ => ("", ""),
     };
     let specs = bind_specs.iter().map(|(n, t)| (n.as_str(), t));
     let encoded = types::columns(ks, table, specs);
     let id = statement_id(context.keyspace, text);
-    Ok(Prepared { id, binds: encoded, bind_specs, partition_key_indexes, result, plan })
+    Ok(Prepared {
+        id,
+        binds: encoded,
+        bind_specs,
+        partition_key_indexes,
+        result,
+        plan,
+    })
 }
 
 /// The id of a statement prepared with `text` on a connection that uses `keyspace`.
@@ -242,7 +267,9 @@ fn source(term: &Term, name: &str, ty: &CqlType, binds: &mut Binds) -> Result<So
     if let Term::Marker(i) = term {
         binds.set(*i, name, ty.clone());
         // The frame holds at most 65535 values.
-        return u16::try_from(*i).map(Source::Marker).map_err(|_| CqlError::invalid("too many bind markers"));
+        return u16::try_from(*i)
+            .map(Source::Marker)
+            .map_err(|_| CqlError::invalid("too many bind markers"));
     }
     Ok(values::constant_term(term, ty, name)?.map_or(Source::Null, Source::Constant))
 }
@@ -277,10 +304,16 @@ fn timeout_ms(context: &Context<'_>, term: Option<&Term>) -> Result<Option<u32>,
         "h" => Some(3_600_000),
         _ => None,
     };
-    let parsed = text[..split].parse::<u32>().ok().zip(unit_ms).and_then(|(n, unit)| n.checked_mul(unit));
+    let parsed = text[..split]
+        .parse::<u32>()
+        .ok()
+        .zip(unit_ms)
+        .and_then(|(n, unit)| n.checked_mul(unit));
     match parsed {
         Some(ms) => Ok(Some(ms)),
-        None => Err(CqlError::unsupported(format!("the timeout {text} (whole ms, s, m or h)"))),
+        None => Err(CqlError::unsupported(format!(
+            "the timeout {text} (whole ms, s, m or h)"
+        ))),
     }
 }
 
@@ -306,10 +339,18 @@ fn user_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, Cql
 /// A table of the cluster, in the flavour's words if it is not there.
 fn known_table(context: &Context<'_>, keyspace: &str, name: &str) -> Result<Arc<Table>, CqlError> {
     if !context.schema.keyspaces.contains_key(keyspace) {
-        let word = if context.server.is_scylla { "Keyspace" } else { "keyspace" };
+        let word = if context.server.is_scylla {
+            "Keyspace"
+        } else {
+            "keyspace"
+        };
         return Err(CqlError::invalid(format!("{word} {keyspace} does not exist")));
     }
-    context.schema.table_named(keyspace, name).cloned().ok_or_else(|| no_table(context, name))
+    context
+        .schema
+        .table_named(keyspace, name)
+        .cloned()
+        .ok_or_else(|| no_table(context, name))
 }
 
 /// The refusal of a table that is not there, in the flavour's words.
@@ -325,7 +366,10 @@ fn no_column(context: &Context<'_>, table: &Table, column: &str) -> CqlError {
     if context.server.is_scylla {
         return CqlError::invalid(format!("Unrecognized name {column}"));
     }
-    CqlError::invalid(format!("Undefined column name {column} in table {}.{}", table.keyspace, table.name))
+    CqlError::invalid(format!(
+        "Undefined column name {column} in table {}.{}",
+        table.keyspace, table.name
+    ))
 }
 
 /// Writes the connection's keyspace into a DDL statement that names none.

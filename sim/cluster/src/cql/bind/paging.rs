@@ -60,7 +60,11 @@ fn parse(bytes: &[u8]) -> Option<PagingState> {
     let key = take(&mut rest)??;
     let clustering = take(&mut rest)?.map(ClusteringKey);
     rest.is_empty().then(|| PagingState {
-        after: Position { partition: PartitionKey::new(key), clustering, rows_of_partition },
+        after: Position {
+            partition: PartitionKey::new(key),
+            clustering,
+            rows_of_partition,
+        },
         remaining,
     })
 }

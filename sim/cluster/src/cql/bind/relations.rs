@@ -112,7 +112,11 @@ impl Restrictions {
     /// Names of restricted columns outside the primary key.
     pub fn value_columns(&self, table: &Table) -> Vec<String> {
         let is_value = |i: usize| matches!(table.columns[i].kind, ColumnKind::Regular | ColumnKind::Static);
-        self.columns.iter().filter(|(i, _)| is_value(*i)).map(|(i, _)| table.columns[*i].name.clone()).collect()
+        self.columns
+            .iter()
+            .filter(|(i, _)| is_value(*i))
+            .map(|(i, _)| table.columns[*i].name.clone())
+            .collect()
     }
 
     fn add(&mut self, table: &Table, index: usize, new: Restriction) -> Result<(), CqlError> {
@@ -133,10 +137,14 @@ fn merge(old: &mut Restriction, new: Restriction, name: &str) -> Result<(), CqlE
         )));
     };
     if lower.is_some() && l.is_some() {
-        return Err(CqlError::invalid(format!("More than one restriction was found for the start bound on {name}")));
+        return Err(CqlError::invalid(format!(
+            "More than one restriction was found for the start bound on {name}"
+        )));
     }
     if upper.is_some() && u.is_some() {
-        return Err(CqlError::invalid(format!("More than one restriction was found for the end bound on {name}")));
+        return Err(CqlError::invalid(format!(
+            "More than one restriction was found for the end bound on {name}"
+        )));
     }
     *lower = lower.take().or(l);
     *upper = upper.take().or(u);
@@ -169,7 +177,11 @@ pub fn resolve(
 }
 
 fn column_index(context: &Context<'_>, table: &Table, name: &str) -> Result<usize, CqlError> {
-    table.columns.iter().position(|c| c.name == name).ok_or_else(|| no_column(context, table, name))
+    table
+        .columns
+        .iter()
+        .position(|c| c.name == name)
+        .ok_or_else(|| no_column(context, table, name))
 }
 
 fn one(relation: &Relation) -> Result<&Term, CqlError> {
@@ -181,27 +193,54 @@ fn one(relation: &Relation) -> Result<&Term, CqlError> {
 
 fn compared(operator: Operator, value: Source) -> Restriction {
     match operator {
-        Operator::Lt => Restriction::Slice { lower: None, upper: Some((value, false)) },
-        Operator::Le => Restriction::Slice { lower: None, upper: Some((value, true)) },
-        Operator::Gt => Restriction::Slice { lower: Some((value, false)), upper: None },
-        Operator::Ge => Restriction::Slice { lower: Some((value, true)), upper: None },
+        Operator::Lt => Restriction::Slice {
+            lower: None,
+            upper: Some((value, false)),
+        },
+        Operator::Le => Restriction::Slice {
+            lower: None,
+            upper: Some((value, true)),
+        },
+        Operator::Gt => Restriction::Slice {
+            lower: Some((value, false)),
+            upper: None,
+        },
+        Operator::Ge => Restriction::Slice {
+            lower: Some((value, true)),
+            upper: None,
+        },
         Operator::Eq | Operator::In => Restriction::Eq(value),
     }
 }
 
 fn column_restriction(relation: &Relation, column: &Column, binds: &mut Binds) -> Result<Restriction, CqlError> {
     if relation.operator != Operator::In {
-        return Ok(compared(relation.operator, source(one(relation)?, &column.name, &column.ty, binds)?));
+        return Ok(compared(
+            relation.operator,
+            source(one(relation)?, &column.name, &column.ty, binds)?,
+        ));
     }
     let list = match &relation.object {
         Object::Many(terms) => InSource::Values(
-            terms.iter().map(|t| source(t, &column.name, &column.ty, binds)).collect::<Result<_, _>>()?,
+            terms
+                .iter()
+                .map(|t| source(t, &column.name, &column.ty, binds))
+                .collect::<Result<_, _>>()?,
         ),
         Object::One(Term::Marker(i)) => {
-            binds.set(*i, &format!("in({})", column.name), CqlType::List(Box::new(column.ty.clone())));
+            binds.set(
+                *i,
+                &format!("in({})", column.name),
+                CqlType::List(Box::new(column.ty.clone())),
+            );
             InSource::Marker(u16::try_from(*i).map_err(|_| CqlError::invalid("too many bind markers"))?)
         }
-        Object::One(_) => return Err(CqlError::invalid(format!("Invalid list literal for in({})", column.name))),
+        Object::One(_) => {
+            return Err(CqlError::invalid(format!(
+                "Invalid list literal for in({})",
+                column.name
+            )));
+        }
     };
     Ok(Restriction::In(list))
 }
@@ -224,7 +263,10 @@ fn token(
         let mut wanted = key.clone();
         wanted.sort_unstable();
         return Err(CqlError::invalid(if sorted == wanted {
-            format!("The token function arguments must be in the partition key order: {}", key.join(", "))
+            format!(
+                "The token function arguments must be in the partition key order: {}",
+                key.join(", ")
+            )
         } else {
             "The token() function must be applied to all partition key components or none of them".to_string()
         }));
@@ -249,7 +291,10 @@ fn tuple(
     let Object::Many(terms) = &relation.object else {
         return Err(CqlError::unsupported("a relation on several columns against one value"));
     };
-    let columns = names.iter().map(|n| column_index(context, table, n)).collect::<Result<Vec<_>, _>>()?;
+    let columns = names
+        .iter()
+        .map(|n| column_index(context, table, n))
+        .collect::<Result<Vec<_>, _>>()?;
     let clustering = table.partition_columns..table.partition_columns + table.clustering_columns;
     if let Some(i) = columns.iter().find(|i| !clustering.contains(i)) {
         return Err(CqlError::invalid(format!(
@@ -264,7 +309,11 @@ fn tuple(
         )));
     }
     if terms.len() != columns.len() {
-        return Err(CqlError::invalid(format!("Expected {} elements in value tuple, but got {}", columns.len(), terms.len())));
+        return Err(CqlError::invalid(format!(
+            "Expected {} elements in value tuple, but got {}",
+            columns.len(),
+            terms.len()
+        )));
     }
     let mut values = Vec::with_capacity(terms.len());
     for (term, i) in terms.iter().zip(&columns) {
@@ -276,15 +325,27 @@ fn tuple(
         }
         return Ok(());
     }
-    let slice = all.tuple.get_or_insert_with(|| TupleSlice { columns: columns.clone(), lower: None, upper: None });
+    let slice = all.tuple.get_or_insert_with(|| TupleSlice {
+        columns: columns.clone(),
+        lower: None,
+        upper: None,
+    });
     if slice.columns != columns {
-        return Err(CqlError::unsupported("two ranges over different groups of clustering columns"));
+        return Err(CqlError::unsupported(
+            "two ranges over different groups of clustering columns",
+        ));
     }
     let inclusive = matches!(relation.operator, Operator::Le | Operator::Ge);
-    let bound =
-        if matches!(relation.operator, Operator::Gt | Operator::Ge) { &mut slice.lower } else { &mut slice.upper };
+    let bound = if matches!(relation.operator, Operator::Gt | Operator::Ge) {
+        &mut slice.lower
+    } else {
+        &mut slice.upper
+    };
     if bound.replace((values, inclusive)).is_some() {
-        return Err(CqlError::invalid(format!("More than one restriction was found for one bound on ({})", names.join(", "))));
+        return Err(CqlError::invalid(format!(
+            "More than one restriction was found for one bound on ({})",
+            names.join(", ")
+        )));
     }
     Ok(())
 }
@@ -317,7 +378,9 @@ pub fn product<'a>(
             KeyPart::In(s) => in_values(s, column, bound)?,
         };
         if keys.len().saturating_mul(values.len()) > PRODUCT_MAX {
-            return Err(CqlError::unsupported(format!("a statement that names more than {PRODUCT_MAX} keys")));
+            return Err(CqlError::unsupported(format!(
+                "a statement that names more than {PRODUCT_MAX} keys"
+            )));
         }
         let mut next = Vec::with_capacity(keys.len() * values.len());
         for key in &keys {

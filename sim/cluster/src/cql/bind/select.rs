@@ -89,9 +89,14 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
     let items = items(context, &table, select)?;
     let restrictions = relations::resolve(context, &table, &select.relations, binds)?;
     let per_partition_limit = select.per_partition_limit.as_ref();
-    let per_partition_limit =
-        per_partition_limit.map(|t| source(t, "[per_partition_limit]", &CqlType::Int, binds)).transpose()?;
-    let limit = select.limit.as_ref().map(|t| source(t, "[limit]", &CqlType::Int, binds)).transpose()?;
+    let per_partition_limit = per_partition_limit
+        .map(|t| source(t, "[per_partition_limit]", &CqlType::Int, binds))
+        .transpose()?;
+    let limit = select
+        .limit
+        .as_ref()
+        .map(|t| source(t, "[limit]", &CqlType::Int, binds))
+        .transpose()?;
     let partitions = partitions(&table, &restrictions, select.allow_filtering || is_system)?;
     let (rows, filters) = rows(&table, &restrictions, &partitions, select.allow_filtering || is_system)?;
     let plan = SelectPlan {
@@ -117,10 +122,17 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
 
 fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<Vec<(Item, String)>, CqlError> {
     if select.selectors.is_empty() {
-        return Ok(star(table).into_iter().map(|i| (Item::Column(i), table.columns[i].name.clone())).collect());
+        return Ok(star(table)
+            .into_iter()
+            .map(|i| (Item::Column(i), table.columns[i].name.clone()))
+            .collect());
     }
     let index = |name: &str| {
-        table.columns.iter().position(|c| c.name == name).ok_or_else(|| no_column(context, table, name))
+        table
+            .columns
+            .iter()
+            .position(|c| c.name == name)
+            .ok_or_else(|| no_column(context, table, name))
     };
     let cell = |name: &str, function: &str| {
         let i = index(name)?;
@@ -131,7 +143,9 @@ fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<V
             )));
         }
         if types::is_multicell(&column.ty) {
-            return Err(CqlError::unsupported(format!("{function}() of a collection that is not frozen")));
+            return Err(CqlError::unsupported(format!(
+                "{function}() of a collection that is not frozen"
+            )));
         }
         Ok(i)
     };
@@ -181,7 +195,9 @@ fn partitions(table: &Table, restrictions: &Restrictions, may_filter: bool) -> R
     let given = restricted.iter().flatten().count();
     if restrictions.has_token() {
         if given > 0 {
-            return Err(CqlError::unsupported("token() together with relations on the partition key"));
+            return Err(CqlError::unsupported(
+                "token() together with relations on the partition key",
+            ));
         }
         return Ok(Partitions::Scan);
     }
@@ -189,9 +205,15 @@ fn partitions(table: &Table, restrictions: &Restrictions, may_filter: bool) -> R
     match parts {
         Some(parts) => Ok(Partitions::Keys(parts)),
         None if given == 0 || may_filter => Ok(Partitions::Scan),
-        None if restricted.iter().flatten().any(|r| matches!(r, Restriction::Slice { .. })) => Err(CqlError::invalid(
-            "Only EQ and IN relation are supported on the partition key (unless you use the token() function)",
-        )),
+        None if restricted
+            .iter()
+            .flatten()
+            .any(|r| matches!(r, Restriction::Slice { .. })) =>
+        {
+            Err(CqlError::invalid(
+                "Only EQ and IN relation are supported on the partition key (unless you use the token() function)",
+            ))
+        }
         None => Err(CqlError::invalid(NEEDS_FILTERING)),
     }
 }
@@ -205,7 +227,12 @@ fn rows(
 ) -> Result<(Rows, Vec<(usize, Restriction)>), CqlError> {
     let first = table.partition_columns;
     let end = first + table.clustering_columns;
-    let mut rows = Rows { equal: Vec::new(), lower: None, upper: None, tuple: None };
+    let mut rows = Rows {
+        equal: Vec::new(),
+        lower: None,
+        upper: None,
+        tuple: None,
+    };
     let mut applied: Vec<usize> = Vec::new();
     if let Partitions::Keys(_) = partitions {
         applied.extend(0..first);
@@ -235,7 +262,12 @@ fn rows(
         }
         rows.tuple = Some(tuple.clone());
     }
-    let filters: Vec<_> = restrictions.columns().iter().filter(|(i, _)| !applied.contains(i)).cloned().collect();
+    let filters: Vec<_> = restrictions
+        .columns()
+        .iter()
+        .filter(|(i, _)| !applied.contains(i))
+        .cloned()
+        .collect();
     // A scan restricted by a leading clustering column reads every partition for a few rows of each.
     let scans_for_rows = matches!(partitions, Partitions::Scan) && !applied.is_empty();
     if (!filters.is_empty() || scans_for_rows) && !may_filter {
@@ -250,7 +282,9 @@ fn filtering_refusal(
     filters: &[(usize, Restriction)],
     unrestricted: usize,
 ) -> CqlError {
-    let later = filters.iter().find(|(i, _)| table.columns[*i].kind == ColumnKind::Clustering);
+    let later = filters
+        .iter()
+        .find(|(i, _)| table.columns[*i].kind == ColumnKind::Clustering);
     let whole_key = (0..table.partition_columns).all(|i| restrictions.column(i).is_some());
     match later {
         Some((i, _)) if whole_key && restrictions.column(unrestricted).is_none() => CqlError::invalid(format!(
@@ -271,7 +305,9 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
         return Ok(false);
     }
     let Partitions::Keys(parts) = partitions else {
-        return Err(CqlError::invalid("ORDER BY is only supported when the partition key is restricted by an EQ or an IN."));
+        return Err(CqlError::invalid(
+            "ORDER BY is only supported when the partition key is restricted by an EQ or an IN.",
+        ));
     };
     if parts.iter().any(|p| matches!(p, KeyPart::In(_))) {
         return Err(CqlError::unsupported("ORDER BY with IN on the partition key"));
@@ -279,12 +315,16 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
     let mut reversed = None;
     for (i, (name, descending)) in select.order_by.iter().enumerate() {
         let Some(column) = table.clustering().get(i).filter(|c| c.name == *name) else {
-            return Err(CqlError::invalid(if table.clustering().iter().any(|c| c.name == *name) {
-                "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
+            return Err(CqlError::invalid(
+                if table.clustering().iter().any(|c| c.name == *name) {
+                    "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
                     .to_string()
-            } else {
-                format!("Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}")
-            }));
+                } else {
+                    format!(
+                        "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}"
+                    )
+                },
+            ));
         };
         let against = *descending != (column.order == ClusteringOrder::Desc);
         if reversed.is_some_and(|r| r != against) {
@@ -298,12 +338,18 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
 impl SelectPlan {
     fn check_distinct(&self, context: &Context<'_>) -> Result<(), CqlError> {
         let fits = |i: &Item| match i {
-            Item::Column(i) => matches!(self.table.columns[*i].kind, ColumnKind::PartitionKey | ColumnKind::Static),
+            Item::Column(i) => matches!(
+                self.table.columns[*i].kind,
+                ColumnKind::PartitionKey | ColumnKind::Static
+            ),
             Item::Token => true,
             _ => false,
         };
-        if !self.items.iter().all(|(i, _)| fits(i)) || self.all.iter().any(|(i, _)| *i >= self.table.partition_columns) {
-            return Err(CqlError::invalid("SELECT DISTINCT queries must only request partition key columns and/or static columns"));
+        if !self.items.iter().all(|(i, _)| fits(i)) || self.all.iter().any(|(i, _)| *i >= self.table.partition_columns)
+        {
+            return Err(CqlError::invalid(
+                "SELECT DISTINCT queries must only request partition key columns and/or static columns",
+            ));
         }
         if context.server.is_scylla && self.reversed {
             return Err(CqlError::invalid("ORDER BY cannot be combined with DISTINCT"));
@@ -319,7 +365,11 @@ impl SelectPlan {
             Item::Ttl(_) => CqlType::Int,
         };
         let specs: Vec<(&str, CqlType)> = self.items.iter().map(|(i, name)| (name.as_str(), ty(i))).collect();
-        types::columns(&self.table.keyspace, &self.table.name, specs.iter().map(|(n, t)| (*n, t)))
+        types::columns(
+            &self.table.keyspace,
+            &self.table.name,
+            specs.iter().map(|(n, t)| (*n, t)),
+        )
     }
 
     /// Positions of the markers that make the partition key, in key order; empty if they do not.
@@ -376,7 +426,9 @@ impl SelectPlan {
             }
             Partitions::Scan => ReadTarget::Scan(self.token_range(bound)?),
         };
-        let Some(clustering) = self.slices(bound)? else { return Ok(None) };
+        let Some(clustering) = self.slices(bound)? else {
+            return Ok(None);
+        };
         let per_partition_limit = match positive(self.per_partition_limit.as_ref(), bound, "PER PARTITION LIMIT")? {
             _ if self.distinct => 1,
             n => n,
@@ -403,7 +455,10 @@ impl SelectPlan {
             None => TokenRange::default(),
             Some(Restriction::Eq(s)) => {
                 let at = value(s)?;
-                TokenRange { start: Some((at, true)), end: Some((at, true)) }
+                TokenRange {
+                    start: Some((at, true)),
+                    end: Some((at, true)),
+                }
             }
             Some(Restriction::Slice { lower, upper }) => {
                 let bound = |b: &Option<(Source, bool)>| b.as_ref().map(|(s, i)| value(s).map(|t| (t, *i))).transpose();
@@ -431,7 +486,10 @@ impl SelectPlan {
         }
         let range = |b: &Option<(Source, bool)>| -> Result<Option<(Vec<u8>, bool)>, CqlError> {
             let Some((s, inclusive)) = b else { return Ok(None) };
-            Ok(Some((key_value(s.value(bound), &columns[rows.equal.len()])?.to_vec(), *inclusive)))
+            Ok(Some((
+                key_value(s.value(bound), &columns[rows.equal.len()])?.to_vec(),
+                *inclusive,
+            )))
         };
         let (lower, upper) = (range(&rows.lower)?, range(&rows.upper)?);
         let mut slices = Vec::with_capacity(prefixes.len());
@@ -453,15 +511,33 @@ impl SelectPlan {
     fn tuple_slice(&self, prefix: &[&[u8]], tuple: &TupleSlice, bound: &[Value<'_>]) -> Result<Slice, CqlError> {
         let edge = |b: &Option<(Vec<Source>, bool)>| -> Result<Bound, CqlError> {
             let mut key = ClusteringKey::of(prefix);
-            let Some((sources, inclusive)) = b else { return Ok(Bound { prefix: key, inclusive: true }) };
+            let Some((sources, inclusive)) = b else {
+                return Ok(Bound {
+                    prefix: key,
+                    inclusive: true,
+                });
+            };
             for (s, i) in sources.iter().zip(&tuple.columns) {
                 key.push(key_value(s.value(bound), &self.table.columns[*i])?);
             }
-            Ok(Bound { prefix: key, inclusive: *inclusive })
+            Ok(Bound {
+                prefix: key,
+                inclusive: *inclusive,
+            })
         };
         let (lower, upper) = (edge(&tuple.lower)?, edge(&tuple.upper)?);
         let descending = self.table.columns[tuple.columns[0]].order == ClusteringOrder::Desc;
-        Ok(if descending { Slice { start: upper, end: lower } } else { Slice { start: lower, end: upper } })
+        Ok(if descending {
+            Slice {
+                start: upper,
+                end: lower,
+            }
+        } else {
+            Slice {
+                start: lower,
+                end: upper,
+            }
+        })
     }
 
     /// Appends the cells of the rows of `partition` that pass the filters, at most `most` of them; returns how many.
@@ -476,7 +552,8 @@ impl SelectPlan {
         most: u32,
         out: &mut Vec<u8>,
     ) -> Result<u32, CqlError> {
-        let components = partition_key_components(&partition.key.bytes, self.table.partition_columns).unwrap_or_default();
+        let components =
+            partition_key_components(&partition.key.bytes, self.table.partition_columns).unwrap_or_default();
         let mut view = PartitionView {
             table: &self.table,
             components,
@@ -541,9 +618,15 @@ impl SelectPlan {
         for (item, _) in &self.items {
             match item {
                 Item::Column(i) => put_bytes(out, row.value(*i)),
-                Item::WriteTime(i) => put_bytes(out, row.written(*i).map(|(us, _)| us.to_be_bytes()).as_ref().map(|b| &b[..])),
+                Item::WriteTime(i) => put_bytes(
+                    out,
+                    row.written(*i).map(|(us, _)| us.to_be_bytes()).as_ref().map(|b| &b[..]),
+                ),
                 Item::Ttl(i) => {
-                    let left = row.written(*i).and_then(|(_, ttl)| ttl).map(|s| (s as i32).to_be_bytes());
+                    let left = row
+                        .written(*i)
+                        .and_then(|(_, ttl)| ttl)
+                        .map(|s| (s as i32).to_be_bytes());
                     put_bytes(out, left.as_ref().map(|b| &b[..]));
                 }
                 Item::Token => put_bytes(out, Some(&row.token().to_be_bytes())),
@@ -573,8 +656,14 @@ fn passes(
     let wanted = |s: &Source| -> Result<Vec<u8>, CqlError> {
         match s.value(bound) {
             Value::Bytes(b) => Ok(b.to_vec()),
-            Value::Null => Err(CqlError::invalid(format!("Invalid null value in condition for column {}", column.name))),
-            Value::Unset => Err(CqlError::invalid(format!("Invalid unset value for column {}", column.name))),
+            Value::Null => Err(CqlError::invalid(format!(
+                "Invalid null value in condition for column {}",
+                column.name
+            ))),
+            Value::Unset => Err(CqlError::invalid(format!(
+                "Invalid unset value for column {}",
+                column.name
+            ))),
         }
     };
     let side = |b: &Option<(Source, bool)>, value: &[u8], outside: Ordering| -> Result<bool, CqlError> {
@@ -589,7 +678,9 @@ fn passes(
             InSource::Marker(i) if bound[usize::from(*i)] == Value::Null => false,
             list => in_values(list, column, bound)?.contains(&value),
         },
-        Restriction::Slice { lower, upper } => side(lower, value, Ordering::Less)? && side(upper, value, Ordering::Greater)?,
+        Restriction::Slice { lower, upper } => {
+            side(lower, value, Ordering::Less)? && side(upper, value, Ordering::Greater)?
+        }
     })
 }
 
@@ -613,14 +704,22 @@ struct PartitionView<'a> {
 impl<'a> PartitionView<'a> {
     fn cells(&self, column: usize) -> Option<(&'a Row, ColumnId)> {
         let c = &self.table.columns[column];
-        let row = if c.kind == ColumnKind::Static { self.statics } else { self.row };
+        let row = if c.kind == ColumnKind::Static {
+            self.statics
+        } else {
+            self.row
+        };
         row.map(|r| (r, c.id))
     }
 }
 
 impl RowView for PartitionView<'_> {
     fn value(&self, column: usize) -> Option<&[u8]> {
-        if let Some(component) = self.components.get(column).filter(|_| column < self.table.partition_columns) {
+        if let Some(component) = self
+            .components
+            .get(column)
+            .filter(|_| column < self.table.partition_columns)
+        {
             return Some(component);
         }
         let clustering = column.wrapping_sub(self.table.partition_columns);

@@ -32,7 +32,11 @@ enum Rows {
     /// The rows with these full clustering keys.
     Exact(Vec<KeyPart>),
     /// DELETE of the rows that start with these components and whose next one lies between the bounds.
-    Range { equal: Vec<KeyPart>, lower: Option<(Source, bool)>, upper: Option<(Source, bool)> },
+    Range {
+        equal: Vec<KeyPart>,
+        lower: Option<(Source, bool)>,
+        upper: Option<(Source, bool)>,
+    },
 }
 
 /// An INSERT, UPDATE or DELETE.
@@ -46,10 +50,7 @@ pub struct WritePlan {
     /// Regular cells in ascending column order.
     cells: Vec<(ColumnId, Source)>,
     statics: Vec<(ColumnId, Source)>,
-    timestamp: Option<Source>,
-    ttl: Option<Source>,
-    /// USING TIMEOUT.
-    pub timeout_ms: Option<u32>,
+    using: Attributes,
     /// Every key part is one value: no IN, so no product of keys.
     is_single: bool,
 }
@@ -61,9 +62,7 @@ pub struct BatchPlan {
     pub kind: WriteKind,
     /// Its statements.
     pub statements: Vec<WritePlan>,
-    timestamp: Option<Source>,
-    /// USING TIMEOUT.
-    pub timeout_ms: Option<u32>,
+    using: Attributes,
 }
 
 impl BatchPlan {
@@ -72,18 +71,39 @@ impl BatchPlan {
     /// # Errors
     /// A null timestamp.
     pub fn timestamp_us(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
-        self.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
+        self.using.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
+    }
+
+    /// USING TIMEOUT of the batch, milliseconds.
+    pub fn timeout_ms(&self) -> Option<u32> {
+        self.using.timeout_ms
     }
 }
 
-fn attributes(
-    context: &Context<'_>,
-    using: &Using,
-    binds: &mut Binds,
-) -> Result<(Option<Source>, Option<Source>, Option<u32>), CqlError> {
-    let timestamp = using.timestamp.as_ref().map(|t| source(t, "[timestamp]", &CqlType::Bigint, binds)).transpose()?;
-    let ttl = using.ttl.as_ref().map(|t| source(t, "[ttl]", &CqlType::Int, binds)).transpose()?;
-    Ok((timestamp, ttl, timeout_ms(context, using.timeout.as_ref())?))
+/// What stands in USING.
+#[derive(Debug)]
+struct Attributes {
+    timestamp: Option<Source>,
+    ttl: Option<Source>,
+    timeout_ms: Option<u32>,
+}
+
+fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result<Attributes, CqlError> {
+    let timestamp = using
+        .timestamp
+        .as_ref()
+        .map(|t| source(t, "[timestamp]", &CqlType::Bigint, binds))
+        .transpose()?;
+    let ttl = using
+        .ttl
+        .as_ref()
+        .map(|t| source(t, "[ttl]", &CqlType::Int, binds))
+        .transpose()?;
+    Ok(Attributes {
+        timestamp,
+        ttl,
+        timeout_ms: timeout_ms(context, using.timeout.as_ref())?,
+    })
 }
 
 /// Resolves INSERT.
@@ -97,7 +117,7 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
         let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
         given.push((column.clone(), source(term, name, &column.ty, binds)?));
     }
-    let (timestamp, ttl, timeout_ms) = attributes(context, &insert.using, binds)?;
+    let using = attributes(context, &insert.using, binds)?;
     let key = |columns: &[Column]| -> (Vec<KeyPart>, Vec<String>) {
         let (mut parts, mut missing) = (Vec::new(), Vec::new());
         for c in columns {
@@ -114,8 +134,11 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
     }
     let (clustering, missing) = key(table.clustering());
     let of_kind = |kind| {
-        let mut cells: Vec<_> =
-            given.iter().filter(|(c, _)| c.kind == kind).map(|(c, s)| (c.id, s.clone())).collect();
+        let mut cells: Vec<_> = given
+            .iter()
+            .filter(|(c, _)| c.kind == kind)
+            .map(|(c, s)| (c.id, s.clone()))
+            .collect();
         cells.sort_by_key(|(id, _)| *id);
         cells
     };
@@ -125,7 +148,11 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
     if !missing.is_empty() && !only_statics {
         return Err(missing_clustering(&missing));
     }
-    let rows = if only_statics { Rows::None } else { Rows::Exact(clustering) };
+    let rows = if only_statics {
+        Rows::None
+    } else {
+        Rows::Exact(clustering)
+    };
     Ok(WritePlan {
         table,
         verb: Verb::Insert,
@@ -133,9 +160,7 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
         rows,
         cells,
         statics,
-        timestamp,
-        ttl,
-        timeout_ms,
+        using,
         is_single: true,
     })
 }
@@ -154,7 +179,7 @@ fn missing_clustering(missing: &[String]) -> CqlError {
 /// As [`insert`]; and what only counters and collections could do.
 pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) -> Result<WritePlan, CqlError> {
     let table = user_table(context, &update.table)?;
-    let (timestamp, ttl, timeout_ms) = attributes(context, &update.using, binds)?;
+    let using = attributes(context, &update.using, binds)?;
     let (mut cells, mut statics) = (Vec::new(), Vec::new());
     for operation in &update.set {
         let (SetOperation::Assign { column: name, .. } | SetOperation::Delta { column: name, .. }) = operation;
@@ -167,16 +192,32 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
             SetOperation::Delta { text, .. } => return Err(delta_refusal(column, text)),
         };
         if cells.iter().chain(&statics).any(|(id, _)| *id == column.id) {
-            return Err(CqlError::invalid(format!("Multiple definitions found for column {name}")));
+            return Err(CqlError::invalid(format!(
+                "Multiple definitions found for column {name}"
+            )));
         }
-        if column.kind == ColumnKind::Static { &mut statics } else { &mut cells }.push((column.id, value));
+        if column.kind == ColumnKind::Static {
+            &mut statics
+        } else {
+            &mut cells
+        }
+        .push((column.id, value));
     }
     cells.sort_by_key(|(id, _)| *id);
     statics.sort_by_key(|(id, _)| *id);
     let needs_row = !cells.is_empty();
     let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
     let is_single = is_single(&partition, &rows);
-    Ok(WritePlan { table, verb: Verb::Update, partition, rows, cells, statics, timestamp, ttl, timeout_ms, is_single })
+    Ok(WritePlan {
+        table,
+        verb: Verb::Update,
+        partition,
+        rows,
+        cells,
+        statics,
+        using,
+        is_single,
+    })
 }
 
 fn delta_refusal(column: &Column, text: &str) -> CqlError {
@@ -184,7 +225,10 @@ fn delta_refusal(column: &Column, text: &str) -> CqlError {
         CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..) => {
             CqlError::unsupported(format!("changing part of a collection ({text})"))
         }
-        _ => CqlError::invalid(format!("Invalid operation ({text}) for non counter column {}", column.name)),
+        _ => CqlError::invalid(format!(
+            "Invalid operation ({text}) for non counter column {}",
+            column.name
+        )),
     }
 }
 
@@ -194,8 +238,8 @@ fn delta_refusal(column: &Column, text: &str) -> CqlError {
 /// As [`insert`].
 pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) -> Result<WritePlan, CqlError> {
     let table = user_table(context, &delete.table)?;
-    let (timestamp, ttl, timeout_ms) = attributes(context, &delete.using, binds)?;
-    if ttl.is_some() {
+    let using = attributes(context, &delete.using, binds)?;
+    if using.ttl.is_some() {
         return Err(CqlError::invalid("TTL attribute is not allowed for deletes"));
     }
     let (mut cells, mut statics) = (Vec::new(), Vec::new());
@@ -204,7 +248,11 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
         match column.kind {
             ColumnKind::Regular => cells.push((column.id, Source::Null)),
             ColumnKind::Static => statics.push((column.id, Source::Null)),
-            _ => return Err(CqlError::invalid(format!("Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"))),
+            _ => {
+                return Err(CqlError::invalid(format!(
+                    "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
+                )));
+            }
         }
     }
     cells.sort_by_key(|(id, _)| *id);
@@ -213,9 +261,20 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
     let (partition, rows) = target(context, &table, &delete.relations, binds, Verb::Delete, needs_row)?;
     let is_single = is_single(&partition, &rows);
     if !delete.columns.is_empty() && matches!(rows, Rows::Range { .. }) {
-        return Err(CqlError::invalid("Range deletions are not supported for specific columns"));
+        return Err(CqlError::invalid(
+            "Range deletions are not supported for specific columns",
+        ));
     }
-    Ok(WritePlan { table, verb: Verb::Delete, partition, rows, cells, statics, timestamp, ttl, timeout_ms, is_single })
+    Ok(WritePlan {
+        table,
+        verb: Verb::Delete,
+        partition,
+        rows,
+        cells,
+        statics,
+        using,
+        is_single,
+    })
 }
 
 fn is_single(partition: &[KeyPart], rows: &Rows) -> bool {
@@ -239,14 +298,19 @@ fn target(
 ) -> Result<(Vec<KeyPart>, Rows), CqlError> {
     let restrictions = relations::resolve(context, table, where_, binds)?;
     if restrictions.has_token() {
-        return Err(CqlError::invalid("The token function cannot be used in WHERE clauses for UPDATE and DELETE statements"));
+        return Err(CqlError::invalid(
+            "The token function cannot be used in WHERE clauses for UPDATE and DELETE statements",
+        ));
     }
     if restrictions.has_tuple_slice() {
         return Err(CqlError::unsupported("(a, b) < (…) in UPDATE and DELETE"));
     }
     let others = restrictions.value_columns(table);
     if !others.is_empty() {
-        return Err(CqlError::invalid(format!("Non PRIMARY KEY columns found in where clause: {} ", others.join(", "))));
+        return Err(CqlError::invalid(format!(
+            "Non PRIMARY KEY columns found in where clause: {} ",
+            others.join(", ")
+        )));
     }
     let (mut partition, mut missing) = (Vec::new(), Vec::new());
     for (i, column) in table.partition_key().iter().enumerate() {
@@ -263,15 +327,30 @@ fn target(
     Ok((partition, rows_of(table, &restrictions, verb, needs_row)?))
 }
 
-fn rows_of(table: &Table, restrictions: &relations::Restrictions, verb: Verb, needs_row: bool) -> Result<Rows, CqlError> {
+fn rows_of(
+    table: &Table,
+    restrictions: &relations::Restrictions,
+    verb: Verb,
+    needs_row: bool,
+) -> Result<Rows, CqlError> {
     let first = table.partition_columns;
     let count = table.clustering_columns;
     let restricted: Vec<Option<&Restriction>> = (first..first + count).map(|i| restrictions.column(i)).collect();
     let name = |i: usize| table.clustering()[i].name.as_str();
-    let exact = restricted.iter().take_while(|r| r.is_some_and(|r| r.key_part().is_some())).count();
-    let equal: Vec<KeyPart> = restricted[..exact].iter().filter_map(|r| r.and_then(Restriction::key_part)).collect();
+    let exact = restricted
+        .iter()
+        .take_while(|r| r.is_some_and(|r| r.key_part().is_some()))
+        .count();
+    let equal: Vec<KeyPart> = restricted[..exact]
+        .iter()
+        .filter_map(|r| r.and_then(Restriction::key_part))
+        .collect();
     if exact == count {
-        return Ok(if count == 0 && verb == Verb::Delete && !needs_row { Rows::None } else { Rows::Exact(equal) });
+        return Ok(if count == 0 && verb == Verb::Delete && !needs_row {
+            Rows::None
+        } else {
+            Rows::Exact(equal)
+        });
     }
     let later = (exact + 1..count).find(|i| restricted[*i].is_some());
     if let (None, Some(later)) = (restricted[exact], later) {
@@ -314,8 +393,8 @@ fn rows_of(table: &Table, restrictions: &relations::Restrictions, verb: Verb, ne
 /// # Errors
 /// As its statements; timestamps on both the batch and a statement.
 pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Result<BatchPlan, CqlError> {
-    let (timestamp, ttl, timeout_ms) = attributes(context, &batch.using, binds)?;
-    if ttl.is_some() {
+    let using = attributes(context, &batch.using, binds)?;
+    if using.ttl.is_some() {
         return Err(CqlError::invalid("Global TTL on the BATCH statement is not supported."));
     }
     let mut statements = Vec::with_capacity(batch.statements.len());
@@ -327,14 +406,20 @@ pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Re
             _ => return Err(only_writes()),
         });
     }
-    if timestamp.is_some() && statements.iter().any(|s| s.timestamp.is_some()) {
-        return Err(CqlError::invalid("Timestamp must be set either on BATCH or individual statements"));
+    if using.timestamp.is_some() && statements.iter().any(|s| s.using.timestamp.is_some()) {
+        return Err(CqlError::invalid(
+            "Timestamp must be set either on BATCH or individual statements",
+        ));
     }
     let kind = match batch.kind {
         ast::BatchKind::Logged => WriteKind::Logged,
         ast::BatchKind::Unlogged => WriteKind::Unlogged,
     };
-    Ok(BatchPlan { kind, statements, timestamp, timeout_ms })
+    Ok(BatchPlan {
+        kind,
+        statements,
+        using,
+    })
 }
 
 /// The refusal of anything but a write in a batch.
@@ -365,12 +450,17 @@ impl WritePlan {
         relations::markers_of(&self.partition)
     }
 
+    /// USING TIMEOUT, milliseconds.
+    pub fn timeout_ms(&self) -> Option<u32> {
+        self.using.timeout_ms
+    }
+
     /// Appends the records of this statement to `out`.
     ///
     /// # Errors
     /// Null, unset, empty or too long key values; bad attributes.
     pub fn execute(&self, bound: &[Value<'_>], scratch: &mut Scratch, out: &mut WriteSet) -> Result<(), CqlError> {
-        let timestamp_us = match &self.timestamp {
+        let timestamp_us = match &self.using.timestamp {
             None => None,
             Some(s) => timestamp(s, bound)?,
         };
@@ -383,19 +473,21 @@ impl WritePlan {
 
     fn ttl_s(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
         let default = self.table.options.default_ttl_s;
-        let Some(source) = &self.ttl else { return Ok(default) };
+        let Some(source) = &self.using.ttl else {
+            return Ok(default);
+        };
         // A null TTL means none, not the default.
         if source.value(bound) == Value::Null {
             return Ok(0);
         }
         match int_attribute(source, bound, "TTL")? {
             None => Ok(default),
-            Some(ttl) if ttl < 0 => {
-                Err(CqlError::invalid(format!("A TTL must be greater or equal to 0, but was {ttl}")))
-            }
-            Some(ttl) if ttl > TTL_S_MAX => {
-                Err(CqlError::invalid(format!("ttl is too large. requested ({ttl}) maximum ({TTL_S_MAX})")))
-            }
+            Some(ttl) if ttl < 0 => Err(CqlError::invalid(format!(
+                "A TTL must be greater or equal to 0, but was {ttl}"
+            ))),
+            Some(ttl) if ttl > TTL_S_MAX => Err(CqlError::invalid(format!(
+                "ttl is too large. requested ({ttl}) maximum ({TTL_S_MAX})"
+            ))),
             Some(ttl) => Ok(ttl as u32),
         }
     }
@@ -443,7 +535,7 @@ impl WritePlan {
                     return Ok(());
                 }
                 // The record is begun before its key is checked: on an error the whole set is thrown away.
-                out.begin(self.row_kind(), self.table.id, key, timestamp_us);
+                self.begin_row(key, out, timestamp_us);
                 for (part, column) in parts.iter().zip(self.table.clustering()) {
                     let KeyPart::One(source) = part else { continue };
                     out.clustering(key_value(source.value(bound), column)?);
@@ -462,8 +554,13 @@ impl WritePlan {
         Ok(())
     }
 
-    fn row_kind(&self) -> OpKind {
-        if self.verb == Verb::Delete && self.cells.is_empty() { OpKind::RowDelete } else { OpKind::Row }
+    fn begin_row(&self, key: &[u8], out: &mut WriteSet, timestamp_us: Option<i64>) {
+        let deletes_row = self.verb == Verb::Delete && self.cells.is_empty();
+        let kind = if deletes_row { OpKind::RowDelete } else { OpKind::Row };
+        out.begin(kind, self.table.id, key, timestamp_us);
+        if self.verb == Verb::Insert {
+            out.marker();
+        }
     }
 
     /// Whether the statement does anything to a row: not when it only has static columns, or all its cells are unset.
@@ -475,10 +572,8 @@ impl WritePlan {
         }
     }
 
+    /// Writes the cells of the record that was begun, and ends it.
     fn write_cells(&self, cells: &[(ColumnId, Source)], bound: &[Value<'_>], out: &mut WriteSet, ttl_s: u32) {
-        if self.verb == Verb::Insert {
-            out.marker();
-        }
         if ttl_s != 0 && self.verb != Verb::Delete {
             out.ttl(ttl_s);
         }
@@ -496,26 +591,18 @@ impl WritePlan {
         out.end();
     }
 
-    fn write_statics(&self, bound: &[Value<'_>], key: &[u8], out: &mut WriteSet, timestamp_us: Option<i64>, ttl_s: u32) {
-        if self.statics.iter().all(|(_, s)| s.value(bound) == Value::Unset) {
-            return;
+    fn write_statics(
+        &self,
+        bound: &[Value<'_>],
+        key: &[u8],
+        out: &mut WriteSet,
+        timestamp_us: Option<i64>,
+        ttl_s: u32,
+    ) {
+        if self.statics.iter().any(|(_, s)| s.value(bound) != Value::Unset) {
+            out.begin(OpKind::Static, self.table.id, key, timestamp_us);
+            self.write_cells(&self.statics, bound, out, ttl_s);
         }
-        out.begin(OpKind::Static, self.table.id, key, timestamp_us);
-        if ttl_s != 0 && self.verb != Verb::Delete {
-            out.ttl(ttl_s);
-        }
-        for (column, source) in &self.statics {
-            match source.value(bound) {
-                Value::Bytes(bytes) => {
-                    out.cell(*column, bytes);
-                }
-                Value::Null => {
-                    out.null(*column);
-                }
-                Value::Unset => {}
-            }
-        }
-        out.end();
     }
 
     fn delete_partition(&self, key: &[u8], out: &mut WriteSet, timestamp_us: Option<i64>) {
@@ -538,7 +625,8 @@ impl WritePlan {
     ) -> Result<(), CqlError> {
         let column = &self.table.clustering()[equal.len()];
         let value = |b: Option<&(Source, bool)>| -> Result<Option<(Vec<u8>, bool)>, CqlError> {
-            b.map(|(s, inclusive)| key_value(s.value(bound), column).map(|v| (v.to_vec(), *inclusive))).transpose()
+            b.map(|(s, inclusive)| key_value(s.value(bound), column).map(|v| (v.to_vec(), *inclusive)))
+                .transpose()
         };
         let (lower, upper) = (value(lower)?, value(upper)?);
         // Bounds are in storage order: for a DESC column the larger value comes first.
@@ -557,7 +645,10 @@ impl WritePlan {
         if let Some((v, _)) = &end {
             out.end_bound(v);
         }
-        out.exclusive(start.is_some_and(|(_, inclusive)| !inclusive), end.is_some_and(|(_, inclusive)| !inclusive));
+        out.exclusive(
+            start.is_some_and(|(_, inclusive)| !inclusive),
+            end.is_some_and(|(_, inclusive)| !inclusive),
+        );
         out.end();
         Ok(())
     }
@@ -587,7 +678,7 @@ impl WritePlan {
                     Rows::None => self.delete_partition(&key, out, timestamp_us),
                     Rows::Exact(_) if !self.has_row_effect(bound) => {}
                     Rows::Exact(_) => {
-                        out.begin(self.row_kind(), self.table.id, &key, timestamp_us);
+                        self.begin_row(&key, out, timestamp_us);
                         for c in row {
                             out.clustering(c);
                         }
@@ -615,17 +706,28 @@ pub(super) fn key_value<'a>(value: Value<'a>, column: &Column) -> Result<&'a [u8
                 return Err(too_long(bytes.len()));
             }
             if bytes.is_empty() && column.ty.fixed_bytes().is_some() {
-                return Err(CqlError::unsupported(format!("an empty value for the key column {}", column.name)));
+                return Err(CqlError::unsupported(format!(
+                    "an empty value for the key column {}",
+                    column.name
+                )));
             }
             Ok(bytes)
         }
-        Value::Null => Err(CqlError::invalid(format!("Invalid null value in condition for column {}", column.name))),
-        Value::Unset => Err(CqlError::invalid(format!("Invalid unset value for column {}", column.name))),
+        Value::Null => Err(CqlError::invalid(format!(
+            "Invalid null value in condition for column {}",
+            column.name
+        ))),
+        Value::Unset => Err(CqlError::invalid(format!(
+            "Invalid unset value for column {}",
+            column.name
+        ))),
     }
 }
 
 fn too_long(bytes: usize) -> CqlError {
-    CqlError::invalid(format!("Key length of {bytes} is longer than maximum of {KEY_BYTES_MAX}"))
+    CqlError::invalid(format!(
+        "Key length of {bytes} is longer than maximum of {KEY_BYTES_MAX}"
+    ))
 }
 
 /// Checks the length of a serialized partition key.
@@ -638,7 +740,11 @@ pub(super) fn check_partition_key(key: &[u8]) -> Result<(), CqlError> {
 }
 
 /// The values of an IN for these bound values, each once, in order of appearance.
-pub(super) fn in_values<'a>(source: &'a InSource, column: &Column, bound: &[Value<'a>]) -> Result<Vec<&'a [u8]>, CqlError> {
+pub(super) fn in_values<'a>(
+    source: &'a InSource,
+    column: &Column,
+    bound: &[Value<'a>],
+) -> Result<Vec<&'a [u8]>, CqlError> {
     let mut list = Vec::new();
     match source {
         InSource::Values(sources) => {

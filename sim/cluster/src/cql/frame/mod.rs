@@ -12,7 +12,7 @@ pub mod response;
 mod tests;
 
 pub use read::{Malformed, Reader, Value};
-pub use request::{Batch, BatchKind, Params, Request, StatementRef, Values};
+pub use request::{Batch, BatchKind, BatchParams, Params, Request, StatementRef, Values};
 
 /// Bytes of a frame header of protocol 3 and later.
 pub const HEADER_BYTES: usize = 9;
@@ -36,7 +36,10 @@ pub mod flag {
 /// Opcodes of protocol 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "the names are those of the protocol specification, section 2.4")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the protocol specification, section 2.4"
+)]
 pub enum Opcode {
     Error = 0x00,
     Startup = 0x01,
@@ -61,8 +64,22 @@ impl Opcode {
     pub fn from_byte(byte: u8) -> Option<Self> {
         use Opcode::*;
         const ALL: [Opcode; 16] = [
-            Error, Startup, Ready, Authenticate, Options, Supported, Query, Result, Prepare, Execute, Register, Event,
-            Batch, AuthChallenge, AuthResponse, AuthSuccess,
+            Error,
+            Startup,
+            Ready,
+            Authenticate,
+            Options,
+            Supported,
+            Query,
+            Result,
+            Prepare,
+            Execute,
+            Register,
+            Event,
+            Batch,
+            AuthChallenge,
+            AuthResponse,
+            AuthSuccess,
         ];
         ALL.into_iter().find(|o| *o as u8 == byte)
     }
@@ -123,12 +140,16 @@ pub enum Front {
 
 /// Looks at the front of `buffer` without consuming it.
 pub fn peek(buffer: &[u8]) -> Front {
-    let Some(&first) = buffer.first() else { return Front::Incomplete };
+    let Some(&first) = buffer.first() else {
+        return Front::Incomplete;
+    };
     let version = first & 0x7F;
     if version < 3 {
         return Front::AncientVersion(version);
     }
-    let Some(h) = buffer.first_chunk::<HEADER_BYTES>() else { return Front::Incomplete };
+    let Some(h) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Front::Incomplete;
+    };
     let header = Header {
         version,
         flags: h[1],

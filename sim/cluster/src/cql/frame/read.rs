@@ -94,7 +94,12 @@ impl<'a> Reader<'a> {
     pub fn take(&mut self, n: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
         let left = self.body.len() - self.at;
         if n > left {
-            return Err(Malformed::Truncated { what, needed: n, at: self.at, left });
+            return Err(Malformed::Truncated {
+                what,
+                needed: n,
+                at: self.at,
+                left,
+            });
         }
         let slice = &self.body[self.at..self.at + n];
         self.at += n;
@@ -164,7 +169,11 @@ impl<'a> Reader<'a> {
             n if n >= 0 => self.take(n as usize, "[value]").map(Value::Bytes),
             -1 => Ok(Value::Null),
             -2 => Ok(Value::Unset),
-            length => Err(Malformed::NegativeLength { what: "[value]", length, at }),
+            length => Err(Malformed::NegativeLength {
+                what: "[value]",
+                length,
+                at,
+            }),
         }
     }
 

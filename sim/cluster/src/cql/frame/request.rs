@@ -1,5 +1,5 @@
-//! Whole requests out of frame bodies. Values and texts are borrowed from the frame; a BATCH is walked once to check
-//! every bound and to find the parameters behind its statements, and then iterated without checks that can fail late.
+//! Whole requests out of frame bodies. Values and texts are borrowed from the frame. The values of QUERY and EXECUTE are
+//! walked once to check every bound and then iterated without failing; those of a BATCH are handed out as they are read.
 
 use super::read::{Malformed, Reader, Value};
 use super::{Header, Opcode, flag};
@@ -92,7 +92,11 @@ pub struct Values<'a> {
 impl<'a> Values<'a> {
     /// No values.
     pub fn none() -> Self {
-        Self { count: 0, named: false, bytes: &[] }
+        Self {
+            count: 0,
+            named: false,
+            bytes: &[],
+        }
     }
 
     /// How many.
@@ -113,7 +117,11 @@ impl<'a> Values<'a> {
     /// The values in the frame's order with their names, if they have names.
     #[inline]
     pub fn iter(&self) -> ValuesIter<'a> {
-        ValuesIter { left: self.count, named: self.named, reader: Reader::new(self.bytes) }
+        ValuesIter {
+            left: self.count,
+            named: self.named,
+            reader: Reader::new(self.bytes),
+        }
     }
 
     fn read(reader: &mut Reader<'a>, named: bool) -> Result<Self, Malformed> {
@@ -125,7 +133,11 @@ impl<'a> Values<'a> {
             }
             reader.value()?;
         }
-        Ok(Self { count, named, bytes: reader.between(from, reader.position()) })
+        Ok(Self {
+            count,
+            named,
+            bytes: reader.between(from, reader.position()),
+        })
     }
 }
 
@@ -147,7 +159,11 @@ impl<'a> Iterator for ValuesIter<'a> {
         }
         self.left -= 1;
         // The bytes were walked when they were cut out: neither read can fail.
-        let name = if self.named { Some(self.reader.string().ok()?) } else { None };
+        let name = if self.named {
+            Some(self.reader.string().ok()?)
+        } else {
+            None
+        };
         Some((name, self.reader.value().ok()?))
     }
 
@@ -176,14 +192,21 @@ pub enum StatementRef<'a> {
     Text(&'a str),
 }
 
-/// A BATCH request.
-#[derive(Debug, Clone)]
+/// A BATCH request whose statements are read one after the other, each once: the hot path. Parameters stand behind the
+/// statements, so they are known when all of them are read.
+#[derive(Debug)]
 pub struct Batch<'a> {
     /// Its kind.
     pub kind: BatchKind,
     /// How many statements it has.
     pub count: u16,
-    statements: &'a [u8],
+    left: u16,
+    reader: Reader<'a>,
+}
+
+/// What stands behind the statements of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchParams {
     /// Consistency level, raw.
     pub consistency: u16,
     /// Serial consistency level, raw.
@@ -193,20 +216,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Room that the records of this batch will need, bytes: its own size and a header per statement.
-    pub fn expected_bytes(&self) -> usize {
-        /// A record's header and the lengths of its key and cells, generously.
-        const OVERHEAD_BYTES: usize = 96;
-        self.statements.len() + usize::from(self.count) * OVERHEAD_BYTES
-    }
-
-    /// The statements in order with their values.
-    pub fn statements(&self) -> BatchIter<'a> {
-        BatchIter { left: self.count, reader: Reader::new(self.statements) }
-    }
-
-    /// Reads a BATCH body.
-    pub fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    fn parse(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let kind = match reader.byte()? {
             0 => BatchKind::Logged,
             1 => BatchKind::Unlogged,
@@ -214,64 +224,93 @@ impl<'a> Batch<'a> {
             n => return Err(Malformed::Invalid(format!("Invalid BATCH message type {n}"))),
         };
         let count = reader.short()?;
-        let from = reader.position();
-        for _ in 0..count {
-            read_statement(reader)?;
+        Ok(Self {
+            kind,
+            count,
+            left: count,
+            reader,
+        })
+    }
+
+    /// Room that the records of this batch will need, bytes: its own size and a header per statement.
+    pub fn expected_bytes(&self) -> usize {
+        /// A record's header and the lengths of its key and cells, generously.
+        const OVERHEAD_BYTES: usize = 96;
+        // A hostile count cannot reserve more than its frame could hold.
+        self.reader.rest().len() + usize::from(self.count).min(self.reader.rest().len()) * OVERHEAD_BYTES
+    }
+
+    /// The next statement; its values replace what is in `values`. `None` after the last one.
+    ///
+    /// # Errors
+    /// Lengths that point behind the end of the frame, or bytes that are no statement.
+    #[inline]
+    pub fn next_statement(&mut self, values: &mut Vec<Value<'a>>) -> Result<Option<StatementRef<'a>>, Malformed> {
+        if self.left == 0 {
+            return Ok(None);
         }
-        let statements = reader.between(from, reader.position());
+        self.left -= 1;
+        let statement = match self.reader.byte()? {
+            0 => StatementRef::Text(self.reader.long_string()?),
+            1 => StatementRef::Prepared(self.reader.short_bytes()?),
+            n => {
+                let text = format!("Invalid query kind in BATCH messages. Must be 0 or 1 but got {n}");
+                return Err(Malformed::Invalid(text));
+            }
+        };
+        values.clear();
+        for _ in 0..self.reader.short()? {
+            values.push(self.reader.value()?);
+        }
+        Ok(Some(statement))
+    }
+
+    /// What stands behind the statements; reads over those that are left.
+    ///
+    /// # Errors
+    /// As [`Batch::next_statement`]; flags that are not known; bytes behind the end.
+    pub fn finish(mut self) -> Result<BatchParams, Malformed> {
+        let mut values = Vec::new();
+        while self.next_statement(&mut values)?.is_some() {}
+        let mut reader = self.reader;
         let consistency = reader.short()?;
         let flags = reader.byte()?;
         if flags & query_flag::NAMES != 0 {
             // The names stand after the values in the specification but no server can find them there (CASSANDRA-10246).
-            return Err(Malformed::Invalid("values with names are not supported in BATCH (CASSANDRA-10246)".into()));
+            return Err(Malformed::Invalid(
+                "values with names are not supported in BATCH (CASSANDRA-10246)".into(),
+            ));
         }
         if flags & !(query_flag::SERIAL | query_flag::TIMESTAMP) != 0 {
             return Err(Malformed::Invalid(format!("unknown BATCH flags {flags:#04x}")));
         }
-        let (serial_consistency, timestamp_us) = read_tail(reader, flags)?;
+        let (serial_consistency, timestamp_us) = read_tail(&mut reader, flags)?;
         reader.finish("BATCH")?;
-        Ok(Self { kind, count, statements, consistency, serial_consistency, timestamp_us })
+        Ok(BatchParams {
+            consistency,
+            serial_consistency,
+            timestamp_us,
+        })
     }
-}
-
-/// Iterator over the statements of a [`Batch`].
-#[derive(Debug, Clone)]
-pub struct BatchIter<'a> {
-    left: u16,
-    reader: Reader<'a>,
-}
-
-impl<'a> Iterator for BatchIter<'a> {
-    type Item = (StatementRef<'a>, Values<'a>);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        self.left -= 1;
-        // Walked by `Batch::parse`: cannot fail.
-        read_statement(&mut self.reader).ok()
-    }
-}
-
-#[inline]
-fn read_statement<'a>(reader: &mut Reader<'a>) -> Result<(StatementRef<'a>, Values<'a>), Malformed> {
-    let statement = match reader.byte()? {
-        0 => StatementRef::Text(reader.long_string()?),
-        1 => StatementRef::Prepared(reader.short_bytes()?),
-        n => {
-            return Err(Malformed::Invalid(format!("Invalid query kind in BATCH messages. Must be 0 or 1 but got {n}")));
-        }
-    };
-    Ok((statement, Values::read(reader, false)?))
 }
 
 fn read_tail(reader: &mut Reader<'_>, flags: u8) -> Result<(Option<u16>, Option<i64>), Malformed> {
-    let serial = if flags & query_flag::SERIAL != 0 { Some(reader.short()?) } else { None };
-    let timestamp = if flags & query_flag::TIMESTAMP != 0 { Some(reader.long()?) } else { None };
+    let serial = if flags & query_flag::SERIAL != 0 {
+        Some(reader.short()?)
+    } else {
+        None
+    };
+    let timestamp = if flags & query_flag::TIMESTAMP != 0 {
+        Some(reader.long()?)
+    } else {
+        None
+    };
     if timestamp == Some(i64::MIN) {
-        return Err(Malformed::Invalid(format!("Out of bound timestamp, must be in [{}, {}]", i64::MIN + 1, i64::MAX)));
+        return Err(Malformed::Invalid(format!(
+            "Out of bound timestamp, must be in [{}, {}]",
+            i64::MIN + 1,
+            i64::MAX
+        )));
     }
     Ok((serial, timestamp))
 }
@@ -280,9 +319,21 @@ fn read_params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, Malformed> {
     let consistency = reader.short()?;
     let flags = reader.byte()?;
     let named = flags & query_flag::NAMES != 0;
-    let values = if flags & query_flag::VALUES != 0 { Values::read(reader, named)? } else { Values::none() };
-    let page_size = if flags & query_flag::PAGE_SIZE != 0 { Some(reader.int()?) } else { None };
-    let paging_state = if flags & query_flag::PAGING_STATE != 0 { reader.bytes()? } else { None };
+    let values = if flags & query_flag::VALUES != 0 {
+        Values::read(reader, named)?
+    } else {
+        Values::none()
+    };
+    let page_size = if flags & query_flag::PAGE_SIZE != 0 {
+        Some(reader.int()?)
+    } else {
+        None
+    };
+    let paging_state = if flags & query_flag::PAGING_STATE != 0 {
+        reader.bytes()?
+    } else {
+        None
+    };
     let (serial_consistency, timestamp_us) = read_tail(reader, flags)?;
     Ok(Params {
         consistency,
@@ -299,7 +350,9 @@ impl<'a> Request<'a> {
     /// Reads the body of a request whose header is known.
     pub fn parse(header: &Header, body: &'a [u8]) -> Result<Self, Malformed> {
         if header.flags & flag::COMPRESSION != 0 {
-            return Err(Malformed::Invalid("compressed frame, but no compression was negotiated".into()));
+            return Err(Malformed::Invalid(
+                "compressed frame, but no compression was negotiated".into(),
+            ));
         }
         let mut reader = Reader::new(body);
         if header.flags & flag::CUSTOM_PAYLOAD != 0 {
@@ -312,10 +365,19 @@ impl<'a> Request<'a> {
             Opcode::Options => Request::Options,
             Opcode::Startup => Request::Startup(reader.string_map()?),
             Opcode::Register => Request::Register(reader.string_list()?),
-            Opcode::Query => Request::Query { text: reader.long_string()?, params: read_params(&mut reader)? },
-            Opcode::Prepare => Request::Prepare { text: reader.long_string()? },
-            Opcode::Execute => Request::Execute { id: reader.short_bytes()?, params: read_params(&mut reader)? },
-            Opcode::Batch => Request::Batch(Batch::parse(&mut reader)?),
+            Opcode::Query => Request::Query {
+                text: reader.long_string()?,
+                params: read_params(&mut reader)?,
+            },
+            Opcode::Prepare => Request::Prepare {
+                text: reader.long_string()?,
+            },
+            Opcode::Execute => Request::Execute {
+                id: reader.short_bytes()?,
+                params: read_params(&mut reader)?,
+            },
+            // Its statements are read, and its end is checked, by whoever executes it.
+            Opcode::Batch => return Batch::parse(reader).map(Request::Batch),
             other => {
                 return Err(Malformed::Invalid(format!(
                     "Unexpected message {}, it is not a request this server takes",

@@ -102,7 +102,21 @@ pub fn supported(out: &mut Vec<u8>, stream: i16, options: &[(&str, Vec<String>)]
 pub fn void(out: &mut Vec<u8>, stream: i16, warnings: &[String]) {
     if warnings.is_empty() {
         let [s0, s1] = stream.to_be_bytes();
-        out.extend([0x80 | VERSION, 0, s0, s1, Opcode::Result as u8, 0, 0, 0, 4, 0, 0, 0, kind::VOID as u8]);
+        out.extend([
+            0x80 | VERSION,
+            0,
+            s0,
+            s1,
+            Opcode::Result as u8,
+            0,
+            0,
+            0,
+            4,
+            0,
+            0,
+            0,
+            kind::VOID as u8,
+        ]);
         return;
     }
     frame(out, stream, Opcode::Result, warnings, |b| put_int(b, kind::VOID));
@@ -127,7 +141,11 @@ pub struct Columns {
 
 impl Columns {
     fn flags(&self) -> i32 {
-        if self.count == 0 { 0 } else { metadata_flag::GLOBAL_TABLE }
+        if self.count == 0 {
+            0
+        } else {
+            metadata_flag::GLOBAL_TABLE
+        }
     }
 }
 
@@ -153,7 +171,11 @@ pub fn rows(
 ) {
     frame(out, stream, Opcode::Result, warnings, |b| {
         put_int(b, kind::ROWS);
-        let mut flags = if skip_metadata { metadata_flag::NO_METADATA } else { columns.flags() };
+        let mut flags = if skip_metadata {
+            metadata_flag::NO_METADATA
+        } else {
+            columns.flags()
+        };
         if skip_metadata {
             // Real servers keep the global bit beside NO_METADATA (seen: flags=0x5).
             flags |= columns.flags();
@@ -322,31 +344,57 @@ pub fn error(out: &mut Vec<u8>, stream: i16, warnings: &[String], error: &CqlErr
             | Detail::Unauthorized
             | Detail::Invalid
             | Detail::Config => {}
-            Detail::Unavailable { consistency, required, alive } => {
+            Detail::Unavailable {
+                consistency,
+                required,
+                alive,
+            } => {
                 level(b, *consistency);
                 put_int(b, *required);
                 put_int(b, *alive);
             }
-            Detail::WriteTimeout { consistency, received, required, write_type } => {
+            Detail::WriteTimeout {
+                consistency,
+                received,
+                required,
+                write_type,
+            } => {
                 level(b, *consistency);
                 put_int(b, *received);
                 put_int(b, *required);
                 put_string(b, write_type);
             }
-            Detail::ReadTimeout { consistency, received, required, data_present } => {
+            Detail::ReadTimeout {
+                consistency,
+                received,
+                required,
+                data_present,
+            } => {
                 level(b, *consistency);
                 put_int(b, *received);
                 put_int(b, *required);
                 b.push(u8::from(*data_present));
             }
-            Detail::ReadFailure { consistency, received, required, failures, data_present } => {
+            Detail::ReadFailure {
+                consistency,
+                received,
+                required,
+                failures,
+                data_present,
+            } => {
                 level(b, *consistency);
                 put_int(b, *received);
                 put_int(b, *required);
                 put_int(b, *failures);
                 b.push(u8::from(*data_present));
             }
-            Detail::WriteFailure { consistency, received, required, failures, write_type } => {
+            Detail::WriteFailure {
+                consistency,
+                received,
+                required,
+                failures,
+                write_type,
+            } => {
                 level(b, *consistency);
                 put_int(b, *received);
                 put_int(b, *required);

@@ -20,8 +20,20 @@ impl Parser<'_> {
     /// The refusal for an object of CREATE, ALTER or DROP that is CQL but not carried out here.
     fn unsupported_object(&self, verb: &str) -> ParseError {
         const OBJECTS: [&str; 14] = [
-            "materialized", "index", "custom", "type", "function", "aggregate", "or", "trigger", "role", "user",
-            "service_level", "service", "keyspace", "table",
+            "materialized",
+            "index",
+            "custom",
+            "type",
+            "function",
+            "aggregate",
+            "or",
+            "trigger",
+            "role",
+            "user",
+            "service_level",
+            "service",
+            "keyspace",
+            "table",
         ];
         if !OBJECTS.iter().any(|o| self.is_keyword(o)) {
             return self.no_alternative().into();
@@ -60,7 +72,11 @@ impl Parser<'_> {
         if self.accept_word("with") {
             self.properties(&mut options)?;
         }
-        Ok(CreateKeyspace { name, if_not_exists, options })
+        Ok(CreateKeyspace {
+            name,
+            if_not_exists,
+            options,
+        })
     }
 
     fn properties(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
@@ -77,7 +93,9 @@ impl Parser<'_> {
         self.expect("=")?;
         let value = self.property_value()?;
         if options.insert(name.clone(), value).is_some() {
-            return Err(ParseError::Invalid(format!("Multiple definition for property '{name}'")));
+            return Err(ParseError::Invalid(format!(
+                "Multiple definition for property '{name}'"
+            )));
         }
         Ok(())
     }
@@ -172,14 +190,21 @@ impl Parser<'_> {
                 create.table.table
             )));
         }
-        create.columns.push(ColumnAst { name, cql_type, is_static });
+        create.columns.push(ColumnAst {
+            name,
+            cql_type,
+            is_static,
+        });
         Ok(())
     }
 
     fn primary_key(&mut self, create: &mut CreateTable) -> Parse<()> {
         self.expect("(")?;
-        create.partition_key =
-            if self.is_symbol("(") { self.parenthesised(Self::name)? } else { vec![self.name()?] };
+        create.partition_key = if self.is_symbol("(") {
+            self.parenthesised(Self::name)?
+        } else {
+            vec![self.name()?]
+        };
         while self.accept(",") {
             create.clustering_key.push(self.name()?);
         }
@@ -259,7 +284,11 @@ impl Parser<'_> {
             let columns = self.comma_list(|p| {
                 let name = p.name()?;
                 let cql_type = p.cql_type(0)?;
-                Ok(ColumnAst { name, cql_type, is_static: p.accept_word("static") })
+                Ok(ColumnAst {
+                    name,
+                    cql_type,
+                    is_static: p.accept_word("static"),
+                })
             })?;
             if in_parentheses {
                 self.expect(")")?;
@@ -274,7 +303,10 @@ impl Parser<'_> {
             let Some(verb) = verbs.iter().find(|v| self.is_keyword(v)) else {
                 return Err(self.no_alternative().into());
             };
-            return Err(ParseError::Unsupported(format!("ALTER TABLE … {}", verb.to_uppercase())));
+            return Err(ParseError::Unsupported(format!(
+                "ALTER TABLE … {}",
+                verb.to_uppercase()
+            )));
         };
         Ok(Statement::AlterTable { table, change })
     }
@@ -283,11 +315,17 @@ impl Parser<'_> {
         self.expect_word("drop")?;
         if self.accept_word("keyspace") || self.accept_word("schema") {
             let if_exists = self.if_exists()?;
-            return Ok(Statement::DropKeyspace { name: self.name()?, if_exists });
+            return Ok(Statement::DropKeyspace {
+                name: self.name()?,
+                if_exists,
+            });
         }
         if self.accept_word("table") || self.accept_word("columnfamily") {
             let if_exists = self.if_exists()?;
-            return Ok(Statement::DropTable { table: self.table_name()?, if_exists });
+            return Ok(Statement::DropTable {
+                table: self.table_name()?,
+                if_exists,
+            });
         }
         Err(self.unsupported_object("DROP"))
     }

@@ -26,13 +26,21 @@ impl Parser<'_> {
             return Err(ParseError::Invalid("Unmatched column names/values".into()));
         }
         if let Some(i) = (1..columns.len()).find(|i| columns[..*i].contains(&columns[*i])) {
-            return Err(ParseError::Invalid(format!("Multiple definitions found for column {}", columns[i])));
+            return Err(ParseError::Invalid(format!(
+                "Multiple definitions found for column {}",
+                columns[i]
+            )));
         }
         if self.is_keyword("if") {
             return Err(lightweight_transactions());
         }
         let using = self.using()?;
-        Ok(Insert { table, columns, values, using })
+        Ok(Insert {
+            table,
+            columns,
+            values,
+            using,
+        })
     }
 
     fn using(&mut self) -> Parse<Using> {
@@ -41,7 +49,10 @@ impl Parser<'_> {
             return Ok(using);
         }
         loop {
-            let Some(attribute) = ["timestamp", "ttl", "timeout"].into_iter().find(|a| self.accept_word(a)) else {
+            let Some(attribute) = ["timestamp", "ttl", "timeout"]
+                .into_iter()
+                .find(|a| self.accept_word(a))
+            else {
                 return Err(self.no_alternative().into());
             };
             let term = self.term()?;
@@ -51,7 +62,9 @@ impl Parser<'_> {
                 _ => &mut using.timeout,
             };
             if slot.replace(term).is_some() {
-                return Err(ParseError::Invalid(format!("Multiple definitions of {attribute} in USING")));
+                return Err(ParseError::Invalid(format!(
+                    "Multiple definitions of {attribute} in USING"
+                )));
             }
             if !self.accept_word("and") {
                 return Ok(using);
@@ -70,7 +83,12 @@ impl Parser<'_> {
         if self.is_keyword("if") {
             return Err(lightweight_transactions());
         }
-        Ok(Update { table, set, relations, using })
+        Ok(Update {
+            table,
+            set,
+            relations,
+            using,
+        })
     }
 
     fn set_operation(&mut self) -> Parse<SetOperation> {
@@ -83,7 +101,10 @@ impl Parser<'_> {
         }
         self.expect("=")?;
         if !self.is_delta() {
-            return Ok(SetOperation::Assign { column, value: self.term()? });
+            return Ok(SetOperation::Assign {
+                column,
+                value: self.term()?,
+            });
         }
         let from = self.at;
         let mut text = format!("{column} =");
@@ -117,7 +138,11 @@ impl Parser<'_> {
 
     pub(super) fn delete(&mut self) -> Parse<Delete> {
         self.expect_word("delete")?;
-        let columns = if self.is_keyword("from") { Vec::new() } else { self.comma_list(Self::deleted_column)? };
+        let columns = if self.is_keyword("from") {
+            Vec::new()
+        } else {
+            self.comma_list(Self::deleted_column)?
+        };
         self.expect_word("from")?;
         let table = self.table_name()?;
         let using = self.using()?;
@@ -126,7 +151,12 @@ impl Parser<'_> {
         if self.is_keyword("if") {
             return Err(lightweight_transactions());
         }
-        Ok(Delete { table, columns, relations, using })
+        Ok(Delete {
+            table,
+            columns,
+            relations,
+            using,
+        })
     }
 
     fn deleted_column(&mut self) -> Parse<String> {
@@ -166,7 +196,11 @@ impl Parser<'_> {
             });
         }
         self.expect_word("batch")?;
-        Ok(Batch { kind, using, statements })
+        Ok(Batch {
+            kind,
+            using,
+            statements,
+        })
     }
 
     /// The relations of WHERE, joined by AND.
@@ -188,7 +222,11 @@ impl Parser<'_> {
         };
         let operator = self.operator()?;
         let object = self.object(&subject, operator)?;
-        Ok(Relation { subject, operator, object })
+        Ok(Relation {
+            subject,
+            operator,
+            object,
+        })
     }
 
     fn operator(&mut self) -> Parse<Operator> {
@@ -237,9 +275,9 @@ impl Parser<'_> {
                 self.expect(")")?;
                 Ok(Object::Many(values))
             }
-            (Subject::Token(_), _) if self.is_keyword("token") => {
-                Err(ParseError::Unsupported("token() of values on the right of a relation".into()))
-            }
+            (Subject::Token(_), _) if self.is_keyword("token") => Err(ParseError::Unsupported(
+                "token() of values on the right of a relation".into(),
+            )),
             _ => self.term().map(Object::One),
         }
     }

@@ -49,14 +49,26 @@ const SYMBOLS: [&str; 24] = [
 /// # Errors
 /// An unterminated constant or comment, or a character CQL does not use.
 pub fn lex(text: &str) -> Result<Vec<Token>, SyntaxError> {
-    let mut lexer = Lexer { text, at: 0, tokens: Vec::new() };
+    let mut lexer = Lexer {
+        text,
+        at: 0,
+        tokens: Vec::new(),
+    };
     while lexer.skip_blank()? {
         let start = lexer.at;
         let kind = lexer.token()?;
-        lexer.tokens.push(Token { kind, start, end: lexer.at });
+        lexer.tokens.push(Token {
+            kind,
+            start,
+            end: lexer.at,
+        });
     }
     let end = text.len();
-    lexer.tokens.push(Token { kind: Kind::End, start: end, end });
+    lexer.tokens.push(Token {
+        kind: Kind::End,
+        start: end,
+        end,
+    });
     Ok(lexer.tokens)
 }
 
@@ -110,7 +122,9 @@ impl Lexer<'_> {
         }
         if self.rest().starts_with("$$") {
             let body = &self.text[self.at + 2..];
-            let Some(n) = body.find("$$") else { return Err(self.error(start, "unterminated $$ constant")) };
+            let Some(n) = body.find("$$") else {
+                return Err(self.error(start, "unterminated $$ constant"));
+            };
             let value = body[..n].to_string();
             self.at += n + 4;
             return Ok(Kind::Str(value));
@@ -123,7 +137,11 @@ impl Lexer<'_> {
             return Ok(self.number());
         }
         if first.is_ascii_alphabetic() {
-            let n = self.rest().bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+            let n = self
+                .rest()
+                .bytes()
+                .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
+                .count();
             self.at += n;
             return Ok(Kind::Word(self.text[start..self.at].to_string()));
         }
@@ -180,12 +198,18 @@ impl Lexer<'_> {
         }
         if !float && (self.byte(0).is_ascii_alphabetic() || self.rest().starts_with('µ')) {
             let tail = self.rest();
-            let n = tail.find(|c: char| !(c.is_ascii_alphanumeric() || c == 'µ')).unwrap_or(tail.len());
+            let n = tail
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == 'µ'))
+                .unwrap_or(tail.len());
             self.at += n;
             return Kind::Duration(self.text[start..self.at].to_string());
         }
         let written = self.text[start..self.at].to_string();
-        if float { Kind::Float(written) } else { Kind::Integer(written) }
+        if float {
+            Kind::Float(written)
+        } else {
+            Kind::Integer(written)
+        }
     }
 
     fn digits(&mut self) {

@@ -48,7 +48,12 @@ impl SyntaxError {
         let line = before.matches('\n').count() + 1;
         let line_start = before.rfind('\n').map_or(0, |n| n + 1);
         let column = before[line_start..].chars().count() as i64;
-        Self { line, column, what: what.to_string(), snippet: String::new() }
+        Self {
+            line,
+            column,
+            what: what.to_string(),
+            snippet: String::new(),
+        }
     }
 }
 
@@ -59,11 +64,63 @@ const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Words that cannot be names without double quotes (CQL reference, appendix A).
 const RESERVED: [&str; 57] = [
-    "add", "allow", "alter", "and", "apply", "asc", "authorize", "batch", "begin", "by", "columnfamily", "create",
-    "delete", "desc", "describe", "drop", "entries", "execute", "from", "full", "grant", "if", "in", "index",
-    "infinity", "insert", "into", "is", "keyspace", "limit", "materialized", "modify", "nan", "norecursive", "not",
-    "null", "of", "on", "or", "order", "primary", "rename", "replace", "revoke", "schema", "select", "set", "table",
-    "to", "token", "truncate", "unlogged", "update", "use", "using", "view", "where",
+    "add",
+    "allow",
+    "alter",
+    "and",
+    "apply",
+    "asc",
+    "authorize",
+    "batch",
+    "begin",
+    "by",
+    "columnfamily",
+    "create",
+    "delete",
+    "desc",
+    "describe",
+    "drop",
+    "entries",
+    "execute",
+    "from",
+    "full",
+    "grant",
+    "if",
+    "in",
+    "index",
+    "infinity",
+    "insert",
+    "into",
+    "is",
+    "keyspace",
+    "limit",
+    "materialized",
+    "modify",
+    "nan",
+    "norecursive",
+    "not",
+    "null",
+    "of",
+    "on",
+    "or",
+    "order",
+    "primary",
+    "rename",
+    "replace",
+    "revoke",
+    "schema",
+    "select",
+    "set",
+    "table",
+    "to",
+    "token",
+    "truncate",
+    "unlogged",
+    "update",
+    "use",
+    "using",
+    "view",
+    "where",
 ];
 
 /// Parses one statement, with or without a final semicolon.
@@ -78,13 +135,21 @@ pub fn parse(text: &str) -> Result<Parsed, ParseError> {
         )));
     }
     let tokens = lexer::lex(text)?;
-    let mut parser = Parser { text, tokens, at: 0, markers: Vec::new() };
+    let mut parser = Parser {
+        text,
+        tokens,
+        at: 0,
+        markers: Vec::new(),
+    };
     let statement = parser.statement()?;
     while parser.accept(";") {}
     if parser.peek() != &Kind::End {
         return Err(parser.mismatched("EOF").into());
     }
-    Ok(Parsed { statement, markers: parser.markers })
+    Ok(Parsed {
+        statement,
+        markers: parser.markers,
+    })
 }
 
 type Parse<T> = Result<T, ParseError>;
@@ -149,16 +214,28 @@ impl Parser<'_> {
     }
 
     fn expect_word(&mut self, word: &str) -> Parse<()> {
-        if self.accept_word(word) { Ok(()) } else { Err(self.mismatched(&format!("K_{}", word.to_uppercase())).into()) }
+        if self.accept_word(word) {
+            Ok(())
+        } else {
+            Err(self.mismatched(&format!("K_{}", word.to_uppercase())).into())
+        }
     }
 
     fn expect(&mut self, symbol: &str) -> Parse<()> {
-        if self.accept(symbol) { Ok(()) } else { Err(self.mismatched(&format!("'{symbol}'")).into()) }
+        if self.accept(symbol) {
+            Ok(())
+        } else {
+            Err(self.mismatched(&format!("'{symbol}'")).into())
+        }
     }
 
     fn token_text(&self, token: usize) -> &str {
         let t = &self.tokens[token.min(self.tokens.len() - 1)];
-        if t.kind == Kind::End { "<EOF>" } else { &self.text[t.start..t.end] }
+        if t.kind == Kind::End {
+            "<EOF>"
+        } else {
+            &self.text[t.start..t.end]
+        }
     }
 
     fn no_alternative(&self) -> SyntaxError {
@@ -175,7 +252,12 @@ impl Parser<'_> {
         let last = self.tokens.len() - 1;
         let here = self.at.min(last);
         if last == 0 {
-            return SyntaxError { line: 0, column: -1, what: what.into(), snippet: String::new() };
+            return SyntaxError {
+                line: 0,
+                column: -1,
+                what: what.into(),
+                snippet: String::new(),
+            };
         }
         let mut error = SyntaxError::at(self.text, self.tokens[here].start, what);
         // Five tokens before and one behind, the offending one in brackets.
@@ -188,7 +270,11 @@ impl Parser<'_> {
             let t = &self.tokens[here];
             let tail = if to + 1 < last { "..." } else { "" };
             let behind = &self.text[t.end..self.tokens[to].end.max(t.end)];
-            format!(" ({lead}{}[{}]{behind}{tail})", &self.text[start..t.start], &self.text[t.start..t.end])
+            format!(
+                " ({lead}{}[{}]{behind}{tail})",
+                &self.text[start..t.start],
+                &self.text[t.start..t.end]
+            )
         };
         error
     }
@@ -213,9 +299,15 @@ impl Parser<'_> {
     fn table_name(&mut self) -> Parse<TableName> {
         let first = self.name()?;
         if self.accept(".") {
-            return Ok(TableName { keyspace: Some(first), table: self.name()? });
+            return Ok(TableName {
+                keyspace: Some(first),
+                table: self.name()?,
+            });
         }
-        Ok(TableName { keyspace: None, table: first })
+        Ok(TableName {
+            keyspace: None,
+            table: first,
+        })
     }
 
     /// `item (, item)*`
@@ -274,7 +366,10 @@ impl Parser<'_> {
             }
             Kind::Word(w) if !self.is_constant_word(&w) => {
                 if matches!(self.peek_at(1), Kind::Symbol("(")) {
-                    return Err(ParseError::Unsupported(format!("the function {}() as a value", w.to_lowercase())));
+                    return Err(ParseError::Unsupported(format!(
+                        "the function {}() as a value",
+                        w.to_lowercase()
+                    )));
                 }
                 Err(self.no_alternative().into())
             }
@@ -283,7 +378,9 @@ impl Parser<'_> {
     }
 
     fn is_constant_word(&self, word: &str) -> bool {
-        ["true", "false", "nan", "infinity"].iter().any(|c| word.eq_ignore_ascii_case(c))
+        ["true", "false", "nan", "infinity"]
+            .iter()
+            .any(|c| word.eq_ignore_ascii_case(c))
     }
 
     fn literal(&mut self) -> Parse<Literal> {
@@ -344,7 +441,9 @@ impl Parser<'_> {
     }
 
     fn statement(&mut self) -> Parse<Statement> {
-        let Kind::Word(word) = self.peek().clone() else { return Err(self.no_alternative().into()) };
+        let Kind::Word(word) = self.peek().clone() else {
+            return Err(self.no_alternative().into());
+        };
         match word.to_ascii_lowercase().as_str() {
             "select" => self.select().map(Statement::Select),
             "insert" => self.insert().map(Statement::Insert),
@@ -364,7 +463,11 @@ impl Parser<'_> {
                 self.name().map(Statement::Use)
             }
             "grant" | "revoke" | "list" | "describe" | "desc" | "prune" | "add" | "attach" | "detach" => {
-                let next = if let Kind::Word(w) = self.peek_at(1) { format!(" {}", w.to_uppercase()) } else { String::new() };
+                let next = if let Kind::Word(w) = self.peek_at(1) {
+                    format!(" {}", w.to_uppercase())
+                } else {
+                    String::new()
+                };
                 Err(ParseError::Unsupported(format!("{}{next}", word.to_uppercase())))
             }
             _ => Err(self.no_alternative().into()),

@@ -8,16 +8,25 @@ impl Parser<'_> {
     pub(super) fn select(&mut self) -> Parse<Select> {
         self.expect_word("select")?;
         // `json` and `distinct` may also be column names.
-        let is_modifier = !matches!(self.peek_at(1), Kind::Symbol("," | "(")) && !self.is_keyword_at(1, "from")
+        let is_modifier = !matches!(self.peek_at(1), Kind::Symbol("," | "("))
+            && !self.is_keyword_at(1, "from")
             && !self.is_keyword_at(1, "as");
         if is_modifier && self.is_keyword("json") {
             return Err(ParseError::Unsupported("SELECT JSON".into()));
         }
         let distinct = is_modifier && self.accept_word("distinct");
-        let selectors = if self.accept("*") { Vec::new() } else { self.comma_list(Self::selector)? };
+        let selectors = if self.accept("*") {
+            Vec::new()
+        } else {
+            self.comma_list(Self::selector)?
+        };
         self.expect_word("from")?;
         let table = self.table_name()?;
-        let relations = if self.accept_word("where") { self.relations()? } else { Vec::new() };
+        let relations = if self.accept_word("where") {
+            self.relations()?
+        } else {
+            Vec::new()
+        };
         if self.accept_words(&["group", "by"]) {
             return Err(ParseError::Unsupported("GROUP BY".into()));
         }
@@ -30,13 +39,24 @@ impl Parser<'_> {
         } else {
             Vec::new()
         };
-        let per_partition_limit =
-            if self.accept_words(&["per", "partition", "limit"]) { Some(self.term()?) } else { None };
-        let limit = if self.accept_word("limit") { Some(self.term()?) } else { None };
+        let per_partition_limit = if self.accept_words(&["per", "partition", "limit"]) {
+            Some(self.term()?)
+        } else {
+            None
+        };
+        let limit = if self.accept_word("limit") {
+            Some(self.term()?)
+        } else {
+            None
+        };
         let allow_filtering = self.accept_words(&["allow", "filtering"]);
         // BYPASS CACHE changes no result, and there is no cache.
         self.accept_words(&["bypass", "cache"]);
-        let timeout = if self.accept_words(&["using", "timeout"]) { Some(self.term()?) } else { None };
+        let timeout = if self.accept_words(&["using", "timeout"]) {
+            Some(self.term()?)
+        } else {
+            None
+        };
         Ok(Select {
             distinct,
             selectors,
@@ -53,9 +73,16 @@ impl Parser<'_> {
     fn selector(&mut self) -> Parse<Selector> {
         let selectable = self.selectable()?;
         if matches!(self.peek(), Kind::Symbol("+" | "-" | "/" | "%" | "*" | "[" | ".")) {
-            return Err(ParseError::Unsupported(format!("the operator {} in a selection", self.token_text(self.at))));
+            return Err(ParseError::Unsupported(format!(
+                "the operator {} in a selection",
+                self.token_text(self.at)
+            )));
         }
-        let alias = if self.accept_word("as") { Some(self.name()?) } else { None };
+        let alias = if self.accept_word("as") {
+            Some(self.name()?)
+        } else {
+            None
+        };
         Ok(Selector { selectable, alias })
     }
 
@@ -64,13 +91,15 @@ impl Parser<'_> {
         if !is_call {
             return match self.peek() {
                 Kind::Word(_) | Kind::Quoted(_) => self.name().map(Selectable::Column),
-                Kind::Symbol("(" | "?" | ":" | "[" | "{") | Kind::Str(_) | Kind::Integer(_) => {
-                    Err(ParseError::Unsupported("constants, casts and markers in a selection".into()))
-                }
+                Kind::Symbol("(" | "?" | ":" | "[" | "{") | Kind::Str(_) | Kind::Integer(_) => Err(
+                    ParseError::Unsupported("constants, casts and markers in a selection".into()),
+                ),
                 _ => Err(self.no_alternative().into()),
             };
         }
-        let Kind::Word(function) = self.peek().clone() else { return Err(self.no_alternative().into()) };
+        let Kind::Word(function) = self.peek().clone() else {
+            return Err(self.no_alternative().into());
+        };
         match function.to_ascii_lowercase().as_str() {
             "writetime" => self.call_of_column().map(Selectable::WriteTime),
             "ttl" => self.call_of_column().map(Selectable::Ttl),
@@ -79,7 +108,9 @@ impl Parser<'_> {
                 self.parenthesised(Self::name).map(Selectable::Token)
             }
             "count" => self.count(),
-            other => Err(ParseError::Unsupported(format!("the function {other}() in a selection"))),
+            other => Err(ParseError::Unsupported(format!(
+                "the function {other}() in a selection"
+            ))),
         }
     }
 

@@ -25,19 +25,34 @@ fn unsupported(text: &str) -> String {
 #[test]
 fn syntax_errors_have_the_text_of_a_real_server() {
     assert_eq!(refusal(""), "line 0:-1 no viable alternative at input '<EOF>'");
-    assert_eq!(refusal("SELEC"), "line 1:0 no viable alternative at input 'SELEC' ([SELEC])");
-    assert_eq!(refusal("SELECT a FROM t LIMIT"), "line 1:21 no viable alternative at input '<EOF>' (SELECT a FROM t LIMIT)");
+    assert_eq!(
+        refusal("SELEC"),
+        "line 1:0 no viable alternative at input 'SELEC' ([SELEC])"
+    );
+    assert_eq!(
+        refusal("SELECT a FROM t LIMIT"),
+        "line 1:21 no viable alternative at input '<EOF>' (SELECT a FROM t LIMIT)"
+    );
     assert_eq!(
         refusal("SELECT a\nFROM t WHER a = 1"),
         "line 2:7 mismatched input 'WHER' expecting EOF (SELECT a\nFROM t [WHER] a...)"
     );
-    assert_eq!(refusal("INSERT INTO t (a) VALUES (1"), "line 1:27 mismatched input '<EOF>' expecting ')' (...a) VALUES (1)");
+    assert_eq!(
+        refusal("INSERT INTO t (a) VALUES (1"),
+        "line 1:27 mismatched input '<EOF>' expecting ')' (...a) VALUES (1)"
+    );
 }
 
 #[test]
 fn statements_that_contradict_themselves_are_invalid() {
-    assert_eq!(refusal("INSERT INTO t (a, b) VALUES (1)"), "Unmatched column names/values");
-    assert_eq!(refusal("INSERT INTO t (a, a) VALUES (1, 1)"), "Multiple definitions found for column a");
+    assert_eq!(
+        refusal("INSERT INTO t (a, b) VALUES (1)"),
+        "Unmatched column names/values"
+    );
+    assert_eq!(
+        refusal("INSERT INTO t (a, a) VALUES (1, 1)"),
+        "Multiple definitions found for column a"
+    );
     assert_eq!(
         refusal("CREATE TABLE t (a int PRIMARY KEY, PRIMARY KEY (a))"),
         "Multiple PRIMARY KEYs specified (exactly one required)"
@@ -53,7 +68,10 @@ fn what_is_not_carried_out_is_refused_by_name() {
         ("DELETE FROM t WHERE k = 1 IF EXISTS", lwt),
         ("BEGIN BATCH UPDATE t SET a = 1 WHERE k = 1 IF EXISTS; APPLY BATCH", lwt),
         ("BEGIN COUNTER BATCH APPLY BATCH", "counter batches"),
-        ("CREATE MATERIALIZED VIEW v AS SELECT * FROM t", "CREATE MATERIALIZED VIEW"),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT * FROM t",
+            "CREATE MATERIALIZED VIEW",
+        ),
         ("CREATE INDEX ON t (a)", "CREATE INDEX"),
         ("CREATE TYPE u (a int)", "CREATE TYPE"),
         ("CREATE ROLE r", "CREATE ROLE"),
@@ -75,9 +93,15 @@ fn what_is_not_carried_out_is_refused_by_name() {
         ("SELECT a FROM t GROUP BY a", "GROUP BY"),
         ("SELECT a FROM t WHERE a CONTAINS 1", "CONTAINS in WHERE"),
         ("SELECT a FROM t WHERE a LIKE 'x'", "LIKE in WHERE"),
-        ("SELECT a FROM t WHERE (a, b) IN ((1, 2))", "IN on several columns at once"),
+        (
+            "SELECT a FROM t WHERE (a, b) IN ((1, 2))",
+            "IN on several columns at once",
+        ),
         ("CREATE TABLE t (a tuple<int, int> PRIMARY KEY)", "the type tuple<…>"),
-        ("CREATE TABLE t (a int PRIMARY KEY) WITH COMPACT STORAGE", "COMPACT STORAGE"),
+        (
+            "CREATE TABLE t (a int PRIMARY KEY) WITH COMPACT STORAGE",
+            "COMPACT STORAGE",
+        ),
     ] {
         assert_eq!(unsupported(text), feature, "{text}");
     }
@@ -98,14 +122,22 @@ fn create_table_takes_keys_order_and_options() {
         panic!("not CREATE TABLE")
     };
     assert!(t.if_not_exists);
-    assert_eq!(t.table, TableName { keyspace: Some("trading".into()), table: "balance_ledger".into() });
+    assert_eq!(
+        t.table,
+        TableName {
+            keyspace: Some("trading".into()),
+            table: "balance_ledger".into()
+        }
+    );
     assert_eq!(t.partition_key, ["user_id", "asset_id"]);
     assert_eq!(t.clustering_key, ["seq"]);
     assert_eq!(t.clustering_order, [("seq".to_string(), true)]);
     assert_eq!(t.columns[3].name, "Mixed");
     assert!(t.columns[4].is_static);
     assert_eq!(t.options["comment"], PropertyValue::Simple("it's".into()));
-    let PropertyValue::Map(compaction) = &t.options["compaction"] else { panic!("not a map") };
+    let PropertyValue::Map(compaction) = &t.options["compaction"] else {
+        panic!("not a map")
+    };
     assert_eq!(compaction["min_threshold"], "4");
 }
 
@@ -114,7 +146,9 @@ fn markers_are_numbered_in_the_order_of_the_text() {
     let parsed = ok("UPDATE t USING TIMESTAMP ? AND TTL :ttl SET a = ?, b = :b WHERE k = ? AND c IN (?, 3) AND d IN ?");
     let names: Vec<_> = parsed.markers.iter().map(|m| m.as_deref()).collect();
     assert_eq!(names, [None, Some("ttl"), None, Some("b"), None, None, None]);
-    let Statement::Update(u) = parsed.statement else { panic!("not UPDATE") };
+    let Statement::Update(u) = parsed.statement else {
+        panic!("not UPDATE")
+    };
     assert_eq!(u.using.timestamp, Some(Term::Marker(0)));
     assert_eq!(u.relations[0].object, Object::One(Term::Marker(4)));
     let three = Term::Literal(Literal::Integer("3".into()));
@@ -130,8 +164,16 @@ fn additions_are_printed_as_real_servers_print_them() {
         ("available = available -5", "available = available - 5"),
         ("available = available - :x", "available = available - ?"),
     ] {
-        let Statement::Update(u) = ok(&format!("UPDATE t SET {set} WHERE k = 1")).statement else { panic!("{set}") };
-        assert_eq!(u.set, [SetOperation::Delta { column: "available".into(), text: text.into() }]);
+        let Statement::Update(u) = ok(&format!("UPDATE t SET {set} WHERE k = 1")).statement else {
+            panic!("{set}")
+        };
+        assert_eq!(
+            u.set,
+            [SetOperation::Delta {
+                column: "available".into(),
+                text: text.into()
+            }]
+        );
     }
 }
 
@@ -148,7 +190,10 @@ fn select_takes_every_clause_in_order() {
     assert!(s.distinct && s.allow_filtering);
     assert_eq!(s.selectors.len(), 5);
     assert_eq!(s.selectors[0].alias.as_deref(), Some("x"));
-    assert_eq!(s.selectors[4].selectable, Selectable::Token(vec!["p".into(), "q".into()]));
+    assert_eq!(
+        s.selectors[4].selectable,
+        Selectable::Token(vec!["p".into(), "q".into()])
+    );
     assert_eq!(s.order_by, [("c".to_string(), true), ("d".to_string(), false)]);
     assert_eq!(s.timeout, Some(Term::Literal(Literal::Duration("30000ms".into()))));
     assert_eq!(s.limit, Some(Term::Marker(1)));
@@ -170,9 +215,14 @@ fn the_statements_of_drivers_are_understood() {
 #[test]
 fn comments_and_quoting() {
     let text = "-- one\nSELECT /* two */ \"From\" // three\n FROM t WHERE a = $$it's$$ AND b = 'x''y';;";
-    let Statement::Select(s) = ok(text).statement else { panic!("not SELECT") };
+    let Statement::Select(s) = ok(text).statement else {
+        panic!("not SELECT")
+    };
     assert_eq!(s.selectors[0].selectable, Selectable::Column("From".into()));
-    assert_eq!(s.relations[1].object, Object::One(Term::Literal(Literal::Str("x'y".into()))));
+    assert_eq!(
+        s.relations[1].object,
+        Object::One(Term::Literal(Literal::Str("x'y".into())))
+    );
     assert!(refusal("SELECT 'open").contains("unterminated constant"));
     assert!(refusal("/* open").contains("unterminated comment"));
 }

@@ -39,7 +39,10 @@ pub fn is_system_keyspace(name: &str) -> bool {
 
 /// The refusal of any change in a keyspace of the server's own.
 pub fn not_modifiable(keyspace: &str) -> CqlError {
-    CqlError { message: format!("{keyspace} keyspace is not user-modifiable."), detail: Detail::Unauthorized }
+    CqlError {
+        message: format!("{keyspace} keyspace is not user-modifiable."),
+        detail: Detail::Unauthorized,
+    }
 }
 
 /// The definition of a system table, if this flavour has it.

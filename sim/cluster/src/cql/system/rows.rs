@@ -68,7 +68,10 @@ pub(super) fn of(node: &NodeView<'_>, table: &Table) -> Vec<SystemRow> {
         // Types, views, functions, aggregates, triggers, indexes: there are none here.
         _ => Vec::new(),
     };
-    fields.into_iter().map(|mut f| table.columns.iter().map(|c| f.remove(c.name.as_str())).collect()).collect()
+    fields
+        .into_iter()
+        .map(|mut f| table.columns.iter().map(|c| f.remove(c.name.as_str())).collect())
+        .collect()
 }
 
 /// What `system.local` and `system.peers` tell of a node alike.
@@ -96,7 +99,7 @@ fn local(node: &NodeView<'_>) -> Fields {
         ("bootstrapped", text("COMPLETED")),
         ("broadcast_address", inet(ip)),
         ("cluster_name", text(&node.config.name)),
-        ("cql_version", text(super::super::CQL_VERSION)),
+        ("cql_version", text(crate::cql::cql_version(node.config.flavor))),
         ("gossip_generation", int(node.generation)),
         ("listen_address", inet(ip)),
         ("native_protocol_version", text("4")),
@@ -108,13 +111,21 @@ fn local(node: &NodeView<'_>) -> Fields {
 }
 
 fn peers(node: &NodeView<'_>, row: fn(&NodeView<'_>, NodeIdx) -> Fields) -> Vec<Fields> {
-    node.config.node_indices().filter(|n| *n != node.me).map(|n| row(node, n)).collect()
+    node.config
+        .node_indices()
+        .filter(|n| *n != node.me)
+        .map(|n| row(node, n))
+        .collect()
 }
 
 fn peer(node: &NodeView<'_>, of: NodeIdx) -> Fields {
     let mut f = common(node, of);
     let ip = node.config.nodes[usize::from(of.0)].ip;
-    f.extend([("peer", inet(ip)), ("preferred_ip", inet(ip)), ("rpc_address", inet(ip))]);
+    f.extend([
+        ("peer", inet(ip)),
+        ("preferred_ip", inet(ip)),
+        ("rpc_address", inet(ip)),
+    ]);
     f
 }
 
@@ -152,7 +163,10 @@ fn keyspaces(node: &NodeView<'_>) -> Vec<Fields> {
         BTreeMap::from([
             ("keyspace_name", text(name)),
             ("durable_writes", vec![1]),
-            ("replication", map(&[("class", "org.apache.cassandra.locator.LocalStrategy")])),
+            (
+                "replication",
+                map(&[("class", "org.apache.cassandra.locator.LocalStrategy")]),
+            ),
         ])
     });
     let users = node.schema.keyspaces.values().map(|k| {
@@ -183,13 +197,22 @@ fn tables(node: &NodeView<'_>) -> Vec<Fields> {
                 ("caching", map(&[("keys", "ALL"), ("rows_per_partition", "ALL")])),
                 ("comment", kept(t, "comment", "")),
                 ("compaction", map(&[("class", "SizeTieredCompactionStrategy")])),
-                ("compression", map(&[("sstable_compression", "org.apache.cassandra.io.compress.LZ4Compressor")])),
+                (
+                    "compression",
+                    map(&[("sstable_compression", "org.apache.cassandra.io.compress.LZ4Compressor")]),
+                ),
                 ("crc_check_chance", double(1.0)),
                 ("dclocal_read_repair_chance", double(0.0)),
-                ("default_time_to_live", int(i32::try_from(t.options.default_ttl_s).unwrap_or(i32::MAX))),
+                (
+                    "default_time_to_live",
+                    int(i32::try_from(t.options.default_ttl_s).unwrap_or(i32::MAX)),
+                ),
                 ("extensions", map(&[])),
                 ("flags", list(&["compound"])),
-                ("gc_grace_seconds", int(i32::try_from(t.options.gc_grace_s).unwrap_or(i32::MAX))),
+                (
+                    "gc_grace_seconds",
+                    int(i32::try_from(t.options.gc_grace_s).unwrap_or(i32::MAX)),
+                ),
                 ("id", t.uuid.as_bytes().to_vec()),
                 ("max_index_interval", int(2048)),
                 ("memtable_flush_period_in_ms", int(0)),

@@ -1,8 +1,6 @@
 //! Definitions of the system tables.
 
-use crate::model::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, Table, TableId, TableOptions,
-};
+use crate::model::{ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, Table, TableId, TableOptions};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -68,7 +66,10 @@ const DEFINITIONS: [Definition; 20] = [
         keyspace: "system_schema",
         name: "tables",
         has: Has::Both,
-        columns: concat!("p keyspace_name text, c table_name text, r flags texts, ", table_options!()),
+        columns: concat!(
+            "p keyspace_name text, c table_name text, r flags texts, ",
+            table_options!()
+        ),
     },
     Definition {
         keyspace: "system_schema",
@@ -185,7 +186,9 @@ fn build(definition: &Definition) -> Table {
     let mut columns = Vec::new();
     for (i, text) in definition.columns.split(',').enumerate() {
         let mut words = text.split_whitespace();
-        let (Some(kind), Some(name), Some(ty)) = (words.next(), words.next(), words.next()) else { continue };
+        let (Some(kind), Some(name), Some(ty)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
         let kind = match kind {
             "p" => ColumnKind::PartitionKey,
             "c" => ColumnKind::Clustering,

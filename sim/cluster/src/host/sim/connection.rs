@@ -70,14 +70,26 @@ impl Input {
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(cluster: Arc<Cluster>, me: NodeIdx, stream: TcpStream) {
-    let line = Arc::new(Line { stream, blocked: AtomicBool::new(false), over: AtomicBool::new(false) });
-    let Some(id) = cluster.open(me, line.clone()) else { return };
-    let mut input = Input { bytes: Vec::new(), start: 0, end: 0 };
+    let line = Arc::new(Line {
+        stream,
+        blocked: AtomicBool::new(false),
+        over: AtomicBool::new(false),
+    });
+    let Some(id) = cluster.open(me, line.clone()) else {
+        return;
+    };
+    let mut input = Input {
+        bytes: Vec::new(),
+        start: 0,
+        end: 0,
+    };
     let mut registered = false;
     poll_fn(|cx| {
         // A task's waker stays the same one.
         if !std::mem::replace(&mut registered, true) {
-            cluster.with_process(me, |p| p.clients.get_mut(&id).map(|c| c.waker = Some(cx.waker().clone())));
+            cluster.with_process(me, |p| {
+                p.clients.get_mut(&id).map(|c| c.waker = Some(cx.waker().clone()))
+            });
         }
         poll(&cluster, me, id, &line, &mut input, cx)
     })
@@ -128,7 +140,14 @@ impl Cluster {
         self.with_process(me, |process| {
             process.connections += 1;
             let front = Connection::default();
-            let client = Client { line, front, out: Vec::new(), dirty: false, waker: None, closing: false };
+            let client = Client {
+                line,
+                front,
+                out: Vec::new(),
+                dirty: false,
+                waker: None,
+                closing: false,
+            };
             process.clients.insert(process.connections, client);
             process.connections
         })
@@ -153,7 +172,9 @@ impl Cluster {
                 }
                 let view = super::process::view(&process.node);
                 let written = client.out.len();
-                let (taken, outcome) = process.front.next(&view, &mut client.front, &bytes[*start..], &mut client.out);
+                let (taken, outcome) = process
+                    .front
+                    .next(&view, &mut client.front, &bytes[*start..], &mut client.out);
                 *start += taken;
                 if client.out.len() > written && !client.dirty {
                     client.dirty = true;
@@ -175,9 +196,16 @@ impl Cluster {
             let client = process.clients.get_mut(&id)?;
             client.dirty = false;
             let waker = client.waker.clone();
-            Some((client.line.clone(), std::mem::take(&mut client.out), waker, client.closing))
+            Some((
+                client.line.clone(),
+                std::mem::take(&mut client.out),
+                waker,
+                client.closing,
+            ))
         });
-        let Some((line, mut out, waker, closing)) = taken.flatten() else { return 0 };
+        let Some((line, mut out, waker, closing)) = taken.flatten() else {
+            return 0;
+        };
         // Outside the lock: a tap on this connection may look at the cluster or kill its machines.
         let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
         let mut written = 0;

@@ -92,7 +92,9 @@ pub struct SimCluster {
 
 impl std::fmt::Debug for SimCluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimCluster").field("nodes", &self.inner.slots.len()).finish_non_exhaustive()
+        f.debug_struct("SimCluster")
+            .field("nodes", &self.inner.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,7 +168,10 @@ impl SimCluster {
     pub async fn ready(&self) {
         poll_fn(|cx| {
             let inner = &self.inner;
-            let serving = inner.config.node_indices().all(|n| self.is_serving(n) || inner.slot(n).host.state() != HostState::Up);
+            let serving = inner
+                .config
+                .node_indices()
+                .all(|n| self.is_serving(n) || inner.slot(n).host.state() != HostState::Up);
             if serving {
                 return Poll::Ready(());
             }
@@ -178,7 +183,12 @@ impl SimCluster {
 
     /// The CQL addresses of all nodes.
     pub fn contact_points(&self) -> Vec<SocketAddr> {
-        self.inner.config.nodes.iter().map(|n| SocketAddr::new(n.ip, CQL_PORT)).collect()
+        self.inner
+            .config
+            .nodes
+            .iter()
+            .map(|n| SocketAddr::new(n.ip, CQL_PORT))
+            .collect()
     }
 
     /// What the cluster was started with.
@@ -262,7 +272,8 @@ impl SimCluster {
     pub fn set_clock(&self, node: NodeIdx, spec: ClockSpec) {
         *lock(&self.inner.slot(node).clock) = spec;
         let now_us = self.inner.now_us();
-        self.inner.with_process(node, |process| process.node.set_clock(now_us, spec));
+        self.inner
+            .with_process(node, |process| process.node.set_clock(now_us, spec));
     }
 
     /// Sets the hook that coordinators consult at boundary points, in place of the one before. It runs under the lock of
@@ -287,7 +298,9 @@ impl SimCluster {
 
     /// Whether a node's process runs and serves clients.
     pub fn is_serving(&self, node: NodeIdx) -> bool {
-        self.inner.with_process(node, |p| p.serving && !p.stopped).unwrap_or(false)
+        self.inner
+            .with_process(node, |p| p.serving && !p.stopped)
+            .unwrap_or(false)
     }
 
     /// `gossip_generation` of a node's running process.
@@ -368,7 +381,9 @@ impl Cluster {
                 };
                 (after, process.node.next_deadline_us(), pumped)
             });
-            let Some((after, deadline_us, pumped)) = state else { return Pumped::Over };
+            let Some((after, deadline_us, pumped)) = state else {
+                return Pumped::Over;
+            };
             let next_ns = self.wake_at_next(node, deadline_us);
             self.after(node, after);
             if pumped == Pumped::Over || next_ns.is_none_or(|at_ns| at_ns > now_ns) {

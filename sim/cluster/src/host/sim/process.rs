@@ -134,7 +134,10 @@ impl Process {
             self.asked.len() as u32 - 1
         });
         self.asked[place as usize] = Some(Asked { client, pending });
-        let from = ClientRef { conn: client, request: u64::from(place) };
+        let from = ClientRef {
+            conn: client,
+            request: u64::from(place),
+        };
         self.step(cluster, now_us, Input::Client { from, request });
     }
 
@@ -225,7 +228,11 @@ impl Process {
             }
             Effect::Status { peer, up } => {
                 let address = cluster.config.nodes[usize::from(peer.0)].ip;
-                self.tell(&Event::Status { up, address, port: CQL_PORT });
+                self.tell(&Event::Status {
+                    up,
+                    address,
+                    port: CQL_PORT,
+                });
             }
             Effect::SchemaChanged { schema } => {
                 let before = std::mem::replace(&mut self.schema_told, schema.clone());
@@ -251,13 +258,18 @@ impl Process {
 
     fn reply(&mut self, cluster: &Cluster, to: ClientRef, response: Response) {
         let place = to.request as usize;
-        let Some(asked) = self.asked.get_mut(place).and_then(Option::take) else { return };
+        let Some(asked) = self.asked.get_mut(place).and_then(Option::take) else {
+            return;
+        };
         self.free.push(place as u32);
-        let Some(client) = self.clients.get_mut(&asked.client) else { return };
+        let Some(client) = self.clients.get_mut(&asked.client) else {
+            return;
+        };
         if let Response::Error(error) = &response {
             record::answered_error(cluster, self.node.index(), asked.client, &asked.pending, error);
         }
-        self.front.complete(&view(&self.node), asked.pending, response, &mut client.out);
+        self.front
+            .complete(&view(&self.node), asked.pending, response, &mut client.out);
         if !client.dirty {
             client.dirty = true;
             self.dirty.push(asked.client);

@@ -35,7 +35,11 @@ impl Drop for Life {
 /// Runs a node from one start to the end of its process.
 pub(super) async fn run(cluster: Arc<Cluster>, me: NodeIdx) {
     let start = cluster.started(me);
-    let life = Life { cluster: cluster.clone(), me, start };
+    let life = Life {
+        cluster: cluster.clone(),
+        me,
+        start,
+    };
     match open_log().await {
         Ok((log, bytes)) => boot(&cluster, me, start, log, &bytes),
         Err(error) => {
@@ -70,7 +74,15 @@ pub(super) async fn run(cluster: Arc<Cluster>, me: NodeIdx) {
 async fn open_log() -> io::Result<(DiskFile, Vec<u8>)> {
     let disk = sim_world::disk::here();
     disk.create_dir_all(DATA_DIR)?;
-    let log = disk.open(LOG_PATH, OpenFlags { read: true, append: true, create: true, ..OpenFlags::default() })?;
+    let log = disk.open(
+        LOG_PATH,
+        OpenFlags {
+            read: true,
+            append: true,
+            create: true,
+            ..OpenFlags::default()
+        },
+    )?;
     let bytes = log.read_all()?;
     if bytes.is_empty() {
         // The name has to survive a power loss, or what is synced under it would not.
@@ -125,8 +137,16 @@ async fn sync_log(cluster: Arc<Cluster>, me: NodeIdx) {
         let Some((tokens, log)) = wanted else { return };
         let outcome = log.sync().await;
         cluster.turn(me, |process, now_us| match &outcome {
-            Ok(()) => tokens.iter().for_each(|token| process.step(&cluster, now_us, Input::LogSynced { token: *token })),
-            Err(error) => process.step(&cluster, now_us, Input::LogFailed { error: format!("sync: {error}") }),
+            Ok(()) => tokens
+                .iter()
+                .for_each(|token| process.step(&cluster, now_us, Input::LogSynced { token: *token })),
+            Err(error) => process.step(
+                &cluster,
+                now_us,
+                Input::LogFailed {
+                    error: format!("sync: {error}"),
+                },
+            ),
         });
     }
 }

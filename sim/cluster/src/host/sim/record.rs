@@ -37,7 +37,9 @@ fn write_kind(write_type: WriteType) -> WriteKind {
 
 /// A message arrived.
 pub(super) fn delivered(cluster: &Cluster, to: NodeIdx, from: NodeIdx) {
-    cluster.trace.emit_fast(code::DELIVERED, u64::from(from.0) << 8 | u64::from(to.0), 0);
+    cluster
+        .trace
+        .emit_fast(code::DELIVERED, u64::from(from.0) << 8 | u64::from(to.0), 0);
 }
 
 /// A node cannot go on.
@@ -46,21 +48,27 @@ pub(super) fn halted(cluster: &Cluster, node: NodeIdx, reason: String) {
 }
 
 fn other(cluster: &Cluster, node: NodeIdx, what: &str, detail: String) {
-    let record = ClusterRecord::Other { what: what.to_owned(), detail };
+    let record = ClusterRecord::Other {
+        what: what.to_owned(),
+        detail,
+    };
     cluster.trace.emit(Some(cluster.host_id(node)), Kind::Cluster(record));
 }
 
 /// A client is told of an error.
-pub(super) fn answered_error(
-    cluster: &Cluster,
-    node: NodeIdx,
-    conn: u64,
-    pending: &Pending,
-    error: &CoordinatorError,
-) {
+pub(super) fn answered_error(cluster: &Cluster, node: NodeIdx, conn: u64, pending: &Pending, error: &CoordinatorError) {
     let host = cluster.host_id(node);
-    let op = CqlOp::Response { outcome: error.to_string(), error: true };
-    let record = CqlRecord { node: host, conn, stream: pending.stream(), op, label: pending.label() };
+    let op = CqlOp::Response {
+        outcome: error.to_string(),
+        error: true,
+    };
+    let record = CqlRecord {
+        node: host,
+        conn,
+        stream: pending.stream(),
+        op,
+        label: pending.label(),
+    };
     cluster.trace.emit(Some(host), Kind::Cql(record));
 }
 
@@ -74,44 +82,88 @@ pub(super) fn event(cluster: &Cluster, node: NodeIdx, event: &Event) {
     };
     let at = u64::from(node.0);
     match event {
-        Event::BatchKept { batch, mutations } => rated(code::BATCH_KEPT, at, batch.number, &|| {
-            ClusterRecord::BatchlogWritten { batch: name(batch), holder: host, entries: *mutations }
-        }),
+        Event::BatchKept { batch, mutations } => {
+            rated(code::BATCH_KEPT, at, batch.number, &|| ClusterRecord::BatchlogWritten {
+                batch: name(batch),
+                holder: host,
+                entries: *mutations,
+            })
+        }
         Event::BatchForgotten { batch } => rated(code::BATCH_FORGOTTEN, at, batch.number, &|| {
-            ClusterRecord::BatchlogRemoved { batch: name(batch), holder: host }
+            ClusterRecord::BatchlogRemoved {
+                batch: name(batch),
+                holder: host,
+            }
         }),
-        Event::BatchReplayed { batch, complete, age_us } => {
-            trace.mark(if *complete { "batchlog replayed" } else { "batchlog replay incomplete" });
-            if *complete {
-                keep(ClusterRecord::BatchlogReplayed { batch: name(batch), holder: host, age_ms: age_us / 1000 });
+        Event::BatchReplayed {
+            batch,
+            complete,
+            age_us,
+        } => {
+            trace.mark(if *complete {
+                "batchlog replayed"
             } else {
-                other(cluster, node, "replay incomplete", format!("{} after {} ms", name(batch), age_us / 1000));
+                "batchlog replay incomplete"
+            });
+            if *complete {
+                keep(ClusterRecord::BatchlogReplayed {
+                    batch: name(batch),
+                    holder: host,
+                    age_ms: age_us / 1000,
+                });
+            } else {
+                other(
+                    cluster,
+                    node,
+                    "replay incomplete",
+                    format!("{} after {} ms", name(batch), age_us / 1000),
+                );
             }
         }
         Event::Applied { mutations, bytes } => {
-            rated(code::APPLIED, at << 32 | u64::from(*mutations), u64::from(*bytes), &|| ClusterRecord::Other {
-                what: "applied".into(),
-                detail: format!("{mutations} mutations, {bytes} bytes"),
-            });
+            rated(
+                code::APPLIED,
+                at << 32 | u64::from(*mutations),
+                u64::from(*bytes),
+                &|| ClusterRecord::Other {
+                    what: "applied".into(),
+                    detail: format!("{mutations} mutations, {bytes} bytes"),
+                },
+            );
         }
         Event::Expired { from } => {
             trace.mark("message expired");
-            other(cluster, node, "expired", format!("a message of {from} came after its deadline"));
+            other(
+                cluster,
+                node,
+                "expired",
+                format!("a message of {from} came after its deadline"),
+            );
         }
         Event::HintStored { peer } => {
             trace.mark("hint stored");
             let target = cluster.host_id(*peer);
-            rated(code::HINT_STORED, at, u64::from(peer.0), &|| ClusterRecord::HintStored { holder: host, target });
+            rated(code::HINT_STORED, at, u64::from(peer.0), &|| {
+                ClusterRecord::HintStored { holder: host, target }
+            });
         }
         Event::HintRefused { peer } => {
             trace.mark("hint dropped");
-            keep(ClusterRecord::HintDropped { holder: host, target: cluster.host_id(*peer), hints: 1 });
+            keep(ClusterRecord::HintDropped {
+                holder: host,
+                target: cluster.host_id(*peer),
+                hints: 1,
+            });
         }
         Event::HintDelivered { peer } => {
             trace.mark("hint delivered");
             let target = cluster.host_id(*peer);
             rated(code::HINT_DELIVERED, at, u64::from(peer.0), &|| {
-                ClusterRecord::HintDelivered { holder: host, target, hints: 1 }
+                ClusterRecord::HintDelivered {
+                    holder: host,
+                    target,
+                    hints: 1,
+                }
             });
         }
         Event::Status { peer, up } => keep(status(cluster.host_id(*peer), host, *up)),
@@ -120,7 +172,11 @@ pub(super) fn event(cluster: &Cluster, node: NodeIdx, event: &Event) {
 }
 
 fn status(node: HostId, seen_by: HostId, up: bool) -> ClusterRecord {
-    if up { ClusterRecord::NodeUp { node, seen_by } } else { ClusterRecord::NodeDown { node, seen_by } }
+    if up {
+        ClusterRecord::NodeUp { node, seen_by }
+    } else {
+        ClusterRecord::NodeDown { node, seen_by }
+    }
 }
 
 /// What clients were told, and what is rare.
@@ -129,23 +185,49 @@ fn answer(cluster: &Cluster, node: NodeIdx, event: &Event) {
     let host = cluster.host_id(node);
     let keep = |record: ClusterRecord| trace.emit(Some(host), Kind::Cluster(record));
     match event {
-        Event::WriteTimeout { write_type, consistency, received, required } => {
+        Event::WriteTimeout {
+            write_type,
+            consistency,
+            received,
+            required,
+        } => {
             trace.mark("write timeout");
             let (write, consistency) = (write_kind(*write_type), consistency.name().to_owned());
-            keep(ClusterRecord::WriteTimeout { write, received: *received, required: *required, consistency });
+            keep(ClusterRecord::WriteTimeout {
+                write,
+                received: *received,
+                required: *required,
+                consistency,
+            });
         }
-        Event::WriteFailure { write_type, received, required, .. } => {
+        Event::WriteFailure {
+            write_type,
+            received,
+            required,
+            ..
+        } => {
             trace.mark("write failure");
             let write = write_kind(*write_type);
-            keep(ClusterRecord::WriteFailure { write, received: *received, required: *required, failures: 1 });
+            keep(ClusterRecord::WriteFailure {
+                write,
+                received: *received,
+                required: *required,
+                failures: 1,
+            });
         }
         Event::Unavailable { required, alive, .. } => {
             trace.mark("unavailable");
-            keep(ClusterRecord::Unavailable { required: *required, alive: *alive });
+            keep(ClusterRecord::Unavailable {
+                required: *required,
+                alive: *alive,
+            });
         }
         Event::ReadTimeout { received, required, .. } => {
             trace.mark("read timeout");
-            keep(ClusterRecord::ReadTimeout { received: *received, required: *required });
+            keep(ClusterRecord::ReadTimeout {
+                received: *received,
+                required: *required,
+            });
         }
         Event::ReadRepair { replicas } => {
             trace.mark("read repair");
@@ -159,7 +241,11 @@ fn answer(cluster: &Cluster, node: NodeIdx, event: &Event) {
             trace.mark("executed late");
             other(cluster, node, "executed late", format!("with timestamp {timestamp_us}"));
         }
-        Event::Recovered { valid_bytes, lost_bytes, .. } => {
+        Event::Recovered {
+            valid_bytes,
+            lost_bytes,
+            ..
+        } => {
             keep(ClusterRecord::LogRecovered { bytes: *valid_bytes });
             if *lost_bytes > 0 {
                 trace.mark("log torn");

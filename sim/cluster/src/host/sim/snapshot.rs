@@ -37,7 +37,10 @@ impl SimCluster {
             durable: self.durable(node),
             pending_hints: self.pending_hints(node),
         });
-        Snapshot { at_ns: self.inner.now_ns(), nodes: nodes.collect() }
+        Snapshot {
+            at_ns: self.inner.now_ns(),
+            nodes: nodes.collect(),
+        }
     }
 
     /// What a node's process holds; `None` when none runs.
@@ -60,7 +63,10 @@ impl SimCluster {
 
     /// Batches that running nodes keep in their batchlogs, each with its holder.
     pub fn batchlog_entries(&self) -> Vec<(NodeIdx, BatchId)> {
-        let of = |node| self.inner.with_process(node, |p| p.node.kept_batches().map(|(id, _)| (node, *id)).collect());
+        let of = |node| {
+            self.inner
+                .with_process(node, |p| p.node.kept_batches().map(|(id, _)| (node, *id)).collect())
+        };
         self.nodes().filter_map(of).flat_map(|kept: Vec<_>| kept).collect()
     }
 
@@ -76,6 +82,9 @@ impl SimCluster {
 
     /// Whether nothing is left to be delivered: no batch is kept, no hint pending, no request under way.
     pub fn is_quiet(&self) -> bool {
-        self.batchlog_entries().is_empty() && self.nodes().all(|n| self.pending_hints(n) == 0 && self.operations(n) == 0)
+        self.batchlog_entries().is_empty()
+            && self
+                .nodes()
+                .all(|n| self.pending_hints(n) == 0 && self.operations(n) == 0)
     }
 }
