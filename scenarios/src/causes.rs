@@ -36,7 +36,7 @@ pub fn classify(evidence: &Evidence) -> Causes {
                 causes.lost += 1;
                 hurt.entry(seq).or_default().insert(*key);
             }
-            Explained::Doubled(_) => causes.doubled += 1,
+            Explained::Doubled => causes.doubled += 1,
             Explained::Clobbered => causes.clobbered += 1,
             // Several effects at once: the sign of the money tells which way most of them went.
             Explained::Mixed => {
@@ -54,7 +54,7 @@ pub fn classify(evidence: &Evidence) -> Causes {
 
 enum Explained {
     Lost(u64),
-    Doubled(u64),
+    Doubled,
     Clobbered,
     Mixed,
 }
@@ -69,12 +69,12 @@ fn explain(postings: &[Posting], (avail, frozen): (i128, i128)) -> Explained {
     {
         return Explained::Lost(p.seq);
     }
-    if let Some(p) = postings
+    if postings
         .iter()
         .filter(moves)
-        .find(|p| (p.delta_avail, p.delta_frozen) == (avail, frozen))
+        .any(|p| (p.delta_avail, p.delta_frozen) == (avail, frozen))
     {
-        return Explained::Doubled(p.seq);
+        return Explained::Doubled;
     }
     for start in 0..postings.len() {
         let (mut a, mut f) = (0, 0);

@@ -226,9 +226,8 @@ impl Executor {
                 target,
                 restart_after_ms,
             } => self.outage(&fault, target, restart_after_ms, Blow::Power),
-            Action::TornTail { restart_after_ms } => {
-                self.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power)
-            }
+            Action::TornTail { restart_after_ms } => self.torn_tail(fault, restart_after_ms),
+
             Action::PowerLossAll { restart_after_ms } => self.power_loss_all(&fault, restart_after_ms),
             Action::Pause { target, for_ms } => self.pause(&fault, target, for_ms),
             Action::CutClient {

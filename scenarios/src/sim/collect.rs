@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// Tables that settling again may touch.
 const NOT_COMPARED: [&str; 4] = ["settlement_checkpoint", "dead_letters", "skips", "schema_migrations"];
-/// At most this many differing cells are reported.
+/// At most this many differences are reported.
 const DIFFERENCES_MAX: usize = 10;
 
 /// Trade tables by name, with their symbols.
@@ -68,60 +68,56 @@ fn cell<'a>(table: &Table, row: &'a SnapshotRow, column: &str) -> Cell<'a> {
     }
 }
 
-/// Every cell of every replica with its timestamp: (node, table, partition, clustering, column) to (value, timestamp).
-pub type Cells = BTreeMap<(u8, String, Vec<u8>, Vec<u8>, u32), (Vec<u8>, i64)>;
-
-/// All cells of the design's tables, of every replica.
-pub fn cells(plant: &Plant) -> Cells {
-    let keyspace = plant.settlement_config.keyspace();
-    let mut cells = Cells::new();
-    for node in plant.cluster.nodes() {
-        for table in replica(plant, node).tables {
-            if table.keyspace != keyspace || NOT_COMPARED.contains(&table.name.as_str()) {
-                continue;
-            }
-            for row in &table.rows {
-                for cell in row.row.cells() {
-                    let place = (row.partition.bytes.clone(), row.row.clustering().to_vec());
-                    let key = (node.0, table.name.clone(), place.0, place.1, u32::from(cell.column.0));
-                    cells.insert(key, (cell.value.to_vec(), cell.timestamp_us));
-                }
-            }
-        }
-    }
-    cells
+/// What every replica holds, for comparing later.
+pub struct Held {
+    replicas: Vec<ReplicaSnapshot>,
 }
 
-/// What differs, in words. A cell that a replica had lost and now has again is no difference: settling again is how
-/// it is brought back.
-pub fn differences(before: &Cells, after: &Cells) -> Vec<String> {
-    let known: BTreeMap<_, _> = before
-        .iter()
-        .map(|((_, table, partition, clustering, column), cell)| ((table, partition, clustering, column), cell))
-        .collect();
-    let mut texts = Vec::new();
-    for (key, cell) in after {
-        let place = (&key.1, &key.2, &key.3, &key.4);
-        let was = before.get(key).or_else(|| known.get(&place).copied());
-        if was == Some(cell) {
-            continue;
-        }
-        let (node, table) = (key.0, &key.1);
-        let what = match was {
-            None => "a cell that was on no replica".to_string(),
-            Some((value, _)) if *value != cell.0 => format!("a value, written at {}", cell.1),
-            Some((_, timestamp)) => format!("a timestamp, from {timestamp} to {}", cell.1),
-        };
-        texts.push(format!(
-            "{table} on node {node}: {what} (partition {:02x?}, column {})",
-            key.2, key.4
-        ));
+/// What every replica holds of the design's tables that settling again must not change.
+pub fn held(plant: &Plant) -> Held {
+    let keyspace = plant.settlement_config.keyspace();
+    let replicas = plant.cluster.nodes().map(|node| {
+        let mut held = replica(plant, node);
+        held.tables
+            .retain(|table| table.keyspace == keyspace && !NOT_COMPARED.contains(&table.name.as_str()));
+        held.batches.clear();
+        held
+    });
+    Held {
+        replicas: replicas.collect(),
     }
-    for key in before.keys().filter(|key| !after.contains_key(*key)) {
-        texts.push(format!(
-            "{} on node {}: a cell is gone (partition {:02x?})",
-            key.1, key.0, key.2
-        ));
+}
+
+/// What settling again has changed, in words: rows that are gone, and cells that no replica had before, with their
+/// timestamps. A row that one replica lacked and another had is no difference: settling again is how it is brought back.
+pub fn differences(before: &Held, after: &Held) -> Vec<String> {
+    let mut texts = Vec::new();
+    for (node, (was, is)) in before.replicas.iter().zip(&after.replicas).enumerate() {
+        // Equal to the last byte is the rule; only where it is not does anybody look closer.
+        for (old, new) in was
+            .tables
+            .iter()
+            .zip(&is.tables)
+            .filter(|(old, new)| old.rows != new.rows)
+        {
+            let known = |row: &SnapshotRow| {
+                let tables = before.replicas.iter().filter_map(|r| r.table(&new.keyspace, &new.name));
+                tables.flat_map(|table| &table.rows).any(|other| other == row)
+            };
+            let name = &new.name;
+            for row in new.rows.iter().filter(|row| !old.rows.contains(row) && !known(row)) {
+                texts.push(format!(
+                    "{name} on node {node}: the row with partition key {:02x?}",
+                    row.partition.bytes
+                ));
+            }
+            if new.rows.len() < old.rows.len() {
+                texts.push(format!(
+                    "{name} on node {node}: {} rows are gone",
+                    old.rows.len() - new.rows.len()
+                ));
+            }
+        }
     }
     texts.truncate(DIFFERENCES_MAX);
     texts

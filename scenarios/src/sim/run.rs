@@ -314,7 +314,7 @@ async fn quiet(cluster: &SimCluster) {
 
 /// Settles everything again and compares every replica's cells with what they were.
 async fn resettle(plant: &Plant, trouble: &mut Option<String>) -> Option<Vec<String>> {
-    let before = collect::cells(plant);
+    let before = collect::held(plant);
     let config = plant.settlement_config.clone();
     let again = plant.settlement.spawn(async move {
         let metrics = Arc::new(settlement::Metrics::new());
@@ -328,7 +328,7 @@ async fn resettle(plant: &Plant, trouble: &mut Option<String>) -> Option<Vec<Str
         Err(error) => *trouble = Some(format!("settling everything again did not end: {error}")),
     }
     quiet(&plant.cluster).await;
-    Some(collect::differences(&before, &collect::cells(plant)))
+    Some(collect::differences(&before, &collect::held(plant)))
 }
 
 /// The verdict when nothing could be judged.

@@ -523,7 +523,7 @@ struct FireTimers(Weak<Shared>);
 impl Wake for FireTimers {
     fn wake(self: Arc<Self>) {
         if let Some(shared) = self.0.upgrade() {
-            shared.timers.fire(&shared.courier);
+            shared.net.in_callback(|| shared.timers.fire(&shared.courier));
         }
     }
 }

@@ -496,3 +496,29 @@ fn every_node_reports_itself_and_the_same_schema() {
         }
     });
 }
+
+#[test]
+fn cassandra_warns_of_large_batches_and_refuses_larger_ones() {
+    simulate(Flavor::Cassandra, DDL, |_, cluster| async move {
+        let session = connect(&cluster).await;
+        let batch = two_table_batch(&session, BatchType::Logged).await;
+        let text = "x".repeat(6_000);
+        let result = session
+            .batch(&batch, ((1i64, 1i32, text.as_str()), (2i64, 2i64)))
+            .await
+            .expect("applied");
+        let warnings: Vec<&str> = result.warnings().collect();
+        assert_eq!(warnings.len(), 1);
+        let start = "Batch for [ks.t, ks.u] is of size ";
+        assert!(
+            warnings[0].starts_with(start) && warnings[0].contains("exceeding specified threshold of 5120 by "),
+            "{warnings:?}"
+        );
+        let text = "x".repeat(60_000);
+        let error = session
+            .batch(&batch, ((1i64, 1i32, text.as_str()), (2i64, 2i64)))
+            .await
+            .expect_err("too large");
+        assert_eq!(db_error(error), (DbError::Invalid, "Batch too large".to_string()));
+    });
+}

@@ -330,3 +330,90 @@ fn a_fast_clock_wins_until_the_others_pass_it() {
         );
     });
 }
+
+#[test]
+fn a_disk_that_fails_stops_its_node_and_nobody_else() {
+    use sim_world::DiskFault;
+    let faults: [fn() -> DiskFault; 3] = [
+        || DiskFault {
+            fail_fsyncs: 1,
+            ..DiskFault::default()
+        },
+        || DiskFault {
+            fail_writes: 1,
+            ..DiskFault::default()
+        },
+        || DiskFault {
+            capacity_bytes: Some(0),
+            ..DiskFault::default()
+        },
+    ];
+    for fault in faults {
+        simulate(Flavor::Scylla, DDL, move |_, cluster| async move {
+            let session = connect_to(&cluster, &[DB1]).await;
+            let insert = session
+                .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+                .await
+                .expect("prepared");
+            cluster.host(DB3).disk().set_fault(fault());
+            for k in 0..10i64 {
+                session.execute_unpaged(&insert, (k, k)).await.expect("quorum");
+            }
+            // Past the periodic sync.
+            sleep_ms(15_000).await;
+            assert!(!cluster.is_serving(DB3), "it cannot go on");
+            cluster.host(DB3).disk().set_fault(DiskFault::default());
+            cluster.restart(DB3);
+            sleep_ms(20_000).await;
+            assert!(cluster.is_serving(DB3));
+            for k in 0..10 {
+                let result = session
+                    .query_unpaged(format!("SELECT v FROM ks.u WHERE k = {k}"), ())
+                    .await
+                    .expect("quorum");
+                assert_eq!(result.into_rows_result().expect("rows").rows_num(), 1);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_partition_between_nodes_is_not_one_between_client_and_nodes() {
+    use sim_world::Class;
+    simulate(Flavor::Scylla, DDL, |world, cluster| async move {
+        let session = connect(&cluster).await;
+        let mut insert = session
+            .prepare("INSERT INTO ks.u (k, v) VALUES (?, ?)")
+            .await
+            .expect("prepared");
+        insert.set_execution_profile_handle(Some(only(&session, &cluster, DB1)));
+        let (one, two, three) = (cluster.host(DB1).id(), cluster.host(DB2).id(), cluster.host(DB3).id());
+        let cut = |cut: bool| {
+            for other in [two, three] {
+                world.links().cut_class(Class::Peer, one, other, cut);
+                world.links().cut_class(Class::Peer, other, one, cut);
+            }
+        };
+        cut(true);
+        let (code, _) = db_error(session.execute_unpaged(&insert, (1i64, 1i64)).await.expect_err("alone"));
+        let (consistency, write_type) = (Consistency::Quorum, WriteType::Simple);
+        assert_eq!(
+            code,
+            DbError::WriteTimeout {
+                consistency,
+                received: 1,
+                required: 2,
+                write_type
+            }
+        );
+        insert.set_execution_profile_handle(Some(only(&session, &cluster, DB2)));
+        session
+            .execute_unpaged(&insert, (2i64, 2i64))
+            .await
+            .expect("the others are two");
+        cut(false);
+        sleep_ms(60_000).await;
+        let live = cluster.live(DB1).expect("runs");
+        assert_eq!(live.table("ks", "u").expect("u").rows.len(), 2, "hinted");
+    });
+}

@@ -6,6 +6,7 @@ use sim_cluster::core::{Boundary, BoundaryHook, Point, Then, Verdict};
 use sim_cluster::host::sim::CQL_PORT;
 use sim_cluster::host::tap::WriteReader;
 use sim_cluster::model::WriteType as ModelWriteType;
+use sim_world::trace::{ClusterRecord, Kind};
 use sim_world::{ConnInfo, TapVerdict, TcpTap};
 
 /// Answers a write timeout to the first batch of number 1.
@@ -85,7 +86,7 @@ fn a_timed_out_batch_is_applied_by_the_replay() {
 
 #[test]
 fn a_timed_out_batch_is_executed_late_with_a_new_timestamp() {
-    simulate(Flavor::Scylla, DDL, |_, cluster| async move {
+    let summary = simulate(Flavor::Scylla, DDL, |_, cluster| async move {
         let session = timed_out(&cluster, Point::RequestArrived, Then::ExecuteLate { after_ms: 10_000 }).await;
         session
             .query_unpaged("INSERT INTO ks.u (k, v) VALUES (1001, 77)", ())
@@ -106,6 +107,11 @@ fn a_timed_out_batch_is_executed_late_with_a_new_timestamp() {
         sleep_ms(10_000).await;
         assert_eq!(v().await, 10, "the late one has the newer server timestamp and wins");
     });
+    let late = summary.records.iter().find_map(|r| match &r.kind {
+        Kind::Cluster(ClusterRecord::ExecutedLate { delay_ms, .. }) => Some(*delay_ms),
+        _ => None,
+    });
+    assert_eq!(late, Some(10_000), "the trace tells");
 }
 
 /// Freezes the coordinator of the first batch of number 1 when it arrives; the machine of another node dies with it.

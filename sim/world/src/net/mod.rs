@@ -38,6 +38,7 @@ use state::State;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
@@ -87,6 +88,9 @@ impl Default for NetConfig {
 /// The network of one world.
 pub(crate) struct Net {
     state: Mutex<State>,
+    /// A timer callback is waking tasks. A waker may hold the last reference to a socket (those of zeromq's fair queue do),
+    /// so that waking drops the socket, which has news for its peer; but no timer may be added now.
+    in_callback: AtomicBool,
     /// One real, never connected socket that takes the socket options of every simulated one.
     options: OnceLock<OwnedFd>,
 }
@@ -136,6 +140,7 @@ impl Net {
     pub(crate) fn new(config: NetConfig) -> Self {
         Net {
             state: Mutex::new(State::new(config)),
+            in_callback: AtomicBool::new(false),
             options: OnceLock::new(),
         }
     }
@@ -150,6 +155,12 @@ impl Net {
         let mut state = lock(&self.state);
         let result = f(&mut state);
         if state.effects.is_empty() {
+            return result;
+        }
+        if self.in_callback.load(Ordering::Relaxed) {
+            // Stays in the state; the courier comes for it.
+            drop(state);
+            shared.courier.call();
             return result;
         }
         let effects = std::mem::take(&mut state.effects);
@@ -172,12 +183,17 @@ impl Net {
         let wake = std::mem::take(&mut state.effects.wake);
         let orphans = !state.effects.arm.is_empty();
         drop(state);
-        for waker in wake {
-            waker.wake();
-        }
+        self.in_callback(|| wake.into_iter().for_each(Waker::wake));
         if orphans {
             shared.courier.call();
         }
+    }
+
+    /// Runs what wakes tasks inside a timer callback: until it ends, the network adds no timer.
+    pub(crate) fn in_callback(&self, wake: impl FnOnce()) {
+        let nested = self.in_callback.swap(true, Ordering::Relaxed);
+        wake();
+        self.in_callback.store(nested, Ordering::Relaxed);
     }
 
     /// Arms the timers that were born in a timer callback. Called by the courier.

@@ -60,10 +60,14 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let now_ns = self.shared.clock.now_ns();
-        // An end that its process's death has closed is not found, or found closed.
-        let _ = self.with(|state, conn| {
-            state.close(conn, self.side, now_ns);
-            Ok(())
+        // Whoever drops may hold a lock that this end's own wakers take (zeromq's fair queue does), and on a real kernel a
+        // close wakes nobody in place: so what there is to arm and to wake is left to the courier.
+        self.shared.net.in_callback(|| {
+            // An end that its process's death has closed is not found, or found closed.
+            let _ = self.with(|state, conn| {
+                state.close(conn, self.side, now_ns);
+                Ok(())
+            });
         });
     }
 }

@@ -79,6 +79,8 @@ struct Cluster {
     hooked: AtomicBool,
     registry: Registry,
     deliveries: AtomicU64,
+    /// How late the last write that a hook put off is to be executed, milliseconds: for the trace.
+    late_ms: AtomicU64,
     draws: Stream,
     /// Who waits for nodes to serve.
     waiting: Mutex<Vec<Waker>>,
@@ -132,6 +134,7 @@ impl SimCluster {
             hooked: AtomicBool::new(false),
             registry: Registry::default(),
             deliveries: AtomicU64::new(0),
+            late_ms: AtomicU64::new(0),
             draws: world.stream("cluster/nodes"),
             waiting: Mutex::default(),
             config: Arc::new(config),
@@ -240,16 +243,14 @@ impl SimCluster {
         }
     }
 
-    /// Stops a node in good order, as SIGTERM does: it announces itself, finishes what it has, syncs and exits.
+    /// Stops a node in good order, as SIGTERM does: it announces itself, finishes what it has, syncs and exits. A paused
+    /// node does so when it goes on.
     pub fn stop(&self, node: NodeIdx) {
-        let after = self.inner.with_process(node, |process| {
-            let now_us = self.inner.now_us();
-            process.step(&self.inner, now_us, Input::Shutdown);
-            process.carry_out(&self.inner, now_us)
-        });
-        if let Some(after) = after {
-            self.inner.after(node, after);
-        }
+        let inner = self.inner.clone();
+        let shutdown = async move {
+            inner.turn(node, |process, now_us| process.step(&inner, now_us, Input::Shutdown));
+        };
+        drop(self.host(node).spawn(shutdown));
     }
 
     /// A node's tasks stand still, as in a long stall; its kernel goes on accepting bytes.
@@ -277,7 +278,8 @@ impl SimCluster {
     }
 
     /// Sets the hook that coordinators consult at boundary points, in place of the one before. It runs under the lock of
-    /// the node that consults it; see the module documentation for what it may do.
+    /// the node that consults it; see the module documentation for what it may do. A hook that owns a handle to this
+    /// cluster keeps it alive until [`SimCluster::unhook`].
     pub fn hook(&self, hook: Box<dyn BoundaryHook>) {
         let old = lock(&self.inner.hook).replace(hook);
         self.inner.hooked.store(true, Relaxed);
@@ -421,7 +423,9 @@ impl Cluster {
     /// What had to wait until the process was not locked.
     fn after(&self, node: NodeIdx, after: After) {
         if after.kill {
-            self.slot(node).host.kill();
+            let slot = self.slot(node);
+            slot.host.kill();
+            self.ended(node, slot.starts.load(Relaxed));
             return;
         }
         if let Some(waker) = after.wake_program {
@@ -475,8 +479,8 @@ impl Cluster {
         drop(old);
     }
 
-    /// A node serves clients.
-    fn serving(&self, _: NodeIdx) {
+    /// Who waits for nodes to serve looks again: one serves now, or will not.
+    fn look_again(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiting));
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -498,6 +502,7 @@ impl Cluster {
         let ran = process.is_some();
         drop(process);
         drop(inbox);
+        self.look_again();
         if !ran || slot.powered_off.load(Relaxed) {
             return;
         }

@@ -61,7 +61,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, me: NodeIdx) {
             Pumped::Serving if !listening => {
                 listening = true;
                 drop(sim_world::task::spawn(accept(cluster.clone(), me)));
-                cluster.serving(me);
+                cluster.look_again();
             }
             Pumped::Serving | Pumped::NotYet => {}
         }

@@ -2,10 +2,12 @@
 //! what happens for every batch only enters the hash, unless the run records all.
 
 use super::Cluster;
+use crate::core::boundary::{Then, Verdict};
 use crate::core::message::{BatchId, Event};
 use crate::cql::front::Pending;
 use crate::model::{CoordinatorError, NodeIdx, WriteType};
 use sim_world::trace::{ClusterRecord, CqlOp, CqlRecord, FIRST_FREE_CODE, HostId, Kind, WriteKind};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Codes of high-rate events. The world leaves codes from [`FIRST_FREE_CODE`] on to other crates; these are the cluster's.
 mod code {
@@ -235,11 +237,22 @@ fn answer(cluster: &Cluster, node: NodeIdx, event: &Event) {
         }
         Event::Forced { verdict } => {
             trace.mark("verdict carried out");
+            if let Verdict::Timeout {
+                then: Then::ExecuteLate { after_ms },
+                ..
+            } = verdict
+            {
+                cluster.late_ms.store(*after_ms, Relaxed);
+            }
             other(cluster, node, "forced", format!("{verdict:?}"));
         }
         Event::ExecutedLate { timestamp_us } => {
             trace.mark("executed late");
-            other(cluster, node, "executed late", format!("with timestamp {timestamp_us}"));
+            let label = format!("default timestamp {timestamp_us}");
+            keep(ClusterRecord::ExecutedLate {
+                label,
+                delay_ms: cluster.late_ms.load(Relaxed),
+            });
         }
         Event::Recovered {
             valid_bytes,
