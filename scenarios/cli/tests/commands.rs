@@ -146,7 +146,10 @@ fn a_scenario_whose_seeds_hang_is_given_up() {
     let (exit, stdout, _) = fake.run(&["run", "--out", "out", "--seed", "400", "--seeds", "9", "--workers", "1"]);
     assert_eq!(exit, 14);
     // A seed or two may be under way while the third is being counted.
-    assert!(stdout.contains("given up after") && !stdout.contains("9 seeds in"), "{stdout}");
+    assert!(
+        stdout.contains("given up after") && !stdout.contains("9 seeds in"),
+        "{stdout}"
+    );
 }
 
 #[test]
