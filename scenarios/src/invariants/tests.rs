@@ -91,7 +91,8 @@ fn tables(events: &[Event]) -> Tables {
             Body::Trade(trade) => trade.trade_id.0,
             Body::EpochStart { .. } => 0,
         };
-        for c in event.changes() {
+        for (place, c) in event.changes().iter().enumerate() {
+            let fee = place >= 4;
             let (user_id, asset_id) = (c.user_id.0 as i64, c.asset_id.0 as i32);
             let (avail, frozen) = (c.avail.0 as i64, c.frozen.0 as i64);
             t.ledger.push(LedgerRow {
@@ -102,7 +103,7 @@ fn tables(events: &[Event]) -> Tables {
                 delta_frozen: c.delta_frozen.0,
                 avail,
                 frozen,
-                cause: event.kind().as_str().into(),
+                cause: if fee { "fee" } else { event.kind().as_str() }.into(),
                 reference: reference as i64,
                 output_sequence: seq,
                 digest: digest.clone(),
