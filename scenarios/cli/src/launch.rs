@@ -50,12 +50,23 @@ pub fn workspace() -> Result<PathBuf, Problem> {
     found.ok_or(Problem::NoWorkspace { from: here })
 }
 
-/// A worker that can be started: `QUENCH_WORKER` if set, else one built from the sources as they are now.
+/// The environment variables that name a built worker, per profile.
+fn variable(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Release => "QUENCH_WORKER",
+        Profile::Debug => "QUENCH_WORKER_DEBUG",
+    }
+}
+
+/// A worker that can be started: the one that the environment names, else one built from the sources as they are now.
 pub fn worker(profile: Profile) -> Result<PathBuf, Problem> {
-    if let Some(path) = std::env::var_os("QUENCH_WORKER") {
+    if let Some(path) = std::env::var_os(variable(profile)) {
         let path = PathBuf::from(path);
         if !path.is_file() {
-            let why = "is not there; QUENCH_WORKER names it. Unset it to have a worker built.".into();
+            let why = format!(
+                "is not there; {} names it. Unset it to have a worker built.",
+                variable(profile)
+            );
             return Err(Problem::Worker { path, why });
         }
         return Ok(path);

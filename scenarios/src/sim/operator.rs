@@ -9,31 +9,30 @@ use std::time::Duration;
 /// How often the dead letters are looked at. A person, not a program.
 const LOOKS_EVERY: Duration = Duration::from_secs(3);
 
-/// Skips every dead letter it finds, once, until it is aborted.
+/// Skips every dead letter that has no recorded skip, until it is aborted. Looks at the record each time: what was
+/// acknowledged can be lost again with the power.
 pub async fn run(client: Client, config: settlement::Config) {
-    let mut done = BTreeSet::new();
     loop {
         tokio::time::sleep(LOOKS_EVERY).await;
         let mut tables = Tables::default();
-        if client
-            .table("dead_letters", 0, Consistency::Quorum, &mut tables)
-            .await
-            .is_err()
-        {
-            continue;
+        for table in ["dead_letters", "skips"] {
+            if client.table(table, 0, Consistency::Quorum, &mut tables).await.is_err() {
+                tables = Tables::default();
+                break;
+            }
         }
-        for letter in tables.dead_letters {
+        let skipped: BTreeSet<i64> = tables.skips.iter().map(|skip| skip.output_sequence).collect();
+        for letter in tables
+            .dead_letters
+            .iter()
+            .filter(|letter| !skipped.contains(&letter.output_sequence))
+        {
             let Ok(sequence) = u64::try_from(letter.output_sequence) else {
                 continue;
             };
-            if done.contains(&sequence) {
-                continue;
-            }
             let reason = format!("simulated operator: {}", letter.code);
-            let skipped = settlement::skip(&config, settlement_events::OutputSequence(sequence), &reason).await;
-            if skipped.is_ok() {
-                done.insert(sequence);
-            }
+            // One that fails is tried again at the next look.
+            let _tried = settlement::skip(&config, settlement_events::OutputSequence(sequence), &reason).await;
         }
     }
 }
