@@ -62,8 +62,20 @@ pub struct WorkerArgs {
     #[arg(long)]
     pub debug_build: bool,
     /// Wall-clock bound of one seed, in seconds; a seed that takes longer is killed and reported as hung
-    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub limit: u64,
+    /// [default: 120, ten times as much for a tape and for a debug build]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub limit: Option<u64>,
+}
+
+impl WorkerArgs {
+    /// The wall-clock bound of one seed, ms. A tape has thousands of trades and a debug build is ten times slower.
+    pub fn limit_ms(&self, tape: bool, debug: bool) -> u64 {
+        const PLAIN_S: u64 = 120;
+        let factor = |slow| if slow { 10 } else { 1 };
+        self.limit
+            .unwrap_or(PLAIN_S * factor(tape) * factor(debug))
+            .saturating_mul(1_000)
+    }
 }
 
 /// What of a world is changed, for every command that runs seeds.
@@ -276,6 +288,19 @@ mod tests {
             let sub = command.find_subcommand_mut(name).unwrap();
             insta::assert_snapshot!(format!("help_{name}"), sub.render_long_help());
         }
+    }
+
+    #[test]
+    fn what_is_slow_gets_more_time_unless_told_otherwise() {
+        let arguments = |limit| WorkerArgs {
+            workers: None,
+            debug_build: false,
+            limit,
+        };
+        assert_eq!(arguments(None).limit_ms(false, false), 120_000);
+        assert_eq!(arguments(None).limit_ms(true, false), 1_200_000);
+        assert_eq!(arguments(None).limit_ms(true, true), 12_000_000);
+        assert_eq!(arguments(Some(7)).limit_ms(true, true), 7_000);
     }
 
     #[test]

@@ -79,11 +79,11 @@ impl Session {
     }
 
     /// The same worker, as many times as asked for.
-    pub fn pool(&self, arguments: &WorkerArgs) -> Pool {
+    pub fn pool(&self, arguments: &WorkerArgs, tape: bool) -> Pool {
         Pool {
             worker: self.worker.clone(),
             workers: Pool::workers_or_cores(arguments.workers),
-            limit_ms: arguments.limit.saturating_mul(1_000),
+            limit_ms: arguments.limit_ms(tape, self.client.ready.profile == "debug"),
             start: Start::default(),
             fresh_worker_per_seed: false,
         }

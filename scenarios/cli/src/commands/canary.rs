@@ -40,7 +40,7 @@ pub fn run(arguments: &CanaryArgs) -> Result<Exit, Problem> {
         tree: ScratchTree::new(&root, &root.join("target/quench/canary/tree")),
         target: root.join("target/quench/canary/target"),
         plain: session.worker.clone(),
-        pool: session.pool(&arguments.worker),
+        pool: session.pool(&arguments.worker, false),
         first_seed,
         seeds: arguments.seeds,
     };

@@ -15,7 +15,7 @@ pub fn run(arguments: &ReplayArgs) -> Result<Exit, Problem> {
     let debug = arguments.worker.debug_build || saved.build.worker.profile == "debug";
     let mut session = Session::open(Profile::of(debug))?;
     session.client.check(&saved.job)?;
-    let limit_ms = arguments.worker.limit.saturating_mul(1_000);
+    let limit_ms = arguments.worker.limit_ms(saved.job.tape.is_some(), debug);
     let report = session.client.run_seed(&saved.job, limit_ms).report;
     let build = session.build()?;
     let found = compare(&saved, &report, &build);

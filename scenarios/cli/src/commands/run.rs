@@ -47,7 +47,7 @@ pub fn run(arguments: &RunArgs) -> Result<Exit, Problem> {
             )
         })
         .collect();
-    let pool = session.pool(&arguments.worker);
+    let pool = session.pool(&arguments.worker, arguments.world.tape.is_some());
     if !arguments.json {
         announce(&pool, &wanted, first_seed, &session);
     }
