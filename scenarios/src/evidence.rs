@@ -4,6 +4,7 @@ use crate::rows::Tables;
 use oracle::{Books, Fact};
 use settlement_events::{Digest, Registry};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a settlement design promises, as far as the judge must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +111,10 @@ pub struct Evidence {
     pub books: Books,
     /// What a client reads at the end, on the healed cluster.
     pub found: Tables,
-    /// What each replica held before the heal.
-    pub replicas_before_heal: Vec<Tables>,
+    /// What each replica held before the heal. Replicas that held the same share one copy.
+    pub replicas_before_heal: Vec<Arc<Tables>>,
     /// What each replica held after it and before any read at ALL.
-    pub replicas_after_heal: Vec<Tables>,
+    pub replicas_after_heal: Vec<Arc<Tables>>,
     /// What the reader saw during the run.
     pub reads: Vec<BalanceRead>,
     /// Rows with a negative or impossible amount that anyone saw at any time.
@@ -145,6 +146,12 @@ impl Evidence {
     pub fn users(&self) -> BTreeSet<u64> {
         self.books.accounts.keys().map(|(user, _)| *user).collect()
     }
+}
+
+/// What replicas held, each copy once, with the first node that held it: looking at equal replicas finds nothing new.
+pub fn distinct(replicas: &[Arc<Tables>]) -> impl Iterator<Item = (usize, &Tables)> {
+    let first = |(node, tables): &(usize, &Arc<Tables>)| !replicas[..*node].iter().any(|r| Arc::ptr_eq(r, tables));
+    replicas.iter().enumerate().filter(first).map(|(node, tables)| (node, &**tables))
 }
 
 /// `minor` units with `decimals` decimals; at least two decimals are kept where the asset has them.

@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 /// A column's value in a row: None is null or absent.
 pub type Cell<'a> = Option<&'a [u8]>;
 
+/// A text column: words as short as these lie in the row itself. The judge holds tens of thousands of them.
+pub type Text = smol_str::SmolStr;
+/// A blob column; digests lie in the row itself.
+pub type Blob = smallvec::SmallVec<[u8; 32]>;
+
 /// A row that is not what its table promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRow {
@@ -40,6 +45,18 @@ impl Decode for bool {
 impl Decode for String {
     fn decode(cell: Cell<'_>) -> Option<Self> {
         String::from_utf8(cell?.to_vec()).ok()
+    }
+}
+
+impl Decode for Text {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        std::str::from_utf8(cell?).ok().map(Text::new)
+    }
+}
+
+impl Decode for Blob {
+    fn decode(cell: Cell<'_>) -> Option<Self> {
+        cell.map(Blob::from_slice)
     }
 }
 
@@ -92,39 +109,39 @@ rows! {
         buyer_user_id: i64, seller_user_id: i64, base_asset: i32, quote_asset: i32, price: i64, quantity: i64,
         quote_amount: i64, buyer_refund: i64, seller_refund: i64,
         buyer_base_version: Option<i64>, buyer_quote_version: Option<i64>,
-        seller_base_version: Option<i64>, seller_quote_version: Option<i64>, digest: Option<Vec<u8>>,
+        seller_base_version: Option<i64>, seller_quote_version: Option<i64>, digest: Option<Blob>,
     }
     /// `user_balances`.
-    BalanceRow { user_id: i64, asset_id: i32, version: i64, avail: i64, frozen: i64, digest: Option<Vec<u8>> }
+    BalanceRow { user_id: i64, asset_id: i32, version: i64, avail: i64, frozen: i64, digest: Option<Blob> }
     /// `balance_ledger`.
     LedgerRow {
         user_id: i64, asset_id: i32, seq: i64, delta_avail: i64, delta_frozen: i64, avail: i64, frozen: i64,
-        cause: String, reference: i64, output_sequence: i64, digest: Vec<u8>,
+        cause: Text, reference: i64, output_sequence: i64, digest: Blob,
     }
     /// `orders`.
     OrderRow {
-        user_id: i64, order_id: i64, version: i64, symbol: i32, side: String, price: i64, quantity: i64,
-        filled_quantity: i64, status: String, digest: Option<Vec<u8>>,
+        user_id: i64, order_id: i64, version: i64, symbol: i32, side: Text, price: i64, quantity: i64,
+        filled_quantity: i64, status: Text, digest: Option<Blob>,
     }
     /// `settled_events`.
-    SettledRow { output_sequence: i64, epoch: i32, kind: String, digest: Vec<u8>, prev_digest: Vec<u8> }
+    SettledRow { output_sequence: i64, epoch: i32, kind: Text, digest: Blob, prev_digest: Blob }
     /// `ledger_events`.
     LedgerEventRow {
-        user_id: i64, event_id: i64, output_sequence: i64, kind: String, asset_id: i32, amount: i64,
+        user_id: i64, event_id: i64, output_sequence: i64, kind: Text, asset_id: i32, amount: i64,
     }
     /// `trades_by_user`.
     TradeByUserRow {
-        user_id: i64, output_sequence: i64, side: String, trade_id: i64, symbol: i32, order_id: i64, price: i64,
+        user_id: i64, output_sequence: i64, side: Text, trade_id: i64, symbol: i32, order_id: i64, price: i64,
         quantity: i64, quote_amount: i64, refund: i64,
     }
     /// `dead_letters`.
     DeadLetterRow { output_sequence: i64, code: String, detail: String, event: Vec<u8> }
     /// `skips`.
-    SkipRow { output_sequence: i64, reason: String }
+    SkipRow { output_sequence: i64, reason: Text }
     /// `failed_trades`.
-    FailedRow { output_sequence: i64, kind: String, attempts: i32, error: String }
+    FailedRow { output_sequence: i64, kind: Text, attempts: i32, error: Text }
     /// `settlement_checkpoint`.
-    CheckpointRow { epoch: i32, durable: i64, digest: Vec<u8> }
+    CheckpointRow { epoch: i32, durable: i64, digest: Blob }
 }
 
 /// Everything that one reader found in one keyspace.

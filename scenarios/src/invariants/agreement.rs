@@ -3,7 +3,7 @@
 //! reads at the end, and on every replica before the heal that a posting present is a right one. Not verified here:
 //! that money is conserved (1), which follows only if every account is looked at.
 use super::Finding;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, distinct};
 use crate::protocol::{TAccount, TLine};
 use crate::rows::{LedgerRow, Tables};
 use oracle::{AccountKey, Cause, Posting};
@@ -14,7 +14,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     findings.extend(balances(evidence));
     if evidence.promises.ledger {
         findings.extend(ledger(evidence));
-        for (node, tables) in evidence.replicas_before_heal.iter().enumerate() {
+        for (node, tables) in distinct(&evidence.replicas_before_heal) {
             findings.extend(replica(evidence, node, tables));
         }
     }
@@ -211,7 +211,7 @@ fn posting_differs(evidence: &Evidence, key: AccountKey, posting: &Posting, row:
     let money = |row: &LedgerRow| [row.delta_avail, row.delta_frozen, row.avail, row.frozen].map(i128::from);
     let expected = [posting.delta_avail, posting.delta_frozen, posting.avail, posting.frozen];
     let (kind, reference) = cause_columns(evidence, key, posting);
-    let digest = evidence.digests.get(&posting.seq).map(|d| d.short().to_vec());
+    let digest = evidence.digests.get(&posting.seq).map(|d| d.short());
     let fault = if money(row) != expected {
         format!(
             "it says {:?}, the facts say {expected:?} (deltas, then balances, minor units)",
@@ -222,7 +222,7 @@ fn posting_differs(evidence: &Evidence, key: AccountKey, posting: &Posting, row:
             "it names event {}, the change is event {}",
             row.output_sequence, posting.seq
         )
-    } else if Some(&row.digest) != digest.as_ref() {
+    } else if Some(row.digest.as_slice()) != digest.as_ref().map(|d| &d[..]) {
         format!("its digest {:02x?} is not event {}'s", row.digest, posting.seq)
     } else if row.cause != kind || row.reference as u64 != reference {
         format!(

@@ -35,12 +35,12 @@ fn ledger_events(evidence: &Evidence) -> Vec<Finding> {
                 _ => return None,
             };
             let id = evidence.event_ids.get(seq).copied().unwrap_or(0);
-            Some((*user, id, *seq, kind.to_string(), *asset, *amount))
+            Some((*user, id, *seq, kind, *asset, *amount))
         })
         .collect();
     let found = evidence.found.ledger_events.iter().map(|row| {
         let (user, id, seq) = (row.user_id as u64, row.event_id as u64, row.output_sequence as u64);
-        (user, id, seq, row.kind.clone(), row.asset_id as u32, row.amount as u64)
+        (user, id, seq, row.kind.as_str(), row.asset_id as u32, row.amount as u64)
     });
     compare(
         "ledger_events (user, event, sequence, kind, asset, amount)",
@@ -66,7 +66,7 @@ fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
                 record.quote_amount,
                 refund,
             ];
-            expected.insert((user, record.seq, side.to_string(), record.symbol, numbers));
+            expected.insert((user, record.seq, side, record.symbol, numbers));
         }
     }
     let found = evidence.found.trades_by_user.iter().map(|row| {
@@ -82,7 +82,7 @@ fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
         (
             row.user_id as u64,
             row.output_sequence as u64,
-            row.side.clone(),
+            row.side.as_str(),
             row.symbol as u32,
             numbers,
         )

@@ -2,7 +2,7 @@
 //! extra, every field equal. Verified on what a client reads at the end; on every replica before the heal, that there is
 //! nothing extra. Not verified here: balances (1, 2).
 use super::Finding;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, distinct};
 use crate::rows::{Tables, TradeRow};
 use oracle::TradeRecord;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         findings.extend(events(evidence));
     }
     findings.extend(failed(evidence));
-    for (node, tables) in evidence.replicas_before_heal.iter().enumerate() {
+    for (node, tables) in distinct(&evidence.replicas_before_heal) {
         findings.extend(extra_trades(
             evidence,
             tables,
@@ -92,8 +92,8 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
         for ((name, found), (_, version)) in columns.into_iter().zip(&record.versions) {
             fields.push((name, *version, found.unwrap_or(-1)));
         }
-        let digest = evidence.digests.get(&record.seq).map(|d| d.short().to_vec());
-        if row.digest != digest {
+        let digest = evidence.digests.get(&record.seq).map(|d| d.short());
+        if row.digest.as_deref() != digest.as_ref().map(|d| &d[..]) {
             return Some(Finding::text(format!(
                 "trade {}: the row's digest is not event {}'s",
                 row.trade_id, record.seq
@@ -125,13 +125,13 @@ fn events(evidence: &Evidence) -> Vec<Finding> {
             continue;
         }
         // The identity row carries the whole digest; other rows carry its first eight bytes.
-        let digest = |seq: u64| evidence.digests.get(&seq).map(|d| d.0.to_vec());
-        if Some(&row.digest) != digest(seq).as_ref() {
+        let digest = |seq: u64| evidence.digests.get(&seq).map(|d| &d.0[..]);
+        if Some(row.digest.as_slice()) != digest(seq) {
             findings.push(Finding::text(format!(
                 "event {seq}: settled_events has another digest than the engine's event"
             )));
         }
-        if seq > 1 && Some(&row.prev_digest) != digest(seq - 1).as_ref() {
+        if seq > 1 && Some(row.prev_digest.as_slice()) != digest(seq - 1) {
             findings.push(Finding::text(format!(
                 "event {seq}: prev_digest is not event {}'s digest",
                 seq - 1

@@ -2,7 +2,7 @@
 //! with which version. On replicas before the heal, an order row is one of the states that the order went through, so
 //! no illegal transition was ever written. Not verified here: that trades are settled (3).
 use super::Finding;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, distinct};
 use crate::rows::OrderRow;
 use oracle::{Order, OrderStep, Side, Status};
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
             "order {id} stands in the books, but nobody placed it"
         )));
     }
-    for (node, tables) in evidence.replicas_before_heal.iter().enumerate() {
+    for (node, tables) in distinct(&evidence.replicas_before_heal) {
         for row in &tables.orders {
             findings.extend(
                 on_replica(evidence, row).map(|text| Finding::text(format!("on node {node} before the heal: {text}"))),
@@ -79,16 +79,16 @@ fn differs(evidence: &Evidence, order: &Order, step: &OrderStep, row: &OrderRow)
         return wrong(name, found.to_string(), expected.to_string());
     }
     if row.side != side {
-        return wrong("side", row.side.clone(), side.into());
+        return wrong("side", row.side.to_string(), side.into());
     }
     if row.status != status(step.status) {
-        return wrong("status", row.status.clone(), status(step.status).into());
+        return wrong("status", row.status.to_string(), status(step.status).into());
     }
     if evidence.promises.ledger {
         if row.version as u64 != step.version {
             return wrong("version", row.version.to_string(), step.version.to_string());
         }
-        if row.digest != evidence.digests.get(&step.seq).map(|d| d.short().to_vec()) {
+        if row.digest.as_deref() != evidence.digests.get(&step.seq).map(|d| d.short()).as_ref().map(|d| &d[..]) {
             return wrong(
                 "digest",
                 format!("{:02x?}", row.digest),

@@ -1,7 +1,7 @@
 //! Invariant 4. No balance is negative, anywhere anyone looks: what a client reads, every replica before and after the
 //! heal, every read during the run. Not verified here: that the numbers are the right ones (2, 11).
 use super::Finding;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, distinct};
 use crate::rows::Tables;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -10,7 +10,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         ("before", &evidence.replicas_before_heal),
         ("after", &evidence.replicas_after_heal),
     ] {
-        for (node, tables) in replicas.iter().enumerate() {
+        for (node, tables) in distinct(replicas) {
             findings.extend(negatives(tables, &format!("on node {node} {place} the heal: ")));
         }
     }

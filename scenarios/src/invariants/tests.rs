@@ -3,12 +3,13 @@
 use super::check;
 use crate::convert;
 use crate::evidence::{BalanceRead, Bounds, Durability, DurabilityBreach, Ending, Evidence, Promises};
-use crate::rows::{
+use crate::rows::{Blob, 
     BalanceRow, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, Tables, TradeByUserRow, TradeRow,
 };
 use oracle::Books;
 use settlement_events::{Body, Event, OrderStatus, Registry, Side, samples};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 fn evidence() -> Evidence {
     let registry = Registry::example();
@@ -41,8 +42,8 @@ fn evidence() -> Evidence {
             .collect(),
         refused: BTreeMap::new(),
         books,
-        replicas_before_heal: vec![found.clone()],
-        replicas_after_heal: vec![found.clone()],
+        replicas_before_heal: vec![Arc::new(found.clone())],
+        replicas_after_heal: vec![Arc::new(found.clone())],
         found,
         reads: Vec::new(),
         replica_losses_ms: Vec::new(),
@@ -77,13 +78,13 @@ fn event_ids(events: &[Event]) -> BTreeMap<u64, u64> {
 fn tables(events: &[Event]) -> Tables {
     let mut t = Tables::default();
     for event in events.iter().filter(|e| !matches!(e.body, Body::EpochStart { .. })) {
-        let (seq, digest) = (event.output_sequence.0 as i64, event.digest().short().to_vec());
+        let (seq, digest) = (event.output_sequence.0 as i64, Blob::from_slice(&event.digest().short()));
         t.settled.push(SettledRow {
             output_sequence: seq,
             epoch: event.epoch.0 as i32,
             kind: event.kind().as_str().into(),
-            digest: event.digest().0.to_vec(),
-            prev_digest: event.prev_digest.0.to_vec(),
+            digest: Blob::from_slice(&event.digest().0),
+            prev_digest: Blob::from_slice(&event.prev_digest.0),
         });
         let reference = match &event.body {
             Body::Deposit { event_id, .. } | Body::Withdrawal { event_id, .. } => event_id.0,
@@ -174,7 +175,7 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
                 buyer_quote_version: version(1),
                 seller_base_version: version(2),
                 seller_quote_version: version(3),
-                digest: Some(digest.to_vec()),
+                digest: Some(Blob::from_slice(digest)),
             });
             for (side, user, order, refund) in [
                 (Side::Buy, trade.buyer_user_id, trade.buy_order_id, trade.buyer_refund),
@@ -226,7 +227,7 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
         ("a posting has no business there", |e| extra_posting(e), &[2]),
         (
             "a replica holds a wrong posting",
-            |e| e.replicas_before_heal[0].ledger[0].digest[0] ^= 1,
+            |e| Arc::make_mut(&mut e.replicas_before_heal[0]).ledger[0].digest[0] ^= 1,
             &[2],
         ),
         ("a trade is missing", |e| e.found.trades.clear(), &[3]),
@@ -235,7 +236,7 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
         ("an event is not marked settled", |e| drop(e.found.settled.pop()), &[3]),
         (
             "a negative balance on a replica",
-            |e| e.replicas_after_heal[0].balances[0].frozen = -1,
+            |e| Arc::make_mut(&mut e.replicas_after_heal[0]).balances[0].frozen = -1,
             &[4],
         ),
         ("a checkpoint too early", |e| breach(e), &[5]),

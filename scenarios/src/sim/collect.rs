@@ -1,11 +1,14 @@
-//! What replicas hold, as the judge's rows and as comparable cells. Reading storage changes nothing, unlike a read at
-//! ALL, which would repair the evidence.
+//! What replicas hold, as the judge's rows, and what settling again changed of it. Reading storage changes nothing,
+//! unlike a read at ALL, which would repair the evidence.
 use super::plant::Plant;
 use crate::rows::{self, Cell, Tables};
 use settlement_events::Registry;
-use sim_cluster::core::snapshot::{ReplicaSnapshot, SnapshotRow};
-use sim_cluster::model::{ColumnKind, Components, NodeIdx, Table, partition_key_components};
-use std::collections::BTreeMap;
+use sim_cluster::core::marks::{Changes, Marks};
+use sim_cluster::model::{
+    ColumnId, ColumnKind, Components, NodeIdx, Row, Schema, Table, TableId, partition_key_components,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Tables that settling again may touch.
 const NOT_COMPARED: [&str; 4] = ["settlement_checkpoint", "dead_letters", "skips", "schema_migrations"];
@@ -20,105 +23,184 @@ pub fn symbols(registry: &Registry) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// What each replica holds now; for one that is down, what it would recover from its disk.
-pub fn replicas(plant: &Plant) -> Vec<Tables> {
-    let symbols = symbols(&plant.settlement_config.registry);
-    let keyspace = plant.settlement_config.keyspace();
-    plant
-        .cluster
-        .nodes()
-        .map(|node| tables(plant, &replica(plant, node), keyspace, &symbols))
-        .collect()
+/// Where a wanted column is found in a stored row.
+#[derive(Clone, Copy)]
+enum Place {
+    Partition(usize),
+    Clustering(usize),
+    Cell(ColumnId),
+    /// The design's table has no such column.
+    Nowhere,
 }
 
-fn replica(plant: &Plant, node: NodeIdx) -> ReplicaSnapshot {
-    plant
-        .cluster
-        .live(node)
-        .unwrap_or_else(|| plant.cluster.survives_kill(node))
+/// A table that the judge reads.
+struct Judged {
+    id: TableId,
+    name: String,
+    symbol: u32,
+    partition_columns: usize,
+    places: Vec<Place>,
 }
 
-fn tables(plant: &Plant, replica: &ReplicaSnapshot, keyspace: &str, symbols: &BTreeMap<String, u32>) -> Tables {
-    let mut found = Tables::default();
-    for snapshot in replica.tables.iter().filter(|table| table.keyspace == keyspace) {
-        let Some(columns) = rows::columns(&snapshot.name) else {
-            continue;
+/// Collects what replicas hold. Replicas that hold the same share one copy, and so do looks between which nothing
+/// changed.
+pub struct Collector<'a> {
+    plant: &'a Plant,
+    judged: Vec<Judged>,
+    seen: Vec<(Vec<u128>, Arc<Tables>)>,
+}
+
+impl<'a> Collector<'a> {
+    /// Finds the design's tables in the schema that the cluster was started with.
+    pub fn new(plant: &'a Plant) -> Self {
+        let symbols = symbols(&plant.settlement_config.registry);
+        let judged = |table: &Arc<Table>| {
+            Some(Judged {
+                id: table.id,
+                name: table.name.clone(),
+                symbol: symbols.get(&table.name).copied().unwrap_or(0),
+                partition_columns: table.partition_columns,
+                places: rows::columns(&table.name)?.iter().map(|c| place(table, c)).collect(),
+            })
         };
-        let Some(table) = plant.cluster.config().schema.table(snapshot.table) else {
-            continue;
-        };
-        let symbol = symbols.get(&snapshot.name).copied().unwrap_or(0);
-        for row in &snapshot.rows {
-            let cells: Vec<Cell<'_>> = columns.iter().map(|column| cell(table, row, column)).collect();
-            found.add(&snapshot.name, symbol, &cells);
+        let tables = of_keyspace(&plant.cluster.config().schema, plant.settlement_config.keyspace());
+        Collector {
+            plant,
+            judged: tables.filter_map(judged).collect(),
+            seen: Vec::new(),
         }
     }
-    found
-}
 
-fn cell<'a>(table: &Table, row: &'a SnapshotRow, column: &str) -> Cell<'a> {
-    let column = table.column(column)?;
-    let position = usize::from(column.position);
-    match column.kind {
-        ColumnKind::PartitionKey => partition_key_components(&row.partition.bytes, table.partition_columns)?
-            .get(position)
-            .copied(),
-        ColumnKind::Clustering => Components::new(row.row.clustering()).nth(position),
-        _ => row.row.cell(column.id).map(|cell| cell.value),
+    /// What each replica holds now; for one that is down, what it would recover from its disk.
+    pub fn replicas(&mut self) -> Vec<Arc<Tables>> {
+        let nodes: Vec<NodeIdx> = self.plant.cluster.nodes().collect();
+        nodes.into_iter().map(|node| self.replica(node)).collect()
+    }
+
+    fn replica(&mut self, node: NodeIdx) -> Arc<Tables> {
+        let hash = |table: &Judged| self.plant.cluster.table_hash(node, table.id);
+        let Some(hashes) = self.judged.iter().map(hash).collect::<Option<Vec<u128>>>() else {
+            return Arc::new(self.recoverable(node));
+        };
+        if let Some((_, tables)) = self.seen.iter().find(|(seen, _)| *seen == hashes) {
+            return tables.clone();
+        }
+        let mut found = Tables::default();
+        for table in &self.judged {
+            let add = |partition: &[u8], row: &Row| table.add(partition, row, &mut found);
+            self.plant.cluster.visit(node, table.id, add);
+        }
+        let found = Arc::new(found);
+        self.seen.push((hashes, found.clone()));
+        found
+    }
+
+    fn recoverable(&self, node: NodeIdx) -> Tables {
+        let mut found = Tables::default();
+        let snapshot = self.plant.cluster.survives_kill(node);
+        for table in &self.judged {
+            let held = snapshot.tables.iter().filter(|held| held.table == table.id);
+            for row in held.flat_map(|held| &held.rows) {
+                table.add(&row.partition.bytes, &row.row, &mut found);
+            }
+        }
+        found
     }
 }
 
-/// What every replica holds, for comparing later.
+fn of_keyspace<'s>(schema: &'s Schema, keyspace: &str) -> impl Iterator<Item = &'s Arc<Table>> {
+    schema.all_tables().filter(move |table| table.keyspace == keyspace)
+}
+
+fn place(table: &Table, column: &str) -> Place {
+    let Some(column) = table.column(column) else {
+        return Place::Nowhere;
+    };
+    match column.kind {
+        ColumnKind::PartitionKey => Place::Partition(column.position.into()),
+        ColumnKind::Clustering => Place::Clustering(column.position.into()),
+        _ => Place::Cell(column.id),
+    }
+}
+
+impl Judged {
+    fn add(&self, partition: &[u8], row: &Row, into: &mut Tables) {
+        let cell = |place: &Place| match *place {
+            Place::Partition(_) if self.partition_columns == 1 => Some(partition),
+            Place::Partition(at) => partition_key_components(partition, self.partition_columns)?
+                .get(at)
+                .copied(),
+            Place::Clustering(at) => Components::new(row.clustering()).nth(at),
+            Place::Cell(column) => row.cell(column).map(|cell| cell.value),
+            Place::Nowhere => None,
+        };
+        let cells: Vec<Cell<'_>> = self.places.iter().map(cell).collect();
+        into.add(&self.name, self.symbol, &cells);
+    }
+}
+
+/// What every replica held at a moment, for comparing later.
 pub struct Held {
-    replicas: Vec<ReplicaSnapshot>,
+    nodes: Vec<(NodeIdx, Marks)>,
 }
 
 /// What every replica holds of the design's tables that settling again must not change.
-pub fn held(plant: &Plant) -> Held {
+///
+/// # Errors
+/// A node that does not run cannot be compared.
+pub fn held(plant: &Plant) -> Result<Held, String> {
     let keyspace = plant.settlement_config.keyspace();
-    let replicas = plant.cluster.nodes().map(|node| {
-        let mut held = replica(plant, node);
-        held.tables
-            .retain(|table| table.keyspace == keyspace && !NOT_COMPARED.contains(&table.name.as_str()));
-        held.batches.clear();
-        held
+    let tables: Vec<TableId> = of_keyspace(&plant.cluster.config().schema, keyspace)
+        .filter(|table| !NOT_COMPARED.contains(&table.name.as_str()))
+        .map(|table| table.id)
+        .collect();
+    let marks = plant.cluster.nodes().map(|node| {
+        let marks = plant.cluster.mark(node, &tables);
+        marks.map(|marks| (node, marks)).ok_or_else(|| format!("{node} is down"))
     });
-    Held {
-        replicas: replicas.collect(),
-    }
+    Ok(Held {
+        nodes: marks.collect::<Result<_, _>>()?,
+    })
 }
 
-/// What settling again has changed, in words: rows that are gone, and cells that no replica had before, with their
-/// timestamps. A row that one replica lacked and another had is no difference: settling again is how it is brought back.
-pub fn differences(before: &Held, after: &Held) -> Vec<String> {
+/// What has changed since, in words: rows that are gone, and rows that no replica had before. A row that one replica
+/// lacked and another had is no difference: settling again is how it is brought back.
+///
+/// # Errors
+/// A node that stopped meanwhile cannot be compared.
+pub fn differences(plant: &Plant, before: &Held) -> Result<Vec<String>, String> {
     let mut texts = Vec::new();
-    for (node, (was, is)) in before.replicas.iter().zip(&after.replicas).enumerate() {
-        // Equal to the last byte is the rule; only where it is not does anybody look closer.
-        for (old, new) in was
-            .tables
-            .iter()
-            .zip(&is.tables)
-            .filter(|(old, new)| old.rows != new.rows)
-        {
-            let known = |row: &SnapshotRow| {
-                let tables = before.replicas.iter().filter_map(|r| r.table(&new.keyspace, &new.name));
-                tables.flat_map(|table| &table.rows).any(|other| other == row)
-            };
-            let name = &new.name;
-            for row in new.rows.iter().filter(|row| !old.rows.contains(row) && !known(row)) {
-                texts.push(format!(
-                    "{name} on node {node}: the row with partition key {:02x?}",
-                    row.partition.bytes
-                ));
-            }
-            if new.rows.len() < old.rows.len() {
-                texts.push(format!(
-                    "{name} on node {node}: {} rows are gone",
-                    old.rows.len() - new.rows.len()
-                ));
-            }
-        }
+    for (node, marks) in &before.nodes {
+        let changes = plant.cluster.changes_since(*node, marks);
+        let changes = changes.ok_or_else(|| format!("{node} went down while everything was settled again"))?;
+        texts.extend(in_words(plant, before, *node, &changes));
     }
     texts.truncate(DIFFERENCES_MAX);
+    Ok(texts)
+}
+
+fn in_words(plant: &Plant, before: &Held, node: NodeIdx, changes: &Changes) -> Vec<String> {
+    let schema = &plant.cluster.config().schema;
+    let name = |id: TableId| schema.table(id).map_or("?", |table| table.name.as_str());
+    let mut elsewhere: BTreeMap<TableId, BTreeSet<u128>> = BTreeMap::new();
+    let mut known = |table: TableId, hash: &u128| {
+        let hashes = elsewhere.entry(table).or_insert_with(|| {
+            let nodes = before.nodes.iter();
+            nodes
+                .flat_map(|(node, marks)| plant.cluster.marked_rows(*node, marks, table))
+                .collect()
+        });
+        hashes.contains(hash)
+    };
+    let mut texts = Vec::new();
+    for (table, row, hash) in &changes.rows {
+        if !known(*table, hash) {
+            let (name, key) = (name(*table), &row.partition.bytes);
+            texts.push(format!("{name} on {node}: the row with partition key {key:02x?}"));
+        }
+    }
+    for (table, rows) in &changes.gone {
+        texts.push(format!("{} on {node}: {rows} rows are gone", name(*table)));
+    }
     texts
 }

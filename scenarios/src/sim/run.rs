@@ -44,9 +44,9 @@ pub struct Outcome {
     /// What a client reads at the end.
     pub found: Tables,
     /// What the replicas held before the heal.
-    pub before_heal: Vec<Tables>,
+    pub before_heal: Vec<Arc<Tables>>,
     /// What they held after it.
-    pub after_heal: Vec<Tables>,
+    pub after_heal: Vec<Arc<Tables>>,
     /// What the reader saw.
     pub reads: Vec<crate::evidence::BalanceRead>,
     /// Durability, bounds, losses.
@@ -136,13 +136,14 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     let helpers = Helpers::start(&plant, &preview, &world);
     publish(&plant, &executor, &preview).await;
     stages.end("run");
-    let before_heal = collect::replicas(&plant);
+    let mut collector = collect::Collector::new(&plant);
+    let before_heal = collector.replicas();
     executor.heal_network();
     let ending = settle(&plant, &executor, job).await;
     stages.end("settle");
 
     let mut trouble = None;
-    let after_heal = collect::replicas(&plant);
+    let after_heal = collector.replicas();
     let reads = helpers.stop();
     let watch = watch.stop();
     let found = match read_everything(&plant, job).await {
@@ -154,7 +155,13 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     };
     stages.end("read");
     let resettled = if trouble.is_none() && report::promises(job.design).idempotent && is_settled(&ending) {
-        resettle(&plant, &mut trouble).await
+        match resettle(&plant).await {
+            Ok(differences) => Some(differences),
+            Err(error) => {
+                trouble = Some(format!("settling again could not be judged: {error}"));
+                None
+            }
+        }
     } else {
         None
     };
@@ -312,9 +319,10 @@ async fn quiet(cluster: &SimCluster) {
     }
 }
 
-/// Settles everything again and compares every replica's cells with what they were.
-async fn resettle(plant: &Plant, trouble: &mut Option<String>) -> Option<Vec<String>> {
-    let before = collect::held(plant);
+/// Settles everything again and compares every replica's cells with what they were. That it fails is a finding too:
+/// what was settled once must settle again.
+async fn resettle(plant: &Plant) -> Result<Vec<String>, String> {
+    let before = collect::held(plant)?;
     let config = plant.settlement_config.clone();
     let again = plant.settlement.spawn(async move {
         let metrics = Arc::new(settlement::Metrics::new());
@@ -322,13 +330,15 @@ async fn resettle(plant: &Plant, trouble: &mut Option<String>) -> Option<Vec<Str
             .await
             .map_err(|error| error.to_string())
     });
-    match again.await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => *trouble = Some(format!("settling everything again failed: {error}")),
-        Err(error) => *trouble = Some(format!("settling everything again did not end: {error}")),
-    }
+    let failed = match again.await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(format!("settling everything again failed: {error}")),
+        Err(error) => Some(format!("settling everything again did not end: {error}")),
+    };
     quiet(&plant.cluster).await;
-    Some(collect::differences(&before, &collect::held(plant)))
+    let mut differences = collect::differences(plant, &before)?;
+    differences.extend(failed);
+    Ok(differences)
 }
 
 /// The verdict when nothing could be judged.

@@ -1,16 +1,14 @@
 //! Looks on while a run goes on: samples settlement's metrics into the trace, and holds what is called durable against
 //! the fsynced storage of the database's nodes. It judges nothing but durability, which can only be seen at the time.
 use super::plant::{Instances, Plant};
+use super::storage::Storage;
 use crate::evidence::{Bounds, Durability, DurabilityBreach};
 use faults::bit::METRICS_NOTE;
 use settlement::config::{Config, DesignName};
 use settlement::metrics::MetricsSnapshot;
-use sim_cluster::core::snapshot::ReplicaSnapshot;
 use sim_cluster::host::sim::SimCluster;
-use sim_cluster::model::Components;
 use sim_world::World;
 use sim_world::trace::Kind;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,6 +42,8 @@ impl Watch {
             world: plant.world.clone(),
             cluster: plant.cluster.clone(),
             instances: plant.instances.clone(),
+            storage: Storage::new(plant),
+            quorum: usize::from(plant.settlement_config.replication_factor) / 2 + 1,
             config: plant.settlement_config.clone(),
             durable_promised: super::report::promises(design).durable,
             generations: Vec::new(),
@@ -82,6 +82,9 @@ struct Looker {
     cluster: SimCluster,
     instances: Instances,
     config: Config,
+    storage: Storage,
+    /// On how many nodes' disks a durable event must be.
+    quorum: usize,
     durable_promised: bool,
     /// Of the database's hosts, at the last look.
     generations: Vec<u32>,
@@ -184,11 +187,7 @@ impl Looker {
     /// Holds what is called durable against storage: new claims, and after a loss all of them. A refused event that was
     /// passed over has no row; whatever is a dead letter on some replica is one of those.
     fn durability(&mut self, lost: bool) {
-        let metric = self
-            .instances
-            .last()
-            .map_or(0, |instance| instance.metrics.snapshot().durable);
-        self.highest = self.highest.max(metric);
+        self.highest = self.highest.max(self.claimed());
         let (from, when) = if lost {
             (1, "a node lost data")
         } else {
@@ -197,22 +196,18 @@ impl Looker {
         if from > self.highest {
             return;
         }
-        let keyspace = self.config.keyspace().to_string();
-        let durable: Vec<BTreeSet<u64>> = self
-            .cluster
-            .nodes()
-            .map(|node| sequences(&self.cluster.durable(node), &keyspace, "settled_events"))
+        self.watched.durability.looked_at += self.highest + 1 - from;
+        let doubtful: Vec<u64> = (from..=self.highest)
+            .filter(|sequence| self.storage.known_durable(&self.cluster, *sequence) < self.quorum)
             .collect();
-        let dead: BTreeSet<u64> = self
-            .cluster
-            .nodes()
-            .flat_map(|node| sequences(&self.cluster.survives_kill(node), &keyspace, "dead_letters"))
-            .collect();
-        let quorum = usize::from(self.config.replication_factor) / 2 + 1;
-        for sequence in from..=self.highest {
-            self.watched.durability.looked_at += 1;
-            let on_nodes = durable.iter().filter(|node| node.contains(&sequence)).count();
-            if on_nodes < quorum && !dead.contains(&sequence) {
+        self.checked = self.checked.max(self.highest);
+        if doubtful.is_empty() {
+            return;
+        }
+        let disks = self.storage.read_disks(&self.cluster);
+        for sequence in doubtful {
+            let on_nodes = disks.holding(sequence);
+            if on_nodes < self.quorum && !disks.dead_letters.contains(&sequence) {
                 let (at_ms, durable) = (self.now_ms(), self.highest);
                 self.breach(DurabilityBreach {
                     at_ms,
@@ -223,7 +218,13 @@ impl Looker {
                 });
             }
         }
-        self.checked = self.checked.max(self.highest);
+    }
+
+    /// The highest sequence called durable: by settlement's own watermark, or by the checkpoint that a node serves.
+    fn claimed(&self) -> u64 {
+        let last = self.instances.last();
+        let metric = last.map_or(0, |instance| instance.metrics.snapshot().durable);
+        metric.max(self.storage.checkpoint(&self.cluster))
     }
 
     fn breach(&mut self, breach: DurabilityBreach) {
@@ -264,11 +265,3 @@ impl Looker {
     }
 }
 
-/// The clustering keys (output sequences) of a table's rows.
-fn sequences(replica: &ReplicaSnapshot, keyspace: &str, table: &str) -> BTreeSet<u64> {
-    let rows = replica.table(keyspace, table).map_or(&[][..], |table| &table.rows);
-    rows.iter()
-        .filter_map(|row| Components::new(row.row.clustering()).next())
-        .filter_map(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)))
-        .collect()
-}

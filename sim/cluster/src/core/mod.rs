@@ -15,7 +15,7 @@
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
 //! | [`store`], [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
-//! | [`snapshot`] | what a replica holds, for judges |
+//! | [`snapshot`], [`marks`] | what a replica holds, and what changed since, for judges |
 //! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
 //! | [`clock`], [`rng`], `timers` | a node's clock, its draws, its timers |
 
@@ -29,6 +29,7 @@ mod hints;
 pub mod key;
 pub mod levels;
 pub mod log;
+pub mod marks;
 pub mod message;
 pub mod murmur3;
 pub mod node;

@@ -3,11 +3,12 @@
 //! A snapshot changes nothing (a read at ALL would repair the evidence). It is plain data, in storage order.
 
 use super::config::ClusterConfig;
+use super::key::Key;
 use super::log::{CommitLog, EntryKind};
 use super::replica::read_batch_header;
 use super::row::Deletion;
-use super::store::{Store, TableStore};
-use super::{BatchId, Node};
+use super::store::{Store, StoredRow, TableStore};
+use super::{BatchId, Node, murmur3};
 use crate::model::{PartitionKey, Row, Schema, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +62,13 @@ pub fn live(node: &Node, now_us: u64) -> ReplicaSnapshot {
     }
 }
 
+/// What a node holds of one table in memory.
+pub fn live_table(node: &Node, table: TableId, now_us: u64) -> Option<TableSnapshot> {
+    let now_s = wall_s(node.config(), now_us);
+    let table = node.store().table(table)?;
+    Some(table_snapshot(table, node.log(), now_s))
+}
+
 /// What a node would hold after starting from these bytes of its log file: give it what is on the platter to see what a
 /// loss of power would leave, or the file as the kernel has it to see what kill -9 would.
 pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> ReplicaSnapshot {
@@ -105,7 +113,7 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
     }
 }
 
-fn wall_s(config: &ClusterConfig, now_us: u64) -> u32 {
+pub(super) fn wall_s(config: &ClusterConfig, now_us: u64) -> u32 {
     ((config.wall_base_us + now_us as i64) / 1_000_000).clamp(0, i64::from(u32::MAX)) as u32
 }
 
@@ -113,30 +121,45 @@ fn tables(store: &Store, log: &CommitLog, now_s: u32) -> Vec<TableSnapshot> {
     store.tables().map(|t| table_snapshot(t, log, now_s)).collect()
 }
 
-fn table_snapshot(t: &TableStore, log: &CommitLog, now_s: u32) -> TableSnapshot {
-    let hidden = |c| t.hidden_until(c);
-    let plain = t.partition_states().next().is_none();
-    let mut rows = vec![];
+/// The deletion that covers a row, the row's own aside.
+pub(super) fn covering(table: &TableStore, key: &Key, row: StoredRow<'_>) -> Option<Deletion> {
+    if !table.has_partition_states() {
+        return None;
+    }
+    let (token, bytes) = row.partition();
+    let partition = table.layout().partition(token, bytes).ok()?;
+    table.partition_state(&partition)?.covering(key)
+}
+
+/// Gives `each` the partition key and the live cells of every row a node holds of one table in memory, in storage order.
+/// The row is lent: its memory is used again for the next.
+pub fn visit(node: &Node, table: TableId, now_us: u64, each: impl FnMut(&[u8], &Row)) {
+    if let Some(table) = node.store().table(table) {
+        visit_rows(table, node.log(), wall_s(node.config(), now_us), each);
+    }
+}
+
+fn visit_rows(t: &TableStore, log: &CommitLog, now_s: u32, mut each: impl FnMut(&[u8], &Row)) {
+    let mut row = Row::default();
     for (key, stored) in t.rows(log) {
-        let (token, bytes) = stored.partition();
-        let covering: Option<Deletion> = match plain {
-            true => None,
-            false => t
-                .layout()
-                .partition(token, bytes)
-                .ok()
-                .and_then(|p| t.partition_state(&p)?.covering(key)),
-        };
-        if let Some(row) = stored.state().live(covering, now_s, hidden) {
-            rows.push(SnapshotRow {
-                partition: PartitionKey {
-                    token,
-                    bytes: bytes.to_vec(),
-                },
-                row,
-            });
+        if stored.live_into(&mut row, covering(t, key, stored), now_s, |c| t.hidden_until(c)) {
+            each(stored.partition().1, &row);
         }
     }
+}
+
+fn table_snapshot(t: &TableStore, log: &CommitLog, now_s: u32) -> TableSnapshot {
+    let hidden = |c| t.hidden_until(c);
+    let mut rows = vec![];
+    visit_rows(t, log, now_s, |bytes, row| {
+        rows.push(SnapshotRow {
+            partition: PartitionKey {
+                token: murmur3::token(bytes),
+                bytes: bytes.to_vec(),
+            },
+            row: row.clone(),
+        });
+    });
     let statics = t
         .partition_states()
         .filter_map(|(_, p)| {

@@ -9,7 +9,7 @@ use super::log::{CommitLog, LogPos};
 use super::row::{Deletion, RowState};
 use super::seal::Ops;
 use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
-use crate::model::{ColumnId, OpKind, OpView, Schema, Table, TableId, Token};
+use crate::model::{ColumnId, OpKind, OpView, Row, Schema, Table, TableId, Token};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -106,35 +106,115 @@ pub struct TableStore {
 /// A row of a table, wherever it is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredRow<'a> {
-    slot: &'a Slot,
+    slot: StoredSlot<'a>,
     log: &'a CommitLog,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum StoredSlot<'a> {
+    Logged(LogPos),
+    Merged(&'a MergedRow),
+}
+
+impl<'a> From<&'a Slot> for StoredSlot<'a> {
+    fn from(slot: &'a Slot) -> Self {
+        match slot {
+            Slot::Logged(pos) => StoredSlot::Logged(*pos),
+            Slot::Merged(row) => StoredSlot::Merged(row),
+        }
+    }
+}
+
+/// The live cells of a whole row that is one record without TTL, and whether the row exists; `None` when its cells are
+/// not in order of column, so that the general way must be taken.
+fn record_into(row: &mut Row, op: &OpView<'_>, hidden_until: &impl Fn(ColumnId) -> Option<i64>) -> Option<bool> {
+    row.reset(op.clustering());
+    let timestamp_us = op.raw_timestamp();
+    let mut next = 0;
+    for (column, value) in op.cells() {
+        if column.0 < next {
+            return None;
+        }
+        next = column.0 + 1;
+        let visible = hidden_until(column).is_none_or(|until| timestamp_us > until);
+        if let Some(value) = value.filter(|_| visible) {
+            row.push(column, value, timestamp_us, None);
+        }
+    }
+    Some(op.has_marker() || !row.has_no_cells())
 }
 
 impl<'a> StoredRow<'a> {
     /// Token and serialized key of its partition.
     pub fn partition(&self) -> (Token, &'a [u8]) {
         match self.slot {
-            Slot::Logged(pos) => {
-                let op = OpView::at(self.log.at(*pos), 0);
+            StoredSlot::Logged(pos) => {
+                let op = OpView::at(self.log.at(pos), 0);
                 (op.token(), op.partition_key())
             }
-            Slot::Merged(m) => (m.token, &m.partition),
+            StoredSlot::Merged(m) => (m.token, &m.partition),
         }
     }
 
     /// Everything known of it.
     pub fn state(&self) -> RowState {
         match self.slot {
-            Slot::Logged(pos) => RowState::from_op(&OpView::at(self.log.at(*pos), 0)),
-            Slot::Merged(m) => m.state.clone(),
+            StoredSlot::Logged(pos) => RowState::from_op(&OpView::at(self.log.at(pos), 0)),
+            StoredSlot::Merged(m) => m.state.clone(),
+        }
+    }
+
+    /// The row that a record in the log is by itself.
+    pub(super) fn of_record(log: &'a CommitLog, pos: LogPos) -> StoredRow<'a> {
+        StoredRow {
+            slot: StoredSlot::Logged(pos),
+            log,
+        }
+    }
+
+    /// Its place in the log, if it is the record there.
+    pub fn logged_at(&self) -> Option<LogPos> {
+        match self.slot {
+            StoredSlot::Logged(pos) => Some(pos),
+            StoredSlot::Merged(_) => None,
+        }
+    }
+
+    /// The record that it is, if it is one.
+    pub(super) fn record(&self) -> Option<OpView<'a>> {
+        Some(OpView::at(self.log.at(self.logged_at()?), 0))
+    }
+
+    /// What a client sees of it, given the deletion that covers it, written over `row`, whose memory is used again; false
+    /// when it does not exist. As [`RowState::live`], without building a state for a row that is one record.
+    pub fn live_into(
+        &self,
+        row: &mut Row,
+        covering: Option<Deletion>,
+        now_s: u32,
+        hidden_until: impl Fn(ColumnId) -> Option<i64>,
+    ) -> bool {
+        let record = self.record().filter(|op| op.kind() == OpKind::Row && op.ttl_s() == 0);
+        if let Some(op) = record
+            && covering.is_none()
+            && let Some(exists) = record_into(row, &op, &hidden_until)
+        {
+            return exists;
+        }
+        match self.state().live(covering, now_s, hidden_until) {
+            Some(live) => {
+                *row = live;
+                true
+            }
+            None => false,
         }
     }
 
     /// Where in the log it was changed last.
     pub fn changed_at(&self) -> LogPos {
         match self.slot {
-            Slot::Logged(pos) => *pos,
-            Slot::Merged(m) => m.changed_at,
+            StoredSlot::Logged(pos) => pos,
+            StoredSlot::Merged(m) => m.changed_at,
         }
     }
 }
@@ -186,17 +266,17 @@ impl TableStore {
         };
         self.rows
             .range((Included(range.start.clone()), end))
-            .map(move |(k, slot)| (k, StoredRow { slot, log }))
+            .map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
     }
 
     /// The row with this key.
     pub fn get<'a>(&'a self, log: &'a CommitLog, key: &Key) -> Option<StoredRow<'a>> {
-        self.rows.get(key).map(|slot| StoredRow { slot, log })
+        self.rows.get(key).map(|slot| StoredRow { slot: slot.into(), log })
     }
 
     /// All rows, in key order.
     pub fn rows<'a>(&'a self, log: &'a CommitLog) -> impl Iterator<Item = (&'a Key, StoredRow<'a>)> {
-        self.rows.iter().map(move |(k, slot)| (k, StoredRow { slot, log }))
+        self.rows.iter().map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
     }
 
     /// What a partition has beside its rows, by its partition-only key.
@@ -206,6 +286,11 @@ impl TableStore {
         } else {
             self.partitions.get(key)
         }
+    }
+
+    /// Whether any partition has something beside rows, such as a deletion.
+    pub fn has_partition_states(&self) -> bool {
+        !self.partitions.is_empty()
     }
 
     /// Every partition that has something beside rows.

@@ -235,6 +235,13 @@ impl Row {
             cells: vec![],
         }
     }
+    /// Makes it an empty row with this clustering key, and keeps its memory.
+    pub fn reset(&mut self, clustering: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(clustering);
+        self.clustering_bytes = clustering.len() as u32;
+        self.cells.clear();
+    }
     /// Adds a cell; columns in ascending order.
     pub fn push(&mut self, column: ColumnId, value: &[u8], timestamp_us: i64, ttl_s: Option<u32>) {
         let start = self.bytes.len() as u32;

@@ -345,6 +345,12 @@ impl<'a> OpView<'a> {
             && self.bytes[..36] == other.bytes[..36]
             && self.bytes[40..] == other.bytes[40..]
     }
+    /// A hash of everything but the wall clock.
+    pub(crate) fn hash_but_wall(&self) -> u128 {
+        let (a, b) = murmur3::hash128(&self.bytes[..36]);
+        let (c, d) = murmur3::hash128(&self.bytes[40..]);
+        u128::from(a.rotate_left(1) ^ c) << 64 | u128::from(b.rotate_left(1) ^ d)
+    }
     /// Serialized partition key.
     pub fn partition_key(&self) -> &'a [u8] {
         &self.bytes[HEADER_BYTES..HEADER_BYTES + usize::from(self.u16_at(40))]

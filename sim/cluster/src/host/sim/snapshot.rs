@@ -3,8 +3,11 @@
 
 use super::{LOG_PATH, SimCluster};
 use crate::core::BatchId;
-use crate::core::snapshot::{self, ReplicaSnapshot};
-use crate::model::NodeIdx;
+use crate::core::marks::{Changes, Marks};
+use crate::core::murmur3;
+use crate::core::snapshot::{self, ReplicaSnapshot, TableSnapshot};
+use crate::model::{NodeIdx, Row, TableId};
+use std::collections::BTreeSet;
 
 /// What one node holds.
 #[derive(Debug, Clone)]
@@ -47,6 +50,61 @@ impl SimCluster {
     pub fn live(&self, node: NodeIdx) -> Option<ReplicaSnapshot> {
         let now_us = self.inner.now_us();
         self.inner.with_process(node, |p| snapshot::live(&p.node, now_us))
+    }
+
+    /// What a node's process holds of one table; `None` when none runs or it has no such table.
+    pub fn live_table(&self, node: NodeIdx, table: TableId) -> Option<TableSnapshot> {
+        let now_us = self.inner.now_us();
+        self.inner
+            .with_process(node, |p| snapshot::live_table(&p.node, table, now_us))?
+    }
+
+    /// Gives `each` the partition key and the live cells of every row that a node's process holds of one table, in storage
+    /// order; false when no process runs.
+    pub fn visit(&self, node: NodeIdx, table: TableId, each: impl FnMut(&[u8], &Row)) -> bool {
+        let now_us = self.inner.now_us();
+        self.inner
+            .with_process(node, |p| snapshot::visit(&p.node, table, now_us, each))
+            .is_some()
+    }
+
+    /// [`crate::core::Node::table_hash`] of a running node.
+    pub fn table_hash(&self, node: NodeIdx, table: TableId) -> Option<u128> {
+        let now_us = self.inner.now_us();
+        self.inner.with_process(node, |p| p.node.table_hash(table, now_us))?
+    }
+
+    /// Remembers the rows of these tables as a running node holds them.
+    pub fn mark(&self, node: NodeIdx, tables: &[TableId]) -> Option<Marks> {
+        let now_us = self.inner.now_us();
+        self.inner.with_process(node, |p| p.node.mark(tables, now_us))
+    }
+
+    /// What differs from the marks; `None` when the node does not run, or not since then.
+    pub fn changes_since(&self, node: NodeIdx, marks: &Marks) -> Option<Changes> {
+        let now_us = self.inner.now_us();
+        self.inner.with_process(node, |p| p.node.changes_since(marks, now_us))?
+    }
+
+    /// The hashes of a table's rows as they were marked on a node that runs since then.
+    pub fn marked_rows(&self, node: NodeIdx, marks: &Marks, table: TableId) -> BTreeSet<u128> {
+        let now_us = self.inner.now_us();
+        self.inner
+            .with_process(node, |p| p.node.marked_rows(marks, table, now_us))
+            .unwrap_or_default()
+    }
+
+    /// Whether the last write of a row, as a running process holds it, is on its disk: a look-up instead of
+    /// [`SimCluster::durable`]. `Some(false)` says only that: an equal row may be on the disk since an earlier write.
+    /// `None` when no process runs, or it has no such row. `partition` and `clustering` are serialized as
+    /// [`crate::model`] describes.
+    pub fn is_row_durable(&self, node: NodeIdx, table: TableId, partition: &[u8], clustering: &[u8]) -> Option<bool> {
+        let token = murmur3::token(partition);
+        self.inner.with_process(node, |p| {
+            let layout = p.node.store().table(table)?.layout();
+            let key = layout.row(token, partition, clustering).ok()?;
+            p.node.is_row_durable(table, &key)
+        })?
     }
 
     /// What a node would hold if its power went now and it started again: the fsynced part of its log.

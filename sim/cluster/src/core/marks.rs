@@ -1,0 +1,204 @@
+//! What became of a replica's rows since an earlier look, at the price of a word or two per row: a row that is a place in
+//! the log is remembered as that place, which never changes; any other by the hash of what a client sees of it.
+//!
+//! The question it answers is that of idempotence: after everything was written again, is every cell, with its
+//! timestamp, what it was?
+
+use super::log::{CommitLog, LogPos};
+use super::snapshot::{self, SnapshotRow};
+use super::store::{StoredRow, TableStore};
+use super::{Node, murmur3};
+use crate::model::{PartitionKey, Row, TableId, Token};
+use std::collections::BTreeSet;
+
+/// A row as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// The record at this place of the log.
+    Logged(LogPos),
+    /// What [`row_hash`] says of it; `None` when it was deleted.
+    Seen(Option<u128>),
+}
+
+/// The rows of some tables of one running node, as they were at one moment. Worthless once the node has started again.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    generation: u32,
+    tables: Vec<(TableId, Vec<Mark>)>,
+}
+
+/// What differs from the marks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Rows that are not what a marked row was, with their tables and hashes.
+    pub rows: Vec<(TableId, SnapshotRow, u128)>,
+    /// Tables that have fewer rows than were marked, and how many fewer.
+    pub gone: Vec<(TableId, usize)>,
+}
+
+impl Changes {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// A hash of a row's key and live cells, write times included: the same on every replica that holds the same.
+pub fn row_hash(partition: &[u8], row: &Row) -> u128 {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend_from_slice(&(partition.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(partition);
+    bytes.extend_from_slice(&(row.clustering().len() as u32).to_le_bytes());
+    bytes.extend_from_slice(row.clustering());
+    for cell in row.cells() {
+        bytes.extend_from_slice(&cell.column.0.to_le_bytes());
+        bytes.extend_from_slice(&cell.timestamp_us.to_le_bytes());
+        bytes.extend_from_slice(&(cell.value.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(cell.value);
+    }
+    let (high, low) = murmur3::hash128(&bytes);
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// Looks at rows of one table as a client would see them at `now_s`.
+struct Looker<'a> {
+    table: &'a TableStore,
+    log: &'a CommitLog,
+    now_s: u32,
+    scratch: Row,
+}
+
+impl<'a> Looker<'a> {
+    fn new(node: &'a Node, table: &'a TableStore, now_us: u64) -> Self {
+        Looker {
+            table,
+            log: node.log(),
+            now_s: snapshot::wall_s(node.config(), now_us),
+            scratch: Row::default(),
+        }
+    }
+
+    fn hash(&mut self, key: &super::key::Key, row: StoredRow<'_>) -> Option<u128> {
+        let covering = snapshot::covering(self.table, key, row);
+        let hidden = |column| self.table.hidden_until(column);
+        row.live_into(&mut self.scratch, covering, self.now_s, hidden)
+            .then(|| row_hash(row.partition().1, &self.scratch))
+    }
+
+    fn mark(&mut self, key: &super::key::Key, row: StoredRow<'_>) -> Mark {
+        match row.logged_at() {
+            Some(pos) if !self.table.has_partition_states() => Mark::Logged(pos),
+            _ => Mark::Seen(self.hash(key, row)),
+        }
+    }
+
+    /// The hash of what was marked. A record in the log is what it was.
+    fn was(&mut self, mark: Mark) -> Option<u128> {
+        let pos = match mark {
+            Mark::Seen(hash) => return hash,
+            Mark::Logged(pos) => pos,
+        };
+        let row = StoredRow::of_record(self.log, pos);
+        let hidden = |column| self.table.hidden_until(column);
+        row.live_into(&mut self.scratch, None, self.now_s, hidden)
+            .then(|| row_hash(row.partition().1, &self.scratch))
+    }
+
+    fn seen(&self, row: StoredRow<'_>) -> SnapshotRow {
+        let (token, bytes): (Token, &[u8]) = row.partition();
+        SnapshotRow {
+            partition: PartitionKey {
+                token,
+                bytes: bytes.to_vec(),
+            },
+            row: self.scratch.clone(),
+        }
+    }
+}
+
+impl Node {
+    /// Remembers the rows of these tables.
+    pub fn mark(&self, tables: &[TableId], now_us: u64) -> Marks {
+        let of = |id: &TableId| {
+            let table = self.store().table(*id)?;
+            let mut looker = Looker::new(self, table, now_us);
+            let rows = table.rows(self.log());
+            Some((*id, rows.map(|(key, row)| looker.mark(key, row)).collect()))
+        };
+        Marks {
+            generation: self.generation(),
+            tables: tables.iter().filter_map(of).collect(),
+        }
+    }
+
+    /// What differs from the marks now; `None` when the node has started again since, so that they say nothing.
+    pub fn changes_since(&self, marks: &Marks, now_us: u64) -> Option<Changes> {
+        if marks.generation != self.generation() {
+            return None;
+        }
+        let mut changes = Changes::default();
+        for (id, marked) in &marks.tables {
+            let Some(table) = self.store().table(*id) else {
+                changes.gone.push((*id, marked.len()));
+                continue;
+            };
+            self.table_changes(*id, table, marked, now_us, &mut changes);
+        }
+        Some(changes)
+    }
+
+    fn table_changes(&self, id: TableId, table: &TableStore, marked: &[Mark], now_us: u64, changes: &mut Changes) {
+        let mut looker = Looker::new(self, table, now_us);
+        let differs = |looker: &mut Looker<'_>, key: &_, row: StoredRow<'_>, mark: Option<&Mark>| {
+            mark.is_none_or(|mark| *mark != looker.mark(key, row) && looker.was(*mark) != looker.hash(key, row))
+        };
+        // In step while no row has come between: the rule. Whatever is out of step is looked for among all.
+        let rows = table.rows(self.log()).zip(marked.iter().map(Some).chain(std::iter::repeat(None)));
+        let suspects: Vec<_> = rows
+            .filter(|((key, row), mark)| differs(&mut looker, key, *row, *mark))
+            .map(|(row, _)| row)
+            .collect();
+        if table.row_count() < marked.len() {
+            changes.gone.push((id, marked.len() - table.row_count()));
+        }
+        if suspects.is_empty() {
+            return;
+        }
+        let known: BTreeSet<u128> = marked.iter().filter_map(|mark| looker.was(*mark)).collect();
+        for (key, row) in suspects {
+            if let Some(hash) = looker.hash(key, row).filter(|hash| !known.contains(hash)) {
+                changes.rows.push((id, looker.seen(row), hash));
+            }
+        }
+    }
+
+    /// The hashes of a table's rows as they were marked.
+    pub fn marked_rows(&self, marks: &Marks, table: TableId, now_us: u64) -> BTreeSet<u128> {
+        let Some(store) = self.store().table(table) else {
+            return BTreeSet::new();
+        };
+        let mut looker = Looker::new(self, store, now_us);
+        let marked = marks.tables.iter().filter(|(id, _)| *id == table);
+        marked
+            .flat_map(|(_, marked)| marked)
+            .filter_map(|mark| looker.was(*mark))
+            .collect()
+    }
+
+    /// A hash of a table's rows: equal hashes, the same rows by the same writes. Replicas that came to the same rows by
+    /// other ways may differ in it.
+    pub fn table_hash(&self, table: TableId, now_us: u64) -> Option<u128> {
+        let store = self.store().table(table)?;
+        let mut looker = Looker::new(self, store, now_us);
+        let mut bytes = Vec::with_capacity(store.row_count() * 16);
+        for (key, row) in store.rows(self.log()) {
+            let hash = match row.record() {
+                Some(record) if !store.has_partition_states() => record.hash_but_wall(),
+                _ => looker.hash(key, row).unwrap_or_default(),
+            };
+            bytes.extend_from_slice(&hash.to_le_bytes());
+        }
+        let (high, low) = murmur3::hash128(&bytes);
+        Some(u128::from(high) << 64 | u128::from(low))
+    }
+}
