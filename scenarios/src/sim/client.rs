@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Rows per page: the driver's default, stated because the number of requests depends on it.
-const PAGE_ROWS: i32 = 5_000;
+const PAGE_ROWS: i32 = 1_000;
 /// How long the judge waits for one answer; above the server's range timeout of 10 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the judge asks again before it gives up: reads of the judge are idempotent, and after the heal a node may

@@ -5,6 +5,7 @@
 //! content of the sectors that were overwritten in it, so that the image below it can be rebuilt. When a sync completes,
 //! the lowest epoch is dropped: the platter has caught up with it.
 
+use super::image::Image;
 use crate::seed::Source;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -32,7 +33,7 @@ struct Syncing {
 
 #[derive(Default)]
 pub(super) struct Inode {
-    live: Vec<u8>,
+    live: Image,
     /// Length on the platter.
     durable_len: usize,
     newest: Epoch,
@@ -54,7 +55,8 @@ fn patch(image: &mut [u8], at: usize, old: &[u8]) {
 }
 
 impl Inode {
-    pub(super) fn live(&self) -> &[u8] {
+    /// What programs see.
+    pub(super) fn live(&self) -> &Image {
         &self.live
     }
 
@@ -74,7 +76,7 @@ impl Inode {
         while at < to.min(below) {
             let stop = (at + SECTOR).min(below);
             if !self.newest.undo.contains_key(&at) {
-                let old = self.lost.remove(&at).unwrap_or_else(|| self.live[at..stop].into());
+                let old = self.lost.remove(&at).unwrap_or_else(|| self.live.slice(at, stop));
                 self.newest.undo.insert(at, old);
             }
             at += SECTOR;
@@ -83,15 +85,15 @@ impl Inode {
 
     pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
         if at == self.live.len() && at >= self.len_below() {
-            self.live.extend_from_slice(bytes);
+            self.live.extend(bytes);
             return;
         }
         let end = at + bytes.len();
         self.save(at, end);
         if end > self.live.len() {
-            self.live.resize(end, 0);
+            self.live.resize(end);
         }
-        self.live[at..end].copy_from_slice(bytes);
+        self.live.overwrite(at, bytes);
     }
 
     pub(super) fn set_len(&mut self, len: usize) {
@@ -99,7 +101,7 @@ impl Inode {
             self.save(len, self.live.len());
             self.newest.floor = self.newest.floor.min(len);
         }
-        self.live.resize(len, 0);
+        self.live.resize(len);
     }
 
     /// A sync takes what is there now. Whether it fails is decided already.
@@ -158,10 +160,7 @@ impl Inode {
     /// Content of a sector just above the epoch that is ending.
     fn content_after(&self, at: usize, stop: usize) -> Box<[u8]> {
         let mut content = vec![0; stop - at];
-        let live_end = stop.min(self.live.len());
-        if at < live_end {
-            content[..live_end - at].copy_from_slice(&self.live[at..live_end]);
-        }
+        self.live.read(at, &mut content);
         let epochs = self.syncing.iter().map(|sync| &sync.epoch).chain([&self.newest]);
         if let Some(undo) = epochs.filter_map(|epoch| epoch.undo.get(&at)).next() {
             patch(&mut content, 0, undo);
@@ -187,7 +186,7 @@ impl Inode {
 
     /// What is on the platter for certain: the image after a power loss in which nothing unsynced got through.
     pub(super) fn durable_image(&self) -> Vec<u8> {
-        let mut image = self.live.clone();
+        let mut image = self.live.to_vec();
         image.resize(image.len().max(self.durable_len), 0);
         for epoch in self.epochs_down() {
             for (at, old) in &epoch.undo {
@@ -221,7 +220,7 @@ impl Inode {
         if at_risk > 0 || truncated || !self.lost.is_empty() {
             // A truncation is one record of the file system's journal: it got through, or not.
             if !torn || (truncated && source.below(2) == 0) {
-                self.live = self.durable_image();
+                self.live = self.durable_image().into();
             } else {
                 self.tear(if truncated { floor } else { self.durable_len }, source);
             }
@@ -247,23 +246,23 @@ impl Inode {
             let undone = source.below(depth as u64 + 1) as usize;
             let contents = self.epochs_down().filter_map(|epoch| epoch.undo.get(&at)).take(undone);
             if let Some(old) = contents.last().cloned() {
-                patch(&mut self.live, at, &old);
+                self.live.overwrite(at, &old);
             }
         }
         if self.live.len() > certain_len {
             let len = certain_len + source.below((self.live.len() - certain_len) as u64 + 1) as usize;
-            self.live.truncate(len);
+            self.live.resize(len);
             let mut at = certain_len;
             while at < len {
                 let stop = (sector_of(at) + SECTOR).min(len);
                 if source.below(4) == 0 {
-                    self.live[at..stop].fill(0);
+                    self.live.clear(at, stop);
                 }
                 at = stop;
             }
         }
         for (at, old) in std::mem::take(&mut self.lost) {
-            patch(&mut self.live, at, &old);
+            self.live.overwrite(at, &old);
         }
     }
 
@@ -282,7 +281,7 @@ impl Inode {
                 *byte ^= mask;
             }
         }
-        match self.live.get_mut(at) {
+        match self.live.byte_mut(at) {
             Some(byte) => {
                 *byte ^= mask;
                 true

@@ -10,6 +10,7 @@
 //! or reordered when the power goes; names need a sync of their directory.
 
 mod file;
+mod image;
 mod inode;
 #[cfg(test)]
 mod model_tests;

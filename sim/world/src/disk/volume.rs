@@ -222,10 +222,8 @@ impl Volume {
         if self.strikes(path, |fault| &mut fault.fail_reads) {
             return Err(os_error(errno::EIO));
         }
-        let live = self.inode(file).live();
-        let from = usize::try_from(at).unwrap_or(usize::MAX).min(live.len());
-        let bytes = out.len().min(live.len() - from);
-        out[..bytes].copy_from_slice(&live[from..from + bytes]);
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let bytes = self.inode(file).live().read(from, out);
         self.stats.reads += 1;
         Ok(bytes)
     }
