@@ -2,16 +2,17 @@
 //!
 //! The log is also the storage of rows: a row written whole is a position in here. Entries are `length u32, CRC-32C of
 //! kind and payload u32, kind u8, payload`, little-endian (entries that hold other entries, which have checksums of their
-//! own, cover only what comes before those), in segments of 128 KiB (an entry that is larger has a segment
-//! of its own); the file on disk is the segments one after the other. What is in a segment and not yet handed to the
-//! host is lost when the process dies; what is handed over and not yet synced is lost when the power goes.
+//! own, cover only what comes before those), in segments: what was handed to the host at a time, or fits into one buffer. The
+//! file on disk is the segments one after the other. What is not yet handed to the host is lost when the process dies;
+//! what is handed over and not yet synced is lost when the power goes. The host shares the memory of what it is handed.
 
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Bytes before an entry's payload.
 pub const ENTRY_HEADER_BYTES: usize = 9;
-const SEGMENT_BYTES: usize = 128 << 10;
+/// Memory is taken in buffers of this size; an entry that is larger has one of its own.
+const BUFFER_BYTES: usize = 128 << 10;
 
 /// What an entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,10 +63,15 @@ impl EntryKind {
     }
 }
 
+/// What an entry begins with; length and checksum are filled in when it is closed.
+const fn entry_header(kind: EntryKind) -> [u8; ENTRY_HEADER_BYTES] {
+    [0, 0, 0, 0, 0, 0, 0, 0, kind as u8]
+}
+
 /// Begins an entry at the end of `bytes`; returns where it starts.
 pub fn open_entry(bytes: &mut Vec<u8>, kind: EntryKind) -> usize {
     let start = bytes.len();
-    bytes.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, kind as u8]);
+    bytes.extend_from_slice(&entry_header(kind));
     start
 }
 
@@ -84,21 +90,6 @@ fn covered(entry: &[u8], kind: Option<EntryKind>) -> &[u8] {
         .and_then(EntryKind::header_of_nested)
         .map_or(entry.len(), |n| entry.len().min(ENTRY_HEADER_BYTES + n));
     &entry[8..end]
-}
-
-/// Bytes of the log for the host to append to its file, shared with the node's memory. Drop them when they are written.
-#[derive(Debug, Clone)]
-pub struct LogBytes {
-    segment: Arc<Vec<u8>>,
-    from: usize,
-    to: usize,
-}
-
-impl std::ops::Deref for LogBytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.segment[self.from..self.to]
-    }
 }
 
 /// A place in the log. Later places are greater.
@@ -134,9 +125,12 @@ pub struct LogReport {
 /// The log.
 #[derive(Debug, Default)]
 pub struct CommitLog {
-    segments: Vec<Arc<Vec<u8>>>,
-    /// Everything before this was handed to the host.
-    flushed: LogPos,
+    /// Segments that nothing is added to any more.
+    closed: Vec<Bytes>,
+    /// The last segment.
+    open: BytesMut,
+    /// How many segments were handed to the host.
+    flushed: usize,
     /// Everything before this is on the disk, as far as the host said.
     synced: LogPos,
     /// Syncs under way: token, and what they cover.
@@ -148,69 +142,62 @@ impl CommitLog {
     /// Appends an entry of these parts. Returns the place of its payload.
     pub fn append(&mut self, kind: EntryKind, parts: &[&[u8]]) -> LogPos {
         let length: usize = parts.iter().map(|p| p.len()).sum();
-        let (segment, bytes) = self.room_for(ENTRY_HEADER_BYTES + length);
-        let start = open_entry(bytes, kind);
+        self.make_room(ENTRY_HEADER_BYTES + length);
+        let start = self.open.len();
+        self.open.extend_from_slice(&entry_header(kind));
         for p in parts {
-            bytes.extend_from_slice(p);
+            self.open.extend_from_slice(p);
         }
-        close_entry(bytes, start);
-        LogPos {
-            segment,
-            offset: (start + ENTRY_HEADER_BYTES) as u32,
-        }
+        close_entry(&mut self.open, start);
+        self.open_at(start + ENTRY_HEADER_BYTES)
     }
 
     /// Appends ready entries as they are. Returns the place of the first one's header.
     pub fn append_entries(&mut self, entries: &[u8]) -> LogPos {
-        let (segment, bytes) = self.room_for(entries.len());
-        let offset = bytes.len() as u32;
-        bytes.extend_from_slice(entries);
-        LogPos { segment, offset }
+        self.make_room(entries.len());
+        let start = self.open.len();
+        self.open.extend_from_slice(entries);
+        self.open_at(start)
     }
 
-    /// The last segment if `length` more bytes fit into it and the host holds nothing of it, else a new one.
-    fn room_for(&mut self, length: usize) -> (u32, &mut Vec<u8>) {
-        let fits = self
-            .segments
-            .last_mut()
-            .is_some_and(|s| Arc::get_mut(s).is_some_and(|s| s.len() + length <= s.capacity()));
-        if !fits {
-            self.segments
-                .push(Arc::new(Vec::with_capacity(SEGMENT_BYTES.max(length))));
+    fn open_at(&self, offset: usize) -> LogPos {
+        LogPos {
+            segment: self.closed.len() as u32,
+            offset: offset as u32,
         }
-        let last = self.segments.len() - 1;
-        (
-            last as u32,
-            Arc::get_mut(&mut self.segments[last]).expect("nobody else holds it"),
-        )
+    }
+
+    /// Sees to it that the open segment takes `length` more bytes where it is.
+    fn make_room(&mut self, length: usize) {
+        if self.open.capacity() - self.open.len() < length {
+            self.close();
+            self.open = BytesMut::with_capacity(BUFFER_BYTES.max(length));
+        }
+    }
+
+    /// Ends the open segment; the next one goes on in the same buffer.
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            let segment = self.open.split().freeze();
+            self.closed.push(segment);
+        }
     }
 
     /// Bytes from a place to the end of its segment.
     pub fn at(&self, pos: LogPos) -> &[u8] {
-        &self.segments[pos.segment as usize][pos.offset as usize..]
+        let segment = self.closed.get(pos.segment as usize).map_or(&self.open[..], |s| &s[..]);
+        &segment[pos.offset as usize..]
     }
 
     /// Where the next entry would go: everything before it is in the log.
     pub fn end(&self) -> LogPos {
-        match self.segments.last() {
-            None => LogPos::default(),
-            Some(s) => LogPos {
-                segment: self.segments.len() as u32 - 1,
-                offset: s.len() as u32,
-            },
-        }
+        self.open_at(self.open.len())
     }
 
     /// Bytes the host does not have yet.
     pub fn unflushed_bytes(&self) -> usize {
-        let at = self.flushed;
-        let unseen = self
-            .segments
-            .iter()
-            .skip(at.segment as usize)
-            .map(|s| s.len())
-            .sum::<usize>();
-        unseen.saturating_sub(at.offset as usize)
+        let closed = self.closed[self.flushed..].iter();
+        closed.map(Bytes::len).sum::<usize>() + self.open.len()
     }
 
     /// Whether everything is on the disk.
@@ -229,31 +216,20 @@ impl CommitLog {
     }
 
     /// What the host does not have yet, to be appended to the file, in order.
-    pub fn take_unflushed(&mut self) -> impl Iterator<Item = LogBytes> + use<'_> {
-        let end = self.end();
-        let at = std::mem::replace(&mut self.flushed, end);
-        self.segments
-            .iter()
-            .enumerate()
-            .skip(at.segment as usize)
-            .filter_map(move |(i, segment)| {
-                let from = if i == at.segment as usize {
-                    at.offset as usize
-                } else {
-                    0
-                };
-                (from < segment.len()).then(|| LogBytes {
-                    segment: segment.clone(),
-                    from,
-                    to: segment.len(),
-                })
-            })
+    pub fn take_unflushed(&mut self) -> impl Iterator<Item = Bytes> + use<'_> {
+        self.close();
+        let from = std::mem::replace(&mut self.flushed, self.closed.len());
+        self.closed[from..].iter().cloned()
     }
 
     /// Begins a sync of everything handed over so far; the host reports its token when it is done.
     pub fn begin_sync(&mut self) -> u64 {
         self.next_token += 1;
-        self.syncing.push_back((self.next_token, self.flushed));
+        let flushed = LogPos {
+            segment: self.flushed as u32,
+            offset: 0,
+        };
+        self.syncing.push_back((self.next_token, flushed));
         self.next_token
     }
 
@@ -282,7 +258,8 @@ impl CommitLog {
             rest = &rest[entry.len()..];
         }
         report.lost_bytes = rest.len() as u64;
-        log.flushed = log.end();
+        log.close();
+        log.flushed = log.closed.len();
         (log, report)
     }
 }

@@ -4,7 +4,7 @@
 //! everything else (the host asks [`Msg::wire_bytes`] for their size) and carry the deadline after which a receiver
 //! drops them, as both servers do.
 
-use super::log::LogBytes;
+use bytes::Bytes;
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
 use crate::model::{
@@ -249,7 +249,7 @@ pub enum Effect {
     /// Append these bytes to the log file. From here they survive the death of the process.
     LogAppend {
         /// Bytes, after everything appended before. They are shared with the node's memory: write and drop them.
-        bytes: LogBytes,
+        bytes: Bytes,
     },
     /// Sync the log file, then give [`Input::LogSynced`] with the token.
     LogSync {

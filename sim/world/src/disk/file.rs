@@ -1,11 +1,13 @@
 //! An open file of a machine: what `tokio::fs::File` and the database's commit log write through.
 
+use super::image::Content;
 use super::names::{errno, os_error};
 use super::volume::{Begun, Volume};
 use crate::host::Gate;
 use crate::time::Timer;
 use crate::trace::DiskOpKind;
 use crate::world::{Shared, World, lock};
+use bytes::{Buf, Bytes};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -164,6 +166,10 @@ impl DiskFile {
     /// # Errors
     /// EIO by a fault, ENOSPC when the disk is full, EBADF when not opened for writing, EISDIR.
     pub fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.write(at, Content::Copied(bytes))
+    }
+
+    fn write(&self, at: u64, content: Content<'_>) -> io::Result<usize> {
         let file = self.file()?;
         if !self.flags.writes() {
             return Err(os_error(errno::EBADF));
@@ -174,7 +180,7 @@ impl DiskFile {
             } else {
                 at
             };
-            Ok((at, volume.write(file, &self.path, at, bytes)?))
+            Ok((at, volume.write(file, &self.path, at, content)?))
         })?;
         self.trace(DiskOpKind::Write, at, written as u64);
         Ok(written)
@@ -189,6 +195,21 @@ impl DiskFile {
         let mut written = 0;
         while written < bytes.len() {
             written += self.write_at(start + written as u64, &bytes[written..])?;
+        }
+        Ok(start)
+    }
+
+    /// As [`DiskFile::append`], of bytes that the disk and their owner share from now on.
+    ///
+    /// # Errors
+    /// As [`DiskFile::append`].
+    pub fn append_shared(&self, mut bytes: Bytes) -> io::Result<u64> {
+        let start = self.len()?;
+        let mut at = start;
+        while !bytes.is_empty() {
+            let written = self.write(at, Content::Shared(bytes.clone()))?;
+            bytes.advance(written);
+            at += written as u64;
         }
         Ok(start)
     }

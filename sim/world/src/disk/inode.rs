@@ -5,7 +5,7 @@
 //! content of the sectors that were overwritten in it, so that the image below it can be rebuilt. When a sync completes,
 //! the lowest epoch is dropped: the platter has caught up with it.
 
-use super::image::Image;
+use super::image::{Content, Image};
 use crate::seed::Source;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -83,11 +83,12 @@ impl Inode {
         }
     }
 
-    pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
+    pub(super) fn write(&mut self, at: usize, content: Content<'_>) {
         if at == self.live.len() && at >= self.len_below() {
-            self.live.extend(bytes);
+            self.live.append(content);
             return;
         }
+        let bytes = content.bytes();
         let end = at + bytes.len();
         self.save(at, end);
         if end > self.live.len() {

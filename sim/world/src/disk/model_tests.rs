@@ -1,6 +1,7 @@
 //! Property tests of the disk against simple reference models: a plain byte vector for what programs see, and a record of
 //! every byte ever written for what a power loss may leave.
 
+use super::image::Content;
 use super::inode::{Inode, SECTOR};
 use super::names::{Entry, Names};
 use crate::seed::Seed;
@@ -78,8 +79,8 @@ impl Reference {
 
 fn apply(inode: &mut Inode, op: &Op) {
     match op {
-        Op::Write(at, bytes) => inode.write(*at, bytes),
-        Op::Append(bytes) => inode.write(inode.len(), bytes),
+        Op::Write(at, bytes) => inode.write(*at, Content::Copied(bytes)),
+        Op::Append(bytes) => inode.write(inode.len(), Content::Copied(bytes)),
         Op::SetLen(len) => inode.set_len(*len),
         Op::BeginSync { fails } => inode.begin_sync(*fails),
         Op::EndSync => inode.end_sync(),
@@ -136,11 +137,11 @@ proptest! {
     #[test]
     fn a_failed_sync_never_makes_its_bytes_durable(old in 1u8..128, new in 128u8..=255, at in 0usize..2000, len in 1usize..1500, more in 0usize..1500) {
         let mut inode = Inode::default();
-        inode.write(0, &[old; 2000]);
+        inode.write(0, Content::Copied(&[old; 2000]));
         inode.begin_sync(false);
         inode.end_sync();
-        inode.write(at, &vec![new; len]);
-        inode.write(inode.len(), &vec![new; more]);
+        inode.write(at, Content::Copied(&vec![new; len]));
+        inode.write(inode.len(), Content::Copied(&vec![new; more]));
         inode.begin_sync(true);
         inode.end_sync();
         inode.begin_sync(false);
@@ -150,7 +151,7 @@ proptest! {
         prop_assert!(platter[..2000].iter().all(|byte| *byte == old));
         prop_assert_eq!(inode.live().to_vec()[at], new, "the page cache still shows it");
         // what the program writes again becomes durable, in whole sectors
-        inode.write(at, &vec![new; len]);
+        inode.write(at, Content::Copied(&vec![new; len]));
         inode.begin_sync(false);
         inode.end_sync();
         prop_assert!(inode.durable_image()[at..at + len].iter().all(|byte| *byte == new));
@@ -160,7 +161,7 @@ proptest! {
     fn appended_sectors_are_whole_or_zero(appends in prop::collection::vec((1u8..=255, 1usize..700), 1..20), seed: u64) {
         let (mut inode, mut written) = (Inode::default(), Vec::new());
         for (byte, len) in &appends {
-            inode.write(inode.len(), &vec![*byte; *len]);
+            inode.write(inode.len(), Content::Copied(&vec![*byte; *len]));
             written.resize(written.len() + len, *byte);
         }
         inode.power_loss(true, &mut Seed(seed).source("power", None));

@@ -2,6 +2,7 @@
 //! looks at the volume next, so that a program that stops waiting for a sync does not stop the sync.
 
 use super::DiskFault;
+use super::image::Content;
 use super::inode::Inode;
 use super::names::{Entry, Names, errno, os_error};
 use super::{DiskConfig, OpenFlags};
@@ -229,7 +230,7 @@ impl Volume {
     }
 
     /// Writes as much as there is room for, as Linux does; an error when there is none.
-    pub(super) fn write(&mut self, file: usize, path: &str, at: u64, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, file: usize, path: &str, at: u64, content: Content<'_>) -> io::Result<usize> {
         if self.strikes(path, |fault| &mut fault.fail_writes) {
             return Err(os_error(errno::EIO));
         }
@@ -240,12 +241,12 @@ impl Volume {
             .capacity_bytes
             .map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used));
         let end_max = len.saturating_add(usize::try_from(room).unwrap_or(usize::MAX));
-        let fits = bytes.len().min(end_max.saturating_sub(at));
-        if fits == 0 && !bytes.is_empty() {
+        let fits = content.len().min(end_max.saturating_sub(at));
+        if fits == 0 && content.len() > 0 {
             self.stats.faults += 1;
             return Err(os_error(errno::ENOSPC));
         }
-        self.slot(file).inode.write(at, &bytes[..fits]);
+        self.slot(file).inode.write(at, content.cut(fits));
         self.used += (self.inode(file).len() - len) as u64;
         self.stats.writes += 1;
         self.stats.written_bytes += fits as u64;

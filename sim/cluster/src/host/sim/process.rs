@@ -205,7 +205,7 @@ impl Process {
             Effect::Send { to, msg } => cluster.send(me, to, msg),
             Effect::Reply { to, response } => self.reply(cluster, to, response),
             Effect::LogAppend { bytes } => {
-                if let Err(error) = self.log.append(&bytes) {
+                if let Err(error) = self.log.append_shared(bytes) {
                     let error = format!("append: {error}");
                     self.step(cluster, now_us, Input::LogFailed { error });
                 }
