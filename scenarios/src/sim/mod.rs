@@ -24,15 +24,3 @@ mod storage;
 mod watch;
 
 pub use run::run_seed;
-
-/// CPU time of this thread in microseconds, from the kernel's own account, which the simulated clock does not touch. Never
-/// part of a trace.
-pub(crate) fn cpu_time_us() -> u64 {
-    let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    account
-        .split(' ')
-        .next()
-        .and_then(|ns| ns.parse::<u64>().ok())
-        .unwrap_or(0)
-        / 1_000
-}

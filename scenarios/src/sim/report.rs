@@ -66,7 +66,7 @@ pub fn failed_run(job: &SeedJob, resolved: &Resolved, error: &sim_world::RunErro
 
 /// Judges a run that came to its end.
 pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunSummary, started_us: u64) -> SeedReport {
-    let judge_from_us = super::cpu_time_us();
+    let judge_from_us = sim_world::cpu_time_us();
     let mut report = skeleton(job, &resolved.scenario.name, &resolved.design.to_string());
     report.plan = serde_json::to_value(&outcome.plan).unwrap_or_default();
     report.faults = fault_outcomes(&outcome.plan, &outcome.fired, &summary.records);
@@ -95,7 +95,7 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
             report.verdict = verdict(&report.violations, &report.plan, &windows, &mut report.notes);
         }
     }
-    let now_us = super::cpu_time_us();
+    let now_us = sim_world::cpu_time_us();
     stages.insert("judge".into(), now_us.saturating_sub(judge_from_us));
     report.cost = Cost {
         cpu_us: now_us.saturating_sub(started_us),

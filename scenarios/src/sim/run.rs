@@ -75,7 +75,7 @@ pub struct Outcome {
 
 /// Runs one seed and judges it.
 pub fn run_seed(job: &SeedJob) -> SeedReport {
-    let started_us = super::cpu_time_us();
+    let started_us = sim_world::cpu_time_us();
     let resolved = match job::resolve(job) {
         Ok(resolved) => resolved,
         Err(message) => return report::broken(job, message),
@@ -114,7 +114,7 @@ struct Stages {
 
 impl Stages {
     fn end(&mut self, name: &str) {
-        let now = super::cpu_time_us();
+        let now = sim_world::cpu_time_us();
         *self.us.entry(name.into()).or_default() += now.saturating_sub(self.at_us);
         self.at_us = now;
     }
@@ -122,7 +122,7 @@ impl Stages {
 
 async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, String> {
     let mut stages = Stages {
-        at_us: super::cpu_time_us(),
+        at_us: sim_world::cpu_time_us(),
         us: BTreeMap::new(),
     };
     let mut plant = Plant::build(&world, job, seed)?;
