@@ -58,23 +58,22 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
         ScenarioSource::Inline { origin, toml } => Scenario::from_toml(toml, origin).map_err(|e| e.to_string())?,
     };
     if let Some(trades) = job.trades {
-        scenario.workload.trades = trades.max(1);
+        scenario.workload.trades = trades;
+        scenario.check(&scenario.name).map_err(|e| e.to_string())?;
     }
     let design = if job.design.is_empty() {
         DesignName::default()
     } else {
-        job.design.parse().map_err(|e| format!("{e}"))?
+        job.design.parse().map_err(|e| {
+            let known = DesignName::ALL.iter().map(|design| design.as_str());
+            format!("{e}{}", scenario::meant(&job.design, known))
+        })?
     };
     let plan = match &job.plan {
         None => None,
         Some(value) => Some(Plan::from_json(&value.to_string()).map_err(|e| e.to_string())?),
     };
-    let without = job
-        .without
-        .iter()
-        .map(|name| Class::parse(name))
-        .collect::<Result<_, _>>()
-        .map_err(|e| e.to_string())?;
+    let without = job.without.iter().map(|name| class(name)).collect::<Result<_, _>>()?;
     let kindness = job
         .kindness
         .iter()
@@ -83,7 +82,9 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
     let tape = match &job.tape {
         None => None,
         Some(path) => {
-            let bytes = std::fs::read(path).map_err(|e| format!("the tape {path} cannot be read: {e}"))?;
+            let bytes = std::fs::read(path).map_err(|e| {
+                format!("the tape {path} cannot be read: {e}. Name a LOBSTER message file, .csv or .csv.gz")
+            })?;
             Some((path.clone(), bytes))
         }
     };
@@ -94,6 +95,14 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
         without,
         kindness,
         tape,
+    })
+}
+
+fn class(name: &str) -> Result<Class, String> {
+    Class::parse(name).map_err(|error| {
+        let known: Vec<String> = faults::class::ALL.iter().map(|info| info.class.name()).collect();
+        let meant = scenario::meant(name, known.iter().map(String::as_str));
+        format!("{error}{meant}")
     })
 }
 
@@ -115,7 +124,7 @@ pub fn check(job: &SeedJob) -> Checked {
         && let Err(error) = Tape::import(path, bytes, &TapeSpec::default())
     {
         return Checked::Bad {
-            message: format!("the tape {path}: {error}"),
+            message: format!("{path}: {error}"),
         };
     }
     Checked::Fine {
@@ -170,5 +179,131 @@ pub fn catalog() -> Catalog {
             .collect(),
         tape_scenario: TAPE_SCENARIO.into(),
         bench_scenario: BENCH_SCENARIO.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::path::Path;
+
+    fn told(job: SeedJob) -> String {
+        match check(&job) {
+            Checked::Bad { message } => message,
+            Checked::Fine { scenario, design } => panic!("{design} in {} is fine", scenario.name),
+        }
+    }
+
+    fn job() -> SeedJob {
+        SeedJob {
+            scenario: ScenarioSource::Named("steady".into()),
+            ..SeedJob::default()
+        }
+    }
+
+    #[test]
+    fn unknown_names_list_what_there_is_and_suggest_what_was_meant() {
+        let design = |name: &str| {
+            told(SeedJob {
+                design: name.into(),
+                ..job()
+            })
+        };
+        let without = |name: &str| {
+            told(SeedJob {
+                without: vec![name.into()],
+                ..job()
+            })
+        };
+        let kindness = |name: &str| {
+            told(SeedJob {
+                kindness: vec![name.into()],
+                ..job()
+            })
+        };
+        let trades = told(SeedJob {
+            trades: Some(0),
+            ..job()
+        });
+        let texts = [
+            design("ledgr"),
+            design("x"),
+            without("proces-kill"),
+            without(""),
+            kindness("x"),
+            trades,
+        ];
+        insta::assert_snapshot!("unknown_names", texts.join("\n\n"));
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    /// Every tape that is none, as a person reads it. A tape is used whole or not at all.
+    #[test]
+    fn a_bad_tape_is_told_what_is_wrong_with_it() {
+        const LINES: &str = "34200.1,1,77,10,33578400,-1\n34200.5,4,77,10,33578400,-1\n";
+        let directory = tempfile::tempdir().expect("a directory");
+        let told = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, bytes).expect("written");
+            told_of(&path)
+        };
+        let packed = gzip(LINES.repeat(500).as_bytes());
+        let mut damaged = packed.clone();
+        let last = damaged.len() - 6;
+        damaged[last] ^= 0xff;
+        let cut_line = LINES.trim_end().trim_end_matches(",-1").as_bytes();
+        let cases = [
+            ("empty.csv", told("empty.csv", b"")),
+            ("empty.csv.gz", told("empty.csv.gz", b"")),
+            ("empty text in gzip", told("empty-2.csv.gz", &gzip(b""))),
+            (
+                "only a header",
+                told("header.csv", b"time,type,order id,size,price,direction\n"),
+            ),
+            (
+                "gzip cut in the middle",
+                told("cut.csv.gz", &packed[..packed.len() / 2]),
+            ),
+            (
+                "gzip without its last byte",
+                told("cut-2.csv.gz", &packed[..packed.len() - 1]),
+            ),
+            ("damaged gzip", told("damaged.csv.gz", &damaged)),
+            ("a last line that is cut off", told("line.csv", cut_line)),
+            ("not a text", told("garbage.csv", &[0x80, 7, 0, 10, 200, 13, 10, 0])),
+            (
+                "other columns",
+                told(
+                    "prices.csv.gz",
+                    &gzip(b"date,open,high,low,close,volume\n2020-01-02,1,2,3,4,5\n"),
+                ),
+            ),
+            ("no executions", told("quiet.csv", &LINES.as_bytes()[..28])),
+            ("not there", told_of(&directory.path().join("missing.csv"))),
+            ("a directory", told_of(directory.path())),
+        ];
+        let here = directory.path().to_str().expect("UTF-8");
+        let texts: Vec<String> = cases
+            .iter()
+            .map(|(what, text)| format!("{what}:\n{}\n", text.replace(here, "DIR")))
+            .collect();
+        insta::assert_snapshot!("bad_tapes", texts.join("\n"));
+        std::fs::write(directory.path().join("good.csv"), LINES).expect("written");
+        let good = SeedJob {
+            tape: Some(format!("{here}/good.csv")),
+            ..job()
+        };
+        assert!(matches!(check(&good), Checked::Fine { .. }));
+    }
+
+    fn told_of(path: &Path) -> String {
+        let tape = Some(path.to_str().expect("UTF-8").to_owned());
+        told(SeedJob { tape, ..job() })
     }
 }

@@ -4,9 +4,20 @@
 use faults::Class;
 use faults::draw::{Shape, Wish};
 use serde::{Deserialize, Serialize};
+use settlement_events::Registry;
 
 /// The version of the file format that this build reads.
 pub const SCENARIO_VERSION: u32 = 1;
+/// The longest name of a scenario.
+const NAME_LEN_MAX: usize = 64;
+/// Simulated seconds that publishing may take; a run as a whole is bounded by four hours.
+const PUBLISH_S_MAX: u64 = 3_600;
+/// Events of a workload per trade, about: its orders, its cancels and itself.
+const EVENTS_PER_TRADE: u64 = 4;
+/// Faults of one class in one seed. Beyond it every draw is outside the budget, and a misplaced zero would draw for hours.
+const FAULTS_MAX: u64 = 1_000;
+/// The longest fault, ms: an hour.
+const FAULT_MS_MAX: u64 = 3_600_000;
 
 /// One scenario file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,7 +134,7 @@ pub enum CommitlogSync {
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// Not TOML, or not a scenario.
-    #[error("scenario {origin} is not readable: {reason}")]
+    #[error("scenario {origin} cannot be read, nothing was run: {reason}")]
     Unreadable {
         /// File or name.
         origin: String,
@@ -131,7 +142,10 @@ pub enum ScenarioError {
         reason: String,
     },
     /// Written for another version.
-    #[error("scenario {origin} has version {found}, this build reads version {SCENARIO_VERSION}")]
+    #[error(
+        "scenario {origin} has version {found}, this build reads version {SCENARIO_VERSION}: run it with the build it \
+         was written for, or bring it to this version (README.md has a scenario in ten lines)"
+    )]
     Version {
         /// File or name.
         origin: String,
@@ -148,7 +162,33 @@ pub enum ScenarioError {
         /// What the file says.
         found: u64,
         /// What is allowed.
-        must: &'static str,
+        must: String,
+    },
+    /// A name that cannot be one.
+    #[error(
+        "scenario {origin}: name is {found:?}, it must be 1 to {NAME_LEN_MAX} letters, digits, `-` and `_`: reports and saved \
+         failures are named after it"
+    )]
+    Name {
+        /// File or name.
+        origin: String,
+        /// What the file says.
+        found: String,
+    },
+    /// A workload that takes longer than a run may.
+    #[error(
+        "scenario {origin}: workload.trades {trades} at workload.events_per_s {events_per_s} publish for about {seconds} \
+         simulated seconds, and a run may take {PUBLISH_S_MAX}: fewer trades, or more events per second"
+    )]
+    TooLong {
+        /// File or name.
+        origin: String,
+        /// Trades asked for.
+        trades: u32,
+        /// Their pace.
+        events_per_s: u32,
+        /// What that makes.
+        seconds: u64,
     },
     /// Its faults cannot be drawn.
     #[error("scenario {origin}: {source}")]
@@ -159,10 +199,14 @@ pub enum ScenarioError {
         source: faults::draw::DrawError,
     },
     /// No such name in the catalog.
-    #[error("there is no scenario `{name}`; `cargo quench list` shows them: {known}. A path to a .toml file works too")]
+    #[error(
+        "there is no scenario `{name}`{meant}; `cargo quench list` shows them: {known}. A path to a .toml file works too"
+    )]
     Unknown {
         /// What was asked for.
         name: String,
+        /// What may have been meant, in words.
+        meant: String,
         /// What there is.
         known: String,
     },
@@ -180,14 +224,15 @@ impl Scenario {
         Ok(scenario)
     }
 
-    fn check(&self, origin: &str) -> Result<(), ScenarioError> {
+    /// Whether it can be run; `origin` is what errors call it.
+    pub(crate) fn check(&self, origin: &str) -> Result<(), ScenarioError> {
         if self.version != SCENARIO_VERSION {
             return Err(ScenarioError::Version {
                 origin: origin.into(),
                 found: self.version,
             });
         }
-        let range = |what, found: u64, low: u64, high: u64, must| {
+        let range = |what, found: u64, low: u64, high: u64, must: &str| {
             if (low..=high).contains(&found) {
                 Ok(())
             } else {
@@ -195,10 +240,18 @@ impl Scenario {
                     origin: origin.into(),
                     what,
                     found,
-                    must,
+                    must: must.into(),
                 })
             }
         };
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.name.is_empty() || self.name.len() > NAME_LEN_MAX || !self.name.chars().all(legal) {
+            return Err(ScenarioError::Name {
+                origin: origin.into(),
+                found: self.name.clone(),
+            });
+        }
+        range("seeds", self.seeds.into(), 1, 1_000_000, "1 to 1,000,000")?;
         range(
             "workload.trades",
             self.workload.trades.into(),
@@ -207,7 +260,14 @@ impl Scenario {
             "1 to 1,000,000",
         )?;
         range("workload.users", self.workload.users.into(), 2, 100_000, "2 to 100,000")?;
-        range("workload.symbols", self.workload.symbols.into(), 1, 16, "1 to 16")?;
+        let symbols = Registry::example().symbols().len() as u64;
+        range(
+            "workload.symbols",
+            self.workload.symbols.into(),
+            1,
+            symbols,
+            &format!("1 to {symbols}, as many as there are"),
+        )?;
         range(
             "workload.events_per_s",
             self.workload.events_per_s.into(),
@@ -215,6 +275,7 @@ impl Scenario {
             1_000_000,
             "1 to 1,000,000",
         )?;
+        self.check_duration(origin)?;
         range("cluster.nodes", self.cluster.nodes.into(), 3, 9, "3 to 9")?;
         let nodes = self.cluster.nodes.into();
         range(
@@ -245,6 +306,17 @@ impl Scenario {
             3_600_000_000,
             "at most an hour",
         )?;
+        for wish in &self.faults {
+            range("faults.count", wish.count[1].into(), 0, FAULTS_MAX, "at most 1,000")?;
+            let longest = wish.duration_ms.map_or(0, |[_, longest]| longest);
+            range(
+                "faults.duration_ms",
+                longest,
+                0,
+                FAULT_MS_MAX,
+                "at most 3,600,000, an hour",
+            )?;
+        }
         let shape = Shape {
             events: 1_000,
             first_event_ms: 0,
@@ -258,6 +330,28 @@ impl Scenario {
                 origin: origin.into(),
                 source,
             })
+    }
+
+    /// Whether publishing ends within what a run may take.
+    fn check_duration(&self, origin: &str) -> Result<(), ScenarioError> {
+        let Workload {
+            trades,
+            users,
+            events_per_s,
+            ..
+        } = self.workload;
+        // Every user begins with a deposit per asset or so.
+        let events = u64::from(trades) * EVENTS_PER_TRADE + u64::from(users) * 2;
+        let seconds = events / u64::from(events_per_s);
+        if seconds <= PUBLISH_S_MAX {
+            return Ok(());
+        }
+        Err(ScenarioError::TooLong {
+            origin: origin.into(),
+            trades,
+            events_per_s,
+            seconds,
+        })
     }
 
     /// The classes it asks for, without repeats, in the file's order.
@@ -312,9 +406,45 @@ pub fn by_name(name: &str) -> Result<Scenario, ScenarioError> {
     let entry = CATALOG.iter().find(|(known, _)| *known == name);
     let (_, text) = entry.ok_or_else(|| ScenarioError::Unknown {
         name: name.into(),
+        meant: meant(name, CATALOG.iter().map(|(name, _)| *name)),
         known: known(),
     })?;
     Scenario::from_toml(text, name)
+}
+
+/// ", did you mean `…`?" for names that are nearly the one asked for; nothing if none is.
+pub fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near: Vec<String> = known
+        .filter(|known| is_near(name, known))
+        .map(|known| format!("`{known}`"))
+        .collect();
+    if near.is_empty() {
+        String::new()
+    } else {
+        format!(" (did you mean {}?)", near.join(" or "))
+    }
+}
+
+/// Whether a few typing errors lie between the two, or one begins with the other.
+fn is_near(name: &str, known: &str) -> bool {
+    let begins = name.len() >= 3 && (known.starts_with(name) || name.starts_with(known));
+    begins || (!name.is_empty() && distance(&name.to_lowercase(), known) <= 1 + known.len() / 6)
+}
+
+/// Characters to insert, drop or replace to get from one to the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]
@@ -368,5 +498,68 @@ mod tests {
         assert!(text(&base.replace("crash-before-batch\"\n", "gremlins\"\n")).contains("gremlins"));
         assert!(text(&format!("{base}\n[cluster]\nnodes = 2\n")).contains("cluster.nodes is 2, it must be 3 to 9"));
         assert!(by_name("nope").unwrap_err().to_string().contains("mid-batch-timeout"));
+    }
+
+    /// Everything that can be wrong with a file, as a person reads it.
+    #[test]
+    fn a_bad_file_is_told_what_is_wrong_with_it() {
+        const GOOD: &str = "version = 1\nname = \"mine\"\nabout = \"Mine.\"\n[workload]\ntrades = 10\n\
+                            [[faults]]\nclass = \"process-kill\"\n";
+        assert!(Scenario::from_toml(GOOD, "mine.toml").is_ok());
+        let replaced = |from: &str, to: &str| {
+            assert!(GOOD.contains(from), "{from}");
+            GOOD.replace(from, to)
+        };
+        let trades = |to: &str| replaced("trades = 10", to);
+        let cluster = |text: &str| format!("{GOOD}[cluster]\n{text}\n");
+        let cases = [
+            ("empty", String::new()),
+            ("not TOML", replaced("\"mine\"", "\"mine")),
+            ("unknown field", trades("tradez = 10")),
+            ("unknown class", replaced("process-kill", "proces-kill")),
+            ("another version", replaced("version = 1", "version = 2")),
+            ("no name", replaced("\"mine\"", "\"\"")),
+            ("a name that is a path", replaced("\"mine\"", "\"../../mine\"")),
+            ("no seeds", replaced("version = 1", "version = 1\nseeds = 0")),
+            ("no trades", trades("trades = 0")),
+            ("too many trades", trades("trades = 1000001")),
+            ("more trades than a number holds", trades("trades = 99999999999999")),
+            ("negative trades", trades("trades = -5")),
+            ("trades that take days", trades("trades = 1000000")),
+            ("no pace", trades("trades = 10\nevents_per_s = 0")),
+            ("no users", trades("trades = 10\nusers = 0")),
+            ("more symbols than there are", trades("trades = 10\nsymbols = 4")),
+            ("more replicas than nodes", cluster("nodes = 3\nreplication_factor = 5")),
+            ("no replica", cluster("replication_factor = 0")),
+            ("too few nodes", cluster("nodes = 2")),
+            ("a count upside down", format!("{GOOD}count = [5, 1]\n")),
+            ("a count beyond reason", format!("{GOOD}count = [0, 4000000]\n")),
+            ("a fault of days", format!("{GOOD}duration_ms = [0, 999999999]\n")),
+            ("an unknown target", format!("{GOOD}target = \"nod\"\n")),
+        ];
+        let told: Vec<String> = cases
+            .iter()
+            .map(|(what, text)| {
+                let error = Scenario::from_toml(text, "mine.toml").expect_err(what);
+                format!("{what}:\n{}\n", error.to_string().trim_end())
+            })
+            .collect();
+        insta::assert_snapshot!("bad_scenarios", told.join("\n"));
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_one_is_suggested() {
+        let told = |name: &str| by_name(name).expect_err(name).to_string();
+        for (name, meant) in [
+            ("mid-batch-timeot", "(did you mean `mid-batch-timeout`?)"),
+            ("power-los", "(did you mean `power-loss` or `power-loss-all`?)"),
+            ("Steady", "(did you mean `steady`?)"),
+            ("process", "(did you mean `process-kill`?)"),
+        ] {
+            assert!(told(name).contains(meant), "{}", told(name));
+        }
+        for name in ["", "xyz", "quite-another-thing"] {
+            assert!(!told(name).contains("did you mean"), "{}", told(name));
+        }
     }
 }

@@ -354,7 +354,10 @@ impl Config {
             .merge(Toml::file_exact(file))
             .merge(Env::prefixed(ENV_PREFIX).split("__"))
             .merge(Serialized::defaults(over));
-        Self::from_figment(&figment)
+        Self::from_figment(&figment).map_err(|error| match error {
+            ConfigError::Unreadable(text) => ConfigError::Unreadable(format!("{}: {text}", file.display())),
+            invalid => invalid,
+        })
     }
 
     /// Reads the TOML form, and validates it.
@@ -412,6 +415,15 @@ impl Config {
         });
         problems.require(!self.registry.symbols().is_empty(), || "registry has no symbols".into());
         problems.within("replication_factor", self.replication_factor, 1, u8::MAX);
+        let statements = schema::ddl(
+            self.design,
+            self.keyspace(),
+            self.replication_factor.max(1),
+            &self.registry,
+        );
+        if let Err(error) = statements {
+            problems.require(false, || format!("keyspace or registry: {error}"));
+        }
         self.validate_limits(&mut problems);
         self.validate_times(&mut problems);
         problems.into_result()

@@ -8,6 +8,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::dead_letters::DeadLetterError;
 use crate::designs::prepare::StatementError;
+use crate::foreign::ForeignError;
 use crate::identity::Fork;
 use crate::session::SessionError;
 use crate::wal::WalError;
@@ -31,6 +32,9 @@ pub enum ServeError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The rows of the keyspace are not ours.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// The dead letters cannot be read.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
@@ -97,9 +101,11 @@ mod tests {
             })
         };
         let source = || Box::new(NewSessionError::EmptyKnownNodesList);
-        let errors: [ServeError; 9] = [
+        let errors: [ServeError; 13] = [
             SessionError::Unreachable {
                 nodes: "10.0.1.1:9042".into(),
+                attempts: 17,
+                waited: std::time::Duration::from_millis(29_300),
                 source: source(),
             }
             .into(),
@@ -121,6 +127,32 @@ mod tests {
             WalError::NoSpace {
                 doing: "writing",
                 path: "data/0000000001.wal".into(),
+            }
+            .into(),
+            WalError::Io {
+                doing: "creating the directory",
+                path: "data".into(),
+                source: std::io::ErrorKind::PermissionDenied.into(),
+            }
+            .into(),
+            ForeignError::OtherStream {
+                keyspace: "trading".into(),
+                found: "me-2".into(),
+                expected: "me".into(),
+            }
+            .into(),
+            ForeignError::Timestamp {
+                table: "trading.user_balances".into(),
+                detail: "where version is 77, the timestamp of avail is 1700000000000000, which is not 77 << 12 and a \
+                         generation"
+                    .into(),
+            }
+            .into(),
+            ForeignError::OtherContent {
+                sequence: OutputSequence(7),
+                keyspace: "trading".into(),
+                found: Digest::of(b"a"),
+                ours: Digest::of(b"b"),
             }
             .into(),
             Fork::Content {

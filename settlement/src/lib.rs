@@ -18,6 +18,7 @@
 //! | [`durable`], [`probe`] | when acknowledged becomes durable (rule 8) |
 //! | [`checkpoint`] | the checkpoint row (rule 9) |
 //! | [`dead_letters`], [`skip`] | refused events (rule 7) |
+//! | [`foreign`] | whether the keyspace's rows are those of our stream, written by settlement (rule 2) |
 //! | [`startup`], [`pipeline`] | before the first event (rule 10), and the loop that runs all of this (rule 6) |
 //! | [`resettle`], [`status`] | sending a range again; looking from outside |
 //! | [`session`] | the connection and its settings |
@@ -30,6 +31,7 @@ pub mod designs;
 pub mod durable;
 pub mod error;
 pub mod feed;
+pub mod foreign;
 pub mod identity;
 pub mod metrics;
 pub mod outcome;

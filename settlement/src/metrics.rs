@@ -89,7 +89,7 @@ metrics! {
         duplicates,
         /// Old duplicates that were compared with the database.
         duplicates_looked_up,
-        /// Old duplicates that were dropped without a comparison because too many were being compared.
+        /// Old duplicates that were dropped without a comparison: too many were being compared, or the row was not read.
         duplicates_unchecked,
         /// Old duplicates whose row was missing and which were settled again.
         duplicates_settled,
@@ -165,6 +165,10 @@ metrics! {
         missing,
         /// 1 while the durable watermark waits for a node that cannot be asked.
         durable_stalled,
+        /// 1 while the WAL cannot be written (a full or failing disk): no event is taken.
+        wal_blocked,
+        /// 1 while the matching engine's feed is connected.
+        feed_connected,
     }
 }
 

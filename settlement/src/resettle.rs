@@ -5,21 +5,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use settlement_events::{DecodeError, Digest, OutputSequence, Refusal, ReplayRefusal};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Config, ConfigError};
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use crate::designs::prepare::StatementError;
 use crate::designs::{Context, Design, Item, Promise};
 use crate::feed::{Feed, FeedConfig, FeedItem};
+use crate::foreign::{self, ForeignError, Identities};
 use crate::identity::{Fork, Identity, Verdict};
 use crate::metrics::Metrics;
 use crate::session::{self, SessionError};
 use crate::verify::Verifier;
 use crate::watermarks::Contiguous;
+
+/// How long the matching engine may be silent while it is waited for: somebody is looking at this command.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What was sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +70,23 @@ pub enum ResettleError {
     /// The statements cannot be prepared.
     #[error(transparent)]
     Statement(#[from] StatementError),
+    /// The rows of the keyspace are not ours.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
+    /// The matching engine says nothing.
+    #[error(
+        "the matching engine has not answered for {} s at {replay_addr} (feed {publish_addr}): check that it runs, and \
+         `replay_addr` and `publish_addr`. {done} events were settled again; running this again does no harm",
+        SILENCE_MAX.as_secs()
+    )]
+    Silent {
+        /// Where its replay was expected.
+        replay_addr: String,
+        /// Where its feed was expected.
+        publish_addr: String,
+        /// What was done until then.
+        done: u64,
+    },
     /// The dead letters cannot be read.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
@@ -72,7 +94,7 @@ pub enum ResettleError {
     #[error("design {0} cannot settle an event twice: only designs whose rows are absolute can")]
     NotRepeatable(schema::DesignName),
     /// The sequence is not one.
-    #[error("sequences begin with 1")]
+    #[error("--from 0: the first event is 1")]
     FromZero,
     /// The matching engine does not keep the events any more.
     #[error("events {from} to {to} are not served by the matching engine: {reason}. Begin later, or restore its log")]
@@ -117,6 +139,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
     let config = Arc::new(config);
     let session = Arc::new(session::connect(&config).await?);
     let defs: Arc<[_]> = schema::check(&session, &config.target()).await?.into();
+    foreign::check(&session, &config, &defs).await?;
     let context = Context {
         session: session.clone(),
         config: config.clone(),
@@ -126,6 +149,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
     if design.promise() != Promise::Durable {
         return Err(ResettleError::NotRepeatable(config.design));
     }
+    let settled_before = foreign::identities(&session, &config, OutputSequence(from.0 - 1)).await?;
     let letters = DeadLetters::new(session, config.keyspace(), defs, config.generation);
     let mut feed = FeedConfig::new(&config.publish_addr, &config.replay_addr, config.epoch, from);
     feed.replay_chunk = config.feed.replay_chunk;
@@ -138,6 +162,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
     let run = Run {
         verifier: Verifier::new(config.limits.verify_entries_max),
         identity,
+        settled_before,
         done: Contiguous::at(before),
         feed: Feed::connect(feed),
         design: Arc::new(design),
@@ -160,6 +185,8 @@ struct Run {
     known: BTreeMap<u64, BTreeMap<OutputSequence, DeadLetter>>,
     feed: Feed,
     identity: Identity,
+    /// The first events as they are settled; what comes must be the same.
+    settled_before: Identities,
     verifier: Verifier,
     done: Contiguous,
     result: Resettled,
@@ -170,6 +197,7 @@ impl Run {
         let mut in_flight = FuturesUnordered::new();
         let in_flight_max = self.design.in_flight_max(&self.config);
         let mut upto = None;
+        let mut heard = Instant::now();
         while upto.is_none_or(|upto| self.done.mark() < upto) {
             let has_room = in_flight.len() < in_flight_max;
             tokio::select! {
@@ -178,16 +206,32 @@ impl Run {
                     let settled: crate::designs::Settled = settled;
                     self.done.add(settled.sequence);
                     self.result.events += 1;
+                    heard = Instant::now();
                 }
                 item = self.feed.next(), if has_room => match item {
                     // The head as it was when this began; what comes later is the running service's.
-                    FeedItem::Head(head) => upto = upto.or(Some(head.head_sequence)),
+                    FeedItem::Head(head) => {
+                        if upto.is_none() {
+                            upto = Some(head.head_sequence);
+                            heard = Instant::now();
+                        }
+                    }
                     other => {
+                        if matches!(other, FeedItem::Event { .. } | FeedItem::Malformed { .. } | FeedItem::ReplayRefused { .. }) {
+                            heard = Instant::now();
+                        }
                         if let Some(item) = self.take(other).await? {
                             in_flight.push(self.design.clone().settle(item));
                         }
                     }
                 },
+                () = sleep_until(heard + SILENCE_MAX), if in_flight.is_empty() => {
+                    return Err(ResettleError::Silent {
+                        replay_addr: self.config.replay_addr.clone(),
+                        publish_addr: self.config.publish_addr.clone(),
+                        done: self.result.events,
+                    });
+                }
             }
         }
         self.result.upto = upto.unwrap_or_default();
@@ -224,7 +268,15 @@ impl Run {
     async fn take_event(&mut self, item: Item) -> Result<Option<Item>, ResettleError> {
         let prev_digest = item.event.prev_digest;
         match self.identity.judge(item.sequence, item.digest, Some(prev_digest), None) {
-            Verdict::New => self.identity.accept(item.sequence, item.digest, Some(prev_digest)),
+            Verdict::New => {
+                if let Some(&ours) = self.settled_before.get(&item.sequence)
+                    && ours != item.digest
+                {
+                    let (sequence, theirs) = (item.sequence, item.digest);
+                    return Err(Fork::Content { sequence, ours, theirs }.into());
+                }
+                self.identity.accept(item.sequence, item.digest, Some(prev_digest));
+            }
             Verdict::Duplicate | Verdict::LookUp => return Ok(None),
             Verdict::Fork(fork) => return Err(fork.into()),
         }

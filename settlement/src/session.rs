@@ -24,12 +24,18 @@ use crate::config::{Config, Consistency};
 pub enum SessionError {
     /// Nobody answers.
     #[error(
-        "no node of the database can be reached ({nodes}): {source}. Check `contact_points`, that the nodes are up, \
-         and that nothing on the way blocks the port; nothing was lost, the WAL is untouched"
+        "no node of the database can be reached ({nodes}; {attempts} attempts in {:.1} s): {source}. Check \
+         `contact_points`, that the nodes are up, and that nothing on the way blocks the port; to wait longer, raise \
+         `database.start_patience_ms`. Nothing was lost, the WAL is untouched",
+        waited.as_secs_f64()
     )]
     Unreachable {
         /// What was tried.
         nodes: String,
+        /// How often.
+        attempts: u32,
+        /// For how long.
+        waited: Duration,
         /// What the driver says.
         source: Box<NewSessionError>,
     },
@@ -63,7 +69,9 @@ pub async fn connect(config: &Config) -> Result<Session, SessionError> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(config.retry.pause_min_ms);
     let pause_max = Duration::from_millis(config.retry.pause_max_ms);
+    let mut attempts = 0;
     loop {
+        attempts += 1;
         let error = match builder(config).build().await {
             Ok(session) => return Ok(session),
             Err(error) => error,
@@ -83,6 +91,8 @@ pub async fn connect(config: &Config) -> Result<Session, SessionError> {
             let nodes = config.contact_points.join(", ");
             return Err(SessionError::Unreachable {
                 nodes,
+                attempts,
+                waited: began.elapsed(),
                 source: Box::new(error),
             });
         }

@@ -8,6 +8,7 @@ use settlement_events::OutputSequence;
 
 use crate::config::{Config, ConfigError};
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Skip};
+use crate::foreign::{self, ForeignError};
 use crate::session::{self, SessionError};
 
 /// What was recorded.
@@ -51,6 +52,9 @@ pub enum SkipError {
     /// The keyspace is not the one expected.
     #[error(transparent)]
     Schema(#[from] schema::SchemaError),
+    /// The rows of the keyspace are not ours.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// The tables cannot be read or written.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
@@ -116,6 +120,7 @@ pub async fn skip(config: &Config, sequence: OutputSequence, reason: &str) -> Re
 async fn open(config: &Config) -> Result<DeadLetters, SkipError> {
     let session = Arc::new(session::connect(config).await?);
     let defs = schema::check(&session, &config.target()).await?;
+    foreign::check(&session, config, &defs).await?;
     Ok(DeadLetters::new(
         session,
         config.keyspace(),

@@ -1,4 +1,5 @@
-//! What happens before the first event: connect, check that the keyspace and the WAL are the right ones, find out how far
+//! What happens before the first event: connect, check that the keyspace with its rows and the WAL are the right ones
+//! (in this order, and nothing is changed before all of that is known), find out how far
 //! the stream is durable. Everything after that point is sent again by the pipeline, whatever the last run managed to
 //! do: an acknowledgement that this process did not live to note counts for nothing.
 //!
@@ -21,6 +22,7 @@ use crate::designs::{Context, Design, Promise};
 use crate::durable::{Durability, Verdict};
 use crate::error::ServeError;
 use crate::feed::{Feed, FeedConfig};
+use crate::foreign::{self, ForeignError, Identities};
 use crate::identity::Identity;
 use crate::metrics::{Metrics, set_sequence};
 use crate::probe;
@@ -40,6 +42,8 @@ pub(crate) struct Started {
     pub wal: Wal,
     pub feed: Feed,
     pub identity: Identity,
+    /// The first events behind the checkpoint that are settled already: what comes must be the same.
+    pub settled_before: Identities,
     /// Everything up to here is durable; everything after it is sent again.
     pub durable: Position,
     /// `None` for designs that take an acknowledgement for enough.
@@ -64,7 +68,19 @@ pub(crate) async fn start(config: Arc<Config>, metrics: Arc<Metrics>) -> Result<
     let design = Design::prepare(context, &defs).await?;
 
     let checkpoint = patiently(&config, || checkpoints.read(), CheckpointError::is_transient).await?;
+    patiently(
+        &config,
+        || foreign::check(&session, &config, &defs),
+        ForeignError::is_transient,
+    )
+    .await?;
+    let settled_before = if design.has_settled_events() {
+        settled_before(&config, &session, checkpoint).await?
+    } else {
+        Identities::new()
+    };
     let (wal, recovered, durable) = open_wal(&config, &session, checkpoint).await?;
+    foreign::compare(&config, &settled_before, |sequence| wal.digest_at(sequence))?;
     let dead_letters = DeadLetters::new(session.clone(), config.keyspace(), defs, config.generation);
     let after_durable = OutputSequence(durable.seq.0.saturating_add(1));
     let mut letters = patiently(
@@ -95,9 +111,28 @@ pub(crate) async fn start(config: Arc<Config>, metrics: Arc<Metrics>) -> Result<
         wal,
         feed,
         identity,
+        settled_before,
         durable,
         durability,
     })
+}
+
+/// Reads which events are settled from the checkpoint on, and compares the first with the checkpoint.
+async fn settled_before(
+    config: &Config,
+    session: &Session,
+    checkpoint: Option<Position>,
+) -> Result<Identities, ServeError> {
+    let before = checkpoint.map_or(0, |at| at.seq.0.saturating_sub(1));
+    let settled = patiently(
+        config,
+        || foreign::identities(session, config, OutputSequence(before)),
+        ForeignError::is_transient,
+    )
+    .await?;
+    let at_checkpoint = |sequence| checkpoint.filter(|at| at.seq == sequence).map(|at| at.digest);
+    foreign::compare(config, &settled, at_checkpoint)?;
+    Ok(settled)
 }
 
 /// Opens the WAL, and says from where on everything is sent again: the later of the database's checkpoint and the WAL's

@@ -13,6 +13,7 @@ use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::designs::prepare::Preparer;
 use crate::durable::Probe;
 use crate::error::ServeError;
+use crate::foreign;
 use crate::probe;
 use crate::session;
 use crate::wal::Position;
@@ -102,6 +103,7 @@ pub async fn status(config: &Config) -> Result<Status, ServeError> {
         defs: &defs,
     };
     let checkpoints = Checkpoints::prepare(session.clone(), preparer, &config.stream, config.generation).await?;
+    foreign::check(&session, config, &defs).await?;
     let checkpoint = checkpoints.read().await?;
     let after = checkpoint.map_or(OutputSequence(0), |at| at.seq);
     let store = DeadLetters::new(session.clone(), config.keyspace(), defs.clone(), config.generation);

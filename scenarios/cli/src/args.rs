@@ -112,7 +112,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "S")]
     pub scenario: Vec<String>,
     /// The settlement design [default: ledger]
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub design: Option<String>,
     /// Seeds per scenario [default: as the scenario says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -188,7 +188,7 @@ pub struct DeterminismArgs {
     #[arg(long, value_name = "S")]
     pub scenario: Vec<String>,
     /// The settlement design [default: ledger]
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub design: Option<String>,
     /// Seeds per scenario
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
@@ -219,7 +219,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "S")]
     pub scenario: Option<String>,
     /// The settlement design [default: ledger]
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub design: Option<String>,
     /// Seeds to measure
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]

@@ -52,23 +52,37 @@ impl FailureFile {
 
     /// Reads a saved failure.
     pub fn read(path: &Path) -> Result<FailureFile, Problem> {
-        let text = std::fs::read_to_string(path).map_err(Problem::file("read", path))?;
+        if !path.is_file() {
+            let hint =
+                "name a failure that `cargo quench run` saved, or run its seed again with `cargo quench run --seed N`";
+            return Err(Problem::NoFile {
+                path: path.to_path_buf(),
+                hint,
+            });
+        }
+        let text = std::fs::read_to_string(path).map_err(Problem::file("read the saved failure", path))?;
         let bad = |why: String| Problem::Content {
             path: path.to_path_buf(),
             why,
         };
         let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| bad(format!("is not JSON, so no saved failure: {error}")))?;
+            serde_json::from_str(&text).map_err(|error| bad(format!("is not JSON, so no saved failure (cut off?): {error}. Its seed can be run again with `cargo quench run --seed N --seeds 1`")))?;
         match json.get("version").and_then(serde_json::Value::as_u64) {
             Some(version) if version == u64::from(FAILURE_VERSION) => {}
             Some(version) => {
                 return Err(bad(format!(
-                    "has version {version}; this command reads version {FAILURE_VERSION}"
+                    "has version {version}; this command reads version {FAILURE_VERSION}. Use the build that saved it, or \
+                     run its seed again with `cargo quench run --seed N --seeds 1`"
                 )));
             }
-            None => return Err(bad("has no version, so it is no saved failure".into())),
+            None => {
+                return Err(bad(
+                    "has no version, so it is no saved failure; `cargo quench run` saves them".into(),
+                ));
+            }
         }
-        serde_json::from_value(json).map_err(|error| bad(format!("is no saved failure: {error}")))
+        serde_json::from_value(json)
+            .map_err(|error| bad(format!("is no saved failure: {error}; `cargo quench run` saves them")))
     }
 
     /// Saves it below `out` under a name that says what it is. Returns the path.

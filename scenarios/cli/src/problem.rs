@@ -1,5 +1,6 @@
 //! Everything that can stop the command before or beside a verdict. Each says what happened, to what, and what to do; all
 //! of them end in exit code 1. A violated invariant is not a problem but a result.
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Why the command cannot go on.
@@ -26,6 +27,19 @@ pub enum Problem {
         /// The system's words.
         error: std::io::Error,
     },
+    /// A file that is not there, or not a file.
+    #[error("{} {}: {hint}", path.display(), if path.exists() { "is not a file" } else { "is not there" })]
+    NoFile {
+        /// Which.
+        path: PathBuf,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Standard output cannot be written.
+    #[error(
+        "the report cannot be written to standard output: {0}. What was found out is in the exit code and in the saved files"
+    )]
+    Output(std::io::Error),
     /// A file whose content is not what it should be.
     #[error("{}: {why}", path.display())]
     Content {
@@ -72,6 +86,15 @@ pub enum Problem {
     /// Ctrl-C.
     #[error("interrupted before there was anything to report")]
     Interrupted,
+}
+
+/// Writes a report to standard output. A reader that has gone (`| head`) is no problem; a full disk is.
+pub fn say(text: &str) -> Result<(), Problem> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Problem::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 impl Problem {

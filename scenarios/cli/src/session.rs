@@ -105,6 +105,13 @@ pub fn scenario_source(name: &str) -> Result<ScenarioSource, Problem> {
     if !is_a_path {
         return Ok(ScenarioSource::Named(name.to_string()));
     }
+    if !path.is_file() {
+        let hint = "name a scenario file, or one of the scenarios that `cargo quench list` shows";
+        return Err(Problem::NoFile {
+            path: path.to_path_buf(),
+            hint,
+        });
+    }
     let toml = std::fs::read_to_string(path).map_err(Problem::file("read the scenario", path))?;
     Ok(ScenarioSource::Inline {
         origin: name.to_string(),
@@ -118,9 +125,16 @@ pub fn read_plan(path: &Path) -> Result<serde_json::Value, Problem> {
         path: path.to_path_buf(),
         why,
     };
+    if !path.is_file() {
+        let hint = "--plan takes a plan, or a failure that `cargo quench run` saved";
+        return Err(Problem::NoFile {
+            path: path.to_path_buf(),
+            hint,
+        });
+    }
     let text = std::fs::read_to_string(path).map_err(Problem::file("read the plan", path))?;
     let mut json: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| bad(format!("is not JSON, so no plan: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| bad(format!("is not JSON, so no plan (cut off?): {error}")))?;
     let is_a_plan = |json: &serde_json::Value| json.get("faults").is_some_and(serde_json::Value::is_array);
     if is_a_plan(&json) {
         return Ok(json);
@@ -133,8 +147,15 @@ pub fn read_plan(path: &Path) -> Result<serde_json::Value, Problem> {
     }
 }
 
-/// A path that means the same in the worker.
+/// A path that means the same in the worker. Every seed reads the tape anew, so it must be a file.
 fn absolute(path: &Path) -> Result<String, Problem> {
+    if !path.is_file() {
+        let hint = "--tape takes a LOBSTER message file, .csv or .csv.gz";
+        return Err(Problem::NoFile {
+            path: path.to_path_buf(),
+            hint,
+        });
+    }
     let full = std::fs::canonicalize(path).map_err(Problem::file("find", path))?;
     let why = "its path is not UTF-8, which job lines cannot carry".to_string();
     full.into_os_string().into_string().map_err(|_| Problem::Content {

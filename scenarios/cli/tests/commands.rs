@@ -166,6 +166,7 @@ fn wrong_arguments_are_exit_code_1_and_say_what_would_be_right() {
     assert!(error(&["run", "--scenario", "mine.toml"]).contains("mine.toml"));
     assert!(error(&["run", "--tape", "nothing.csv.gz"]).contains("nothing.csv.gz"));
     assert!(error(&["replay", "nothing.json"]).contains("nothing.json"));
+    assert!(error(&["run", "--design", ""]).contains("--design"));
     assert_eq!(fake.run(&["--help"]).0, 0);
     assert_eq!(fake.run(&["run", "--help"]).0, 0);
 }
@@ -205,4 +206,97 @@ fn json_is_the_only_thing_on_standard_output() {
     let (_, listed, _) = fake.run(&["list", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(json["scenarios"][0]["name"], "pause");
+}
+
+/// What a person reads when a file that was named is not what it should be.
+#[test]
+fn a_bad_file_is_named_with_what_to_do() {
+    let fake = Fake::new(1);
+    let files = [
+        ("cut.json", "{\"version\":1,\"job\":{"),
+        ("empty.json", ""),
+        ("other.json", "{}"),
+        ("newer.json", "{\"version\":7}"),
+        ("hollow.json", "{\"version\":1}"),
+    ];
+    for (name, text) in files {
+        std::fs::write(fake.out().join(name), text).unwrap();
+    }
+    std::fs::create_dir(fake.out().join("directory")).unwrap();
+    std::fs::write(fake.out().join("binary.toml"), b"version = 1\xff").unwrap();
+    let cases: &[&[&str]] = &[
+        &["run", "--scenario", "nowhere/mine.toml"],
+        &["run", "--scenario", "./directory"],
+        &["run", "--scenario", "binary.toml"],
+        &["run", "--tape", "nothing.csv.gz"],
+        &["run", "--tape", "directory"],
+        &["run", "--tape", "/dev/null"],
+        &["run", "--plan", "nothing.json"],
+        &["run", "--plan", "cut.json"],
+        &["run", "--plan", "other.json"],
+        &["replay", "nothing.json"],
+        &["replay", "directory"],
+        &["replay", "cut.json"],
+        &["replay", "empty.json"],
+        &["replay", "other.json"],
+        &["replay", "newer.json"],
+        &["replay", "hollow.json"],
+    ];
+    let mut told = String::new();
+    for arguments in cases {
+        let (exit, stdout, stderr) = fake.run(arguments);
+        assert_eq!((exit, stdout.as_str()), (1, ""), "{arguments:?}: {stderr}");
+        told.push_str(&format!("$ quench {}\n{stderr}\n", arguments.join(" ")));
+    }
+    insta::assert_snapshot!("bad_files", told);
+}
+
+/// A failure that cannot be saved is told all the same, with the command that needs no file; the exit code is the seed's.
+#[test]
+fn what_was_found_survives_files_that_cannot_be_written() {
+    let fake = Fake::new(1);
+    std::fs::write(fake.out().join("file"), "").unwrap();
+    let (exit, stdout, stderr) = fake.run(&[
+        "run",
+        "--out",
+        "file",
+        "--seed",
+        "3",
+        "--seeds",
+        "1",
+        "--junit",
+        "file/j.xml",
+    ]);
+    assert_eq!(exit, 10, "{stdout}{stderr}");
+    assert!(stdout.contains("user 17 lost"), "{stdout}");
+    assert_eq!(
+        stdout.lines().last().unwrap(),
+        "cargo quench run --scenario pause --design ledger --seed 3 --seeds 1"
+    );
+    assert!(
+        stderr.contains("file/failures") && stderr.matches("error: ").count() == 2,
+        "{stderr}"
+    );
+    let (exit, _, stderr) = fake.run(&["run", "--seed", "1", "--seeds", "1", "--junit", "file/j.xml"]);
+    assert_eq!(exit, 1, "a report that was asked for is missing: {stderr}");
+}
+
+/// `/dev/full` is a disk without room.
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_and_no_panic() {
+    let fake = Fake::new(1);
+    for (arguments, code) in [
+        (["run", "--out", "out", "--seed", "1", "--seeds", "1"].as_slice(), 1),
+        (&["run", "--out", "out", "--seed", "3", "--seeds", "1"], 10),
+        (&["list"], 1),
+    ] {
+        let mut command = fake.command(arguments);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (exit, _, stderr) = ended(command.stdout(full).output().unwrap());
+        assert_eq!(exit, code, "{arguments:?}: {stderr}");
+        assert!(
+            stderr.contains("cannot be written to standard output") && !stderr.contains("panicked"),
+            "{stderr}"
+        );
+    }
 }

@@ -68,7 +68,7 @@ pub struct EngineConfig {
     pub clock_base_ms: u64,
     /// Whether to end when the source has nothing more to give, instead of going on serving.
     pub exit_when_done: bool,
-    /// What can be turned while it runs.
+    /// What it says of itself while it runs.
     pub controls: Controls,
 }
 

@@ -10,7 +10,7 @@
 //! | [`contradiction`] | events that are false on purpose |
 //! | [`log`] | the log's format, recovery, and its facts for a judge |
 //! | [`mod@serve`] | the program: log, publishing, replay, intake |
-//! | [`config`], [`control`] | what it is run with, and what can be turned while it runs |
+//! | [`config`], [`control`] | what it is run with, and what it says of itself |
 //!
 //! It publishes only what its log has fsynced, or it would fork its own stream after a crash; and since its source is a
 //! function of what it did so far, what a crash cut off is made again, byte for byte.
@@ -37,7 +37,7 @@ pub mod workload;
 
 pub use config::{ConfigFile, EngineConfig, Pacing};
 pub use contradiction::{Contradiction, Falsehood};
-pub use control::{Controls, PublishControl, PublishRule, Refuse, ReplayControl, ReplayFaults, Status};
+pub use control::{Controls, Status};
 pub use log_file::LOG_FILE;
 pub use serve::{EngineError, EngineExit, serve, serve_until};
 pub use session::run;

@@ -1,5 +1,6 @@
 //! The `engine` program: the command line around the library. Reads files and the clock; everything else is in the library.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,6 +85,7 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     match run(cli.command).await {
@@ -158,13 +160,18 @@ async fn serve(args: ServeArgs) -> Result<(), String> {
 }
 
 async fn config_file(args: &ServeArgs) -> Result<ConfigFile, String> {
-    let text = read_text(&args.config).await?;
+    let text = read_text(&args.config)
+        .await
+        .map_err(|error| format!("{error}; --config names the configuration, `engine example-config` prints one"))?;
     let figment = Figment::from(Serialized::defaults(ConfigFile::default()))
         .merge(Toml::string(&text))
         .merge(Env::prefixed("ENGINE_"));
-    let mut file: ConfigFile = figment
-        .extract()
-        .map_err(|error| format!("{}: {error}", args.config.display()))?;
+    let mut file: ConfigFile = figment.extract().map_err(|error| {
+        format!(
+            "{}: {error} (`engine example-config` prints every setting)",
+            args.config.display()
+        )
+    })?;
     if file.workload.is_some() && file.tape.is_some() {
         return Err(format!(
             "{}: has both [workload] and [tape]: keep one",
@@ -214,7 +221,7 @@ async fn read_tape(path: &Path, spec: &TapeSpec) -> Result<Arc<Tape>, String> {
 async fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     tokio::fs::read(path)
         .await
-        .map_err(|error| format!("{}: {error}", path.display()))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 async fn read_text(path: &Path) -> Result<String, String> {

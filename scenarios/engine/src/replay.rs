@@ -8,7 +8,6 @@ use settlement_events::{Envelope, Heartbeat, OutputSequence, ReplayRefusal, Repl
 use tokio::time::{Duration, sleep};
 use zeromq::{RepSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
-use crate::control::{Refuse, ReplayControl, ReplayFaults};
 use crate::serve::EngineError;
 
 /// A pause after an error of the socket, so that a peer that breaks off at once again and again costs little.
@@ -99,18 +98,12 @@ pub(crate) fn memory(shared: &SharedMemory) -> std::sync::MutexGuard<'_, LogMemo
 pub(crate) struct ReplayServer {
     socket: RepSocket,
     shared: SharedMemory,
-    control: Arc<ReplayControl>,
     entries_max: usize,
 }
 
 impl ReplayServer {
     /// Binds the socket.
-    pub(crate) async fn bind(
-        address: &str,
-        shared: SharedMemory,
-        control: Arc<ReplayControl>,
-        entries_max: usize,
-    ) -> Result<Self, EngineError> {
+    pub(crate) async fn bind(address: &str, shared: SharedMemory, entries_max: usize) -> Result<Self, EngineError> {
         let mut socket = RepSocket::new();
         socket
             .bind(address)
@@ -119,7 +112,6 @@ impl ReplayServer {
         Ok(Self {
             socket,
             shared,
-            control,
             entries_max,
         })
     }
@@ -139,62 +131,28 @@ impl ReplayServer {
     }
 
     async fn serve(&mut self, frames: &ZmqMessage) -> Result<(), zeromq::ZmqError> {
-        let faults = self.control.faults();
         let request = frames
             .get(0)
             .map_or_else(|| ReplayRequest::decode(&[]), |frame| ReplayRequest::decode(frame));
         let reply = match request {
-            Ok(request @ ReplayRequest::Head) => {
-                self.control.count_head();
-                Some(memory(&self.shared).answer(&request, self.entries_max))
+            Ok(request) => {
+                let reply = memory(&self.shared).answer(&request, self.entries_max);
+                if let (ReplayReply::Events { entries, .. }, ReplayRequest::Range { start_seq, .. }) =
+                    (&reply, &request)
+                {
+                    tracing::debug!(target: "engine", start = start_seq.0, events = entries.len(), "replayed");
+                }
+                reply
             }
-            Ok(request) => self.range(&request, faults).await,
             Err(error) => {
                 tracing::warn!(target: "engine", %error, "replay request not understood");
-                Some(ReplayReply::Refused {
+                ReplayReply::Refused {
                     reason: ReplayRefusal::Unknown,
-                })
+                }
             }
         };
-        match reply {
-            Some(reply) => self.socket.send(reply.encode().into()).await,
-            None => Ok(()),
-        }
+        self.socket.send(reply.encode().into()).await
     }
-
-    /// The reply to a range under these faults; `None` for silence.
-    async fn range(&self, request: &ReplayRequest, faults: ReplayFaults) -> Option<ReplayReply> {
-        if faults.slow_ms > 0 {
-            self.control.count_slowed();
-            sleep(Duration::from_millis(faults.slow_ms)).await;
-        }
-        if let Some(refuse) = faults.refuse {
-            self.control.count_refused();
-            return refusal(refuse, memory(&self.shared).head());
-        }
-        let entries_max = faults
-            .entries_max
-            .map_or(self.entries_max, |most| most.min(self.entries_max));
-        let reply = memory(&self.shared).answer(request, entries_max);
-        if let (ReplayReply::Events { entries, .. }, ReplayRequest::Range { start_seq, end_seq }) = (&reply, request) {
-            let events = entries.len() as u64;
-            let short = faults.entries_max.is_some() && events < end_seq.0 - start_seq.0 + 1;
-            self.control.count_served(events, short);
-            tracing::debug!(target: "engine", start = start_seq.0, events, "replayed");
-        }
-        Some(reply)
-    }
-}
-
-fn refusal(refuse: Refuse, head: Heartbeat) -> Option<ReplayReply> {
-    let reason = match refuse {
-        Refuse::Busy => ReplayRefusal::Busy,
-        Refuse::Retention => ReplayRefusal::RetentionPassed {
-            first_retained: OutputSequence(head.head_sequence.0 + 1),
-        },
-        Refuse::Silent => return None,
-    };
-    Some(ReplayReply::Refused { reason })
 }
 
 #[cfg(test)]

@@ -49,7 +49,12 @@ pub enum EngineError {
         source: Box<RecoveryError>,
     },
     /// The disk.
-    #[error("{doing} {}: {source}. Nothing that was not on the disk was published", path.display())]
+    #[error(
+        "{doing} {} failed: {source}. data_dir must be on a disk that works and has room, and this user must be allowed to \
+         write it. Nothing that is not on the disk was published or answered: started again, the engine goes on where its \
+         log ends",
+        path.display()
+    )]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -175,7 +180,7 @@ impl Engine {
         let status = &config.controls.status;
         status.durable(head.head_sequence, session.exchange().trades());
         status.ended(false);
-        let publisher = Publisher::bind(&config.publish_addr, config.controls.publish.clone()).await?;
+        let publisher = Publisher::bind(&config.publish_addr).await?;
         let (submissions, servers) = start_servers(&config, &shared).await?;
         tracing::info!(target: "engine", head = head.head_sequence.0, "started");
         let now = Instant::now();
@@ -284,9 +289,8 @@ impl Engine {
                 .status
                 .durable(head.head_sequence, self.session.exchange().trades());
             memory(&self.shared).extend(self.group.iter().cloned(), head);
-            let first = head.head_sequence.0 + 1 - self.group.len() as u64;
-            for (sequence, envelope) in (first..).map(OutputSequence).zip(std::mem::take(&mut self.group)) {
-                self.publisher.event(sequence, envelope).await?;
+            for envelope in std::mem::take(&mut self.group) {
+                self.publisher.event(envelope).await?;
             }
             self.config.controls.status.published(head.head_sequence);
         }
@@ -295,7 +299,6 @@ impl Engine {
             let _ = submission.reply.send(reply);
         }
         if self.session.source_ended() && !self.source_ended {
-            self.publisher.end().await?;
             self.source_ended = true;
             self.config.controls.status.ended(true);
             tracing::info!(target: "engine", head = self.session.head().head_sequence.0, "source ended");
@@ -334,13 +337,7 @@ async fn start_servers(
     config: &EngineConfig,
     shared: &SharedMemory,
 ) -> Result<(mpsc::Receiver<Submission>, Vec<Task>), EngineError> {
-    let replay = ReplayServer::bind(
-        &config.replay_addr,
-        shared.clone(),
-        config.controls.replay.clone(),
-        config.reply_entries_max,
-    )
-    .await?;
+    let replay = ReplayServer::bind(&config.replay_addr, shared.clone(), config.reply_entries_max).await?;
     let mut servers = vec![Task(tokio::spawn(replay.run()))];
     let (sender, receiver) = mpsc::channel(1);
     if let Some(address) = &config.intake_addr {

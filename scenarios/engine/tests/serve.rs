@@ -1,16 +1,12 @@
-//! The engine as a program, over real sockets and files: the feed, heartbeats, replay with its faults, the intake, and a
+//! The engine as a program, over real sockets and files: the feed, heartbeats, replay, the intake, and a
 //! crash in the middle. The tests mean the same in both worlds: files and addresses come from `tokio`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use engine::command::{Command, Matching};
-use engine::control::Refuse;
 use engine::intake::IntakeReply;
-use engine::{
-    Controls, EngineConfig, LOG_FILE, Pacing, PublishRule, ReplayFaults, Source, WorkloadSpec, log, run, serve,
-    serve_until,
-};
+use engine::{Controls, EngineConfig, LOG_FILE, Pacing, Source, WorkloadSpec, log, run, serve, serve_until};
 use settlement_events::{
     Amount, AssetId, Digest, Envelope, EventId, FeedMessage, OrderId, OutputSequence, Price, Quantity, Registry,
     ReplayRefusal, ReplayReply, ReplayRequest, Side, SymbolId, UserId,
@@ -154,12 +150,11 @@ async fn everything_is_published_in_order_and_replayed_as_it_was() {
 }
 
 #[tokio::test]
-async fn replay_faults_do_what_they_say_and_are_counted() {
+async fn replay_keeps_so_many_and_answers_in_parts() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut config = config(dir.path(), 20).await;
     config.retention_events = 10;
     let (head, replay) = (expected(&config).len() as u64, config.replay_addr.clone());
-    let control = config.controls.replay.clone();
     let engine = tokio::spawn(serve(config.clone()));
     events_until(&mut subscribe(&config).await, head).await;
 
@@ -169,11 +164,11 @@ async fn replay_faults_do_what_they_say_and_are_counted() {
     };
     assert_eq!(ask(&replay, &range(1, 5)).await, passed);
 
-    control.set(ReplayFaults {
-        entries_max: Some(2),
-        slow_ms: 30,
-        ..ReplayFaults::default()
-    });
+    config.reply_entries_max = 2;
+    engine.abort();
+    drop(engine.await);
+    let engine = tokio::spawn(serve(config.clone()));
+    subscribe(&config).await;
     let ReplayReply::Events {
         entries, end_of_log, ..
     } = ask(&replay, &range(head - 4, head)).await
@@ -181,79 +176,6 @@ async fn replay_faults_do_what_they_say_and_are_counted() {
         panic!("a range was asked for");
     };
     assert_eq!((entries.len(), end_of_log), (2, false));
-    control.set(ReplayFaults {
-        refuse: Some(Refuse::Busy),
-        ..ReplayFaults::default()
-    });
-    assert_eq!(
-        ask(&replay, &range(head, head)).await,
-        ReplayReply::Refused {
-            reason: ReplayRefusal::Busy
-        }
-    );
-    control.set(ReplayFaults {
-        refuse: Some(Refuse::Retention),
-        ..ReplayFaults::default()
-    });
-    let reason = ReplayRefusal::RetentionPassed {
-        first_retained: OutputSequence(head + 1),
-    };
-    assert_eq!(ask(&replay, &range(head, head)).await, ReplayReply::Refused { reason });
-
-    control.set(ReplayFaults {
-        refuse: Some(Refuse::Silent),
-        ..ReplayFaults::default()
-    });
-    let mut wedged = ReqSocket::new();
-    wedged.connect(&replay).await.expect("connected");
-    wedged
-        .send(ZmqMessage::from(range(head, head).encode()))
-        .await
-        .expect("sent");
-    assert!(
-        timeout(Duration::from_millis(200), wedged.recv()).await.is_err(),
-        "no reply"
-    );
-    control.clear();
-    assert!(
-        matches!(ask(&replay, &range(head, head)).await, ReplayReply::Events { .. }),
-        "another socket is served"
-    );
-
-    let counts = control.counts();
-    assert_eq!((counts.slowed, counts.shortened, counts.refused), (1, 1, 3));
-    engine.abort();
-}
-
-#[tokio::test]
-async fn a_dropped_tail_shows_in_the_heartbeat_only() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let config = config(dir.path(), 30).await;
-    let head = expected(&config).len() as u64;
-    let from = OutputSequence(10);
-    config.controls.publish.set(vec![
-        PublishRule::DropTail { count: 3 },
-        PublishRule::Drop {
-            from,
-            to: OutputSequence(12),
-            every: 1,
-        },
-        PublishRule::Duplicate {
-            from: OutputSequence(20),
-            to: OutputSequence(20),
-            every: 1,
-            copies: 1,
-            later_by: 2,
-        },
-    ]);
-    let engine = tokio::spawn(serve(config.clone()));
-    let sequences = events_until(&mut subscribe(&config).await, head).await;
-    let mut published: Vec<u64> = (1..=9).chain(13..=22).collect();
-    published.push(20);
-    published.extend(23..=head - 3);
-    assert_eq!(sequences, published);
-    let counts = config.controls.publish.counts();
-    assert_eq!((counts.dropped, counts.duplicated, counts.delayed), (6, 1, 0));
     engine.abort();
 }
 

@@ -20,7 +20,13 @@ use super::FeedConfig;
 pub(super) enum Live {
     Message(ZmqMessage),
     Connected,
-    Disconnected { silent: bool },
+    Disconnected {
+        silent: bool,
+    },
+    /// It could not be connected; told once until it is.
+    Unreachable {
+        why: String,
+    },
 }
 
 struct Subscription {
@@ -48,6 +54,8 @@ pub(super) struct LiveFeed {
     backoff_min: Duration,
     backoff_max: Duration,
     backoff: Duration,
+    /// That it cannot be reached was told.
+    told: bool,
     state: State,
 }
 
@@ -65,6 +73,7 @@ impl LiveFeed {
             backoff_min,
             backoff_max: Duration::from_millis(config.backoff_max_ms),
             backoff: backoff_min,
+            told: false,
             state: State::Connecting(connecting),
         }
     }
@@ -82,7 +91,12 @@ impl LiveFeed {
                         self.connected(subscription);
                         return Live::Connected;
                     }
-                    Err(_) => self.pause(),
+                    Err(error) => {
+                        self.pause();
+                        if !std::mem::replace(&mut self.told, true) {
+                            return Live::Unreachable { why: error.to_string() };
+                        }
+                    }
                 },
                 State::Up { .. } => {
                     if let Some(live) = self.listen().await {
@@ -146,6 +160,7 @@ impl LiveFeed {
 
     fn connected(&mut self, subscription: Subscription) {
         self.backoff = self.backoff_min;
+        self.told = false;
         let heard_at = Instant::now();
         let check = Box::pin(sleep_until(heard_at + self.silence));
         self.state = State::Up {

@@ -179,6 +179,11 @@ pub enum FeedItem {
     },
     /// The publisher's connection is up.
     Connected,
+    /// The matching engine's feed cannot be connected to; told once until it can, and tried again meanwhile.
+    Unreachable {
+        /// What the socket says.
+        why: String,
+    },
     /// The publisher's connection broke, or nothing was heard for too long; it is being connected anew.
     Disconnected {
         /// Nothing was heard, rather than the connection closed.

@@ -247,6 +247,7 @@ impl Feed {
                 self.head_wanted = true;
                 self.out.push_back(FeedItem::Disconnected { silent });
             }
+            Live::Unreachable { why } => self.out.push_back(FeedItem::Unreachable { why }),
         }
     }
 

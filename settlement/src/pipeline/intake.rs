@@ -64,8 +64,18 @@ impl Pipeline {
                 self.metrics.damaged.inc();
                 tracing::warn!(target: "settlement", seq = ?seq, "damaged on its way, fetched again");
             }
-            FeedItem::Connected => tracing::debug!(target: "settlement", "feed connected"),
-            FeedItem::Disconnected { silent } => tracing::info!(target: "settlement", silent, "feed disconnected"),
+            FeedItem::Connected => {
+                set(&self.metrics.feed_connected, 1);
+                tracing::debug!(target: "settlement", "feed connected");
+            }
+            FeedItem::Unreachable { why } => tracing::warn!(
+                target: "settlement", publish_addr = %self.config.publish_addr, error = %why,
+                "the matching engine's feed cannot be reached, trying again: check that it runs, and publish_addr"
+            ),
+            FeedItem::Disconnected { silent } => {
+                set(&self.metrics.feed_connected, 0);
+                tracing::info!(target: "settlement", silent, "feed disconnected");
+            }
         }
         Ok(())
     }
@@ -141,8 +151,18 @@ impl Pipeline {
     }
 
     fn judge(&self, sequence: OutputSequence, digest: Digest, prev_digest: Option<Digest>) -> Verdict {
-        self.identity
-            .judge(sequence, digest, prev_digest, self.wal.digest_at(sequence))
+        let verdict = self
+            .identity
+            .judge(sequence, digest, prev_digest, self.wal.digest_at(sequence));
+        match (verdict, self.settled_before.get(&sequence)) {
+            // New to this WAL and settled all the same: then with this content.
+            (Verdict::New, Some(&ours)) if ours != digest => Verdict::Fork(Fork::Content {
+                sequence,
+                ours,
+                theirs: digest,
+            }),
+            (verdict, _) => verdict,
+        }
     }
 
     fn take_in_head(&mut self, heartbeat: &Heartbeat) -> Done {
@@ -236,7 +256,10 @@ impl Pipeline {
     pub(super) fn on_synced(&mut self, done: SyncDone) -> Done {
         match self.wal.finish_sync(done) {
             Ok(durable) => {
-                self.sync_after = None;
+                if self.sync_after.take().is_some() {
+                    tracing::info!(target: "settlement", "the WAL can be written again");
+                    set(&self.metrics.wal_blocked, 0);
+                }
                 self.metrics.wal_syncs.inc();
                 self.metrics.events_received.inc_by(durable.len() as u64);
                 for sequence in durable {
@@ -262,6 +285,7 @@ impl Pipeline {
         if self.sync_after.is_none() {
             tracing::error!(target: "settlement", error = %error, "the WAL cannot be written, trying again");
         }
+        set(&self.metrics.wal_blocked, 1);
         self.metrics.wal_sync_failures.inc();
         self.sync_after = Some(Instant::now() + Duration::from_millis(self.config.wal.retry_ms));
     }

@@ -41,6 +41,7 @@ use crate::designs::{Design, Item, Settled};
 use crate::durable::{Durability, Probe};
 use crate::error::ServeError;
 use crate::feed::{Feed, FeedItem};
+use crate::foreign::Identities;
 use crate::identity::Identity;
 use crate::metrics::{Metrics, set, set_with_peak};
 use crate::startup::Started;
@@ -94,7 +95,17 @@ enum Side {
         skipped: Option<Instant>,
     },
     /// What `settled_events` says about an old duplicate.
-    LookedUp { item: Box<Item>, found: Option<Digest> },
+    LookedUp { item: Box<Item>, found: Found },
+}
+
+/// What a table says about an event.
+enum Found {
+    /// Its row has this digest.
+    Digest(Digest),
+    /// There is no row.
+    Nothing,
+    /// The database did not answer.
+    Unknown,
 }
 
 /// A future that may be under way.
@@ -116,6 +127,8 @@ pub(crate) struct Pipeline {
     feed: Feed,
     wal: Wal,
     identity: Identity,
+    /// Events that were settled before this start; what comes must be the same.
+    settled_before: Identities,
     /// Came from the feed and has no room in the WAL yet.
     held: Option<FeedItem>,
     /// In the order in which they were appended to the WAL.
@@ -188,6 +201,7 @@ impl Pipeline {
             dead_letters: started.dead_letters,
             feed: started.feed,
             identity: started.identity,
+            settled_before: started.settled_before,
             held: None,
             unsynced: VecDeque::new(),
             sync_after: None,

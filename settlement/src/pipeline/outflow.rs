@@ -11,7 +11,7 @@ use scylla::client::session::Session;
 use settlement_events::{Digest, OutputSequence, Refusal, RefusalCode};
 use tokio::time::{Instant, sleep};
 
-use super::{Pipeline, REFUSED_MAX, Side, Unreadable, Work, bytes_of};
+use super::{Found, Pipeline, REFUSED_MAX, Side, Unreadable, Work, bytes_of};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use crate::designs::row::Bigint;
@@ -178,7 +178,7 @@ impl Pipeline {
             let found = if has_identity {
                 settled_digest(&session, &config, item.sequence).await
             } else {
-                Some(item.digest)
+                Found::Unknown
             };
             Side::LookedUp {
                 item: Box::new(item),
@@ -218,11 +218,17 @@ impl Pipeline {
         }
     }
 
-    fn on_looked_up(&mut self, item: Item, found: Option<Digest>) -> Result<(), ServeError> {
+    fn on_looked_up(&mut self, item: Item, found: Found) -> Result<(), ServeError> {
         self.lookups -= 1;
         match found {
-            Some(ours) if ours == item.digest => Ok(()),
-            Some(ours) => {
+            Found::Digest(ours) if ours == item.digest => Ok(()),
+            // It is durable, or it would be in the WAL: nothing is lost by dropping it, while settling a content that
+            // may be a fork's would mix with the rows that are there.
+            Found::Unknown => {
+                self.metrics.duplicates_unchecked.inc();
+                Ok(())
+            }
+            Found::Digest(ours) => {
                 self.metrics.forks.inc();
                 Err(Fork::Content {
                     sequence: item.sequence,
@@ -232,7 +238,7 @@ impl Pipeline {
                 .into())
             }
             // No row: settle it. Its rows say what they say whenever they are written.
-            None => {
+            Found::Nothing => {
                 self.metrics.duplicates_settled.inc();
                 tracing::warn!(target: "settlement", seq = item.sequence.0, "an old duplicate had no row, settled");
                 self.ready.push_back(Work::Settle(item));
@@ -281,14 +287,22 @@ async fn insist<T, F: Future<Output = Result<T, DeadLetterError>>>(
     }
 }
 
-/// The digest that `settled_events` has for an event; `None` if there is no row. A read that fails is taken for "the
-/// same", because a duplicate that is not compared is only dropped.
-async fn settled_digest(session: &Arc<Session>, config: &Config, sequence: OutputSequence) -> Option<Digest> {
+/// The digest that `settled_events` has for an event.
+async fn settled_digest(session: &Arc<Session>, config: &Config, sequence: OutputSequence) -> Found {
     let keyspace = config.keyspace();
     let query = format!("SELECT digest FROM {keyspace}.settled_events WHERE bucket = ? AND output_sequence = ?");
     let key = (Bigint(keys::bucket(sequence)), Bigint::from(sequence));
-    let result = session.query_unpaged(query, key).await.ok()?;
-    let rows = result.into_rows_result().ok()?;
-    let (digest,) = rows.maybe_first_row::<(&[u8],)>().ok()??;
-    digest.try_into().ok().map(Digest)
+    let Ok(result) = session.query_unpaged(query, key).await else {
+        return Found::Unknown;
+    };
+    let Ok(rows) = result.into_rows_result() else {
+        return Found::Unknown;
+    };
+    match rows.maybe_first_row::<(&[u8],)>() {
+        Ok(Some((digest,))) => digest
+            .try_into()
+            .map_or(Found::Unknown, |digest| Found::Digest(Digest(digest))),
+        Ok(None) => Found::Nothing,
+        Err(_) => Found::Unknown,
+    }
 }

@@ -50,7 +50,11 @@ pub enum WalError {
         came: Digest,
     },
     /// The disk has no room. Everything stays buffered: sync again when there is space.
-    #[error("no space for the WAL while {doing} {}: free some; nothing is lost and the write is tried again", path.display())]
+    #[error(
+        "no space for the WAL while {doing} {}: free some. Nothing is lost: what is not on disk was not taken, a \
+         settlement that runs takes no more events and tries again until there is room, one that is starting ends",
+        path.display()
+    )]
     NoSpace {
         /// What was being done.
         doing: &'static str,
@@ -58,7 +62,11 @@ pub enum WalError {
         path: PathBuf,
     },
     /// A file operation failed. After a sync everything stays buffered.
-    #[error("{doing} {} failed: {source}", path.display())]
+    #[error(
+        "{doing} {} failed: {source}. data_dir must be a directory on a disk that works, which this user may write; \
+         what is not on disk was not taken, so nothing is lost",
+        path.display()
+    )]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -68,7 +76,7 @@ pub enum WalError {
         source: io::Error,
     },
     /// The directory holds the log of something else.
-    #[error("{} is the WAL of stream \"{}\" on cluster \"{}\", not of stream \"{}\" on cluster \"{}\": point data_dir at the right directory, or at an empty one", path.display(), found.stream, found.cluster, expected.stream, expected.cluster)]
+    #[error("{} is the WAL of stream \"{}\" on cluster \"{}\", not of stream \"{}\" on cluster \"{}\": point data_dir at the right directory, or at an empty one; nothing was changed", path.display(), found.stream, found.cluster, expected.stream, expected.cluster)]
     OtherStream {
         /// The header file.
         path: PathBuf,

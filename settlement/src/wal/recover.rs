@@ -87,10 +87,12 @@ pub(super) async fn read(
     fingerprint: u32,
 ) -> Result<(Opened, Recovered), WalError> {
     let listing = storage::list_or_create(dir).await?;
+    // Nothing is touched before it is known whose log this is.
+    let known = read_header(dir, &id, config, &listing.segments).await?;
     for path in &listing.temporary {
         storage::remove(path).await?;
     }
-    let Some((mut header, mut places)) = read_header(dir, &id, config, &listing.segments).await? else {
+    let Some((mut header, mut places)) = known else {
         return begin(dir, id, config).await;
     };
     let numbers = drop_leftovers(dir, &listing.segments, header.first_segment).await?;

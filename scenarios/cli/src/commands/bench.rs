@@ -6,7 +6,7 @@ use crate::client::Start;
 use crate::exit::Exit;
 use crate::launch::Profile;
 use crate::pool::{Event, Pool, Task};
-use crate::problem::Problem;
+use crate::problem::{Problem, say};
 use crate::progress::Progress;
 use crate::protocol::{Answer, SeedJob, Work};
 use crate::session::Session;
@@ -80,8 +80,8 @@ pub fn run(arguments: &BenchArgs) -> Result<Exit, Problem> {
     let mut tally = Tally::new(&one.scenario, &one.job.design, None, &[]);
     seeds(&pool, &job, arguments.seeds, &mut tally, &mut measured)?;
     match arguments.json {
-        true => println!("{}", measured.json()),
-        false => print!("{}", measured.text()),
+        true => say(&format!("{}\n", measured.json()))?,
+        false => say(&measured.text())?,
     }
     Ok(if measured.failing > 0 { tally.exit() } else { Exit::Pass })
 }

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::launch::{self, Build, Profile};
 use crate::planted::{self, Planted};
 use crate::pool::{Event, Pool, Task};
-use crate::problem::Problem;
+use crate::problem::{Problem, say};
 use crate::progress::Progress;
 use crate::protocol::{Catalog, SeedJob, SeedReport, Verdict};
 use crate::scratch_tree::ScratchTree;
@@ -59,8 +59,8 @@ pub fn run(arguments: &CanaryArgs) -> Result<Exit, Problem> {
         Exit::Inconclusive
     };
     match arguments.json {
-        true => println!("{}", as_json(&rows, &together, exit)),
-        false => print!("{}", as_text(&rows, &together, &session.catalog, exit)),
+        true => say(&format!("{}\n", as_json(&rows, &together, exit)))?,
+        false => say(&as_text(&rows, &together, &session.catalog, exit))?,
     }
     Ok(exit)
 }

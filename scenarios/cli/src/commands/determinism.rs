@@ -6,7 +6,7 @@ use crate::client::{Client, Start};
 use crate::exit::Exit;
 use crate::launch::{self, Profile};
 use crate::pool::{Event, Pool, Task};
-use crate::problem::Problem;
+use crate::problem::{Problem, say};
 use crate::progress::Progress;
 use crate::protocol::{Cost, SeedJob, SeedReport, Verdict};
 use crate::session::Session;
@@ -86,8 +86,8 @@ pub fn run(arguments: &DeterminismArgs) -> Result<Exit, Problem> {
     let failed = !blind.is_empty() || shown.iter().any(|one| one.binding && one.differing > 0);
     let exit = if failed { Exit::NonDeterminism } else { Exit::Pass };
     match arguments.json {
-        true => println!("{}", as_json(&shown, &blind, jobs.len(), exit)),
-        false => print!("{}", as_text(&shown, &blind, jobs.len(), exit)),
+        true => say(&format!("{}\n", as_json(&shown, &blind, jobs.len(), exit)))?,
+        false => say(&as_text(&shown, &blind, jobs.len(), exit))?,
     }
     Ok(exit)
 }

@@ -3,7 +3,7 @@ use crate::args::ListArgs;
 use crate::exit::Exit;
 use crate::launch::{self, Profile};
 use crate::planted::{self, Planted};
-use crate::problem::Problem;
+use crate::problem::{Problem, say};
 use crate::protocol::Catalog;
 use crate::session::Session;
 use serde_json::json;
@@ -18,8 +18,8 @@ pub fn run(arguments: &ListArgs) -> Result<Exit, Problem> {
         Err(_) => Vec::new(),
     };
     match arguments.json {
-        true => println!("{}", as_json(&session.catalog, &planted)),
-        false => print!("{}", as_text(&session.catalog, &planted)),
+        true => say(&format!("{}\n", as_json(&session.catalog, &planted)))?,
+        false => say(&as_text(&session.catalog, &planted))?,
     }
     Ok(Exit::Pass)
 }

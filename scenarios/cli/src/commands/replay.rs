@@ -4,7 +4,7 @@ use crate::args::ReplayArgs;
 use crate::exit::Exit;
 use crate::failure::{Build, FailureFile, describe, shown};
 use crate::launch::Profile;
-use crate::problem::Problem;
+use crate::problem::{Problem, say};
 use crate::protocol::{SeedReport, Verdict};
 use crate::session::Session;
 use serde_json::json;
@@ -31,11 +31,11 @@ pub fn run(arguments: &ReplayArgs) -> Result<Exit, Problem> {
             "saved_trace_hash": saved.report.trace_hash,
             "report": report,
         });
-        println!("{json}");
+        say(&format!("{json}\n"))?;
         return Ok(exit);
     }
-    print!("{}", describe(&saved.job, &report));
-    println!("\n{}: {sentence}", shown(&arguments.file));
+    let told = describe(&saved.job, &report);
+    say(&format!("{told}\n{}: {sentence}\n", shown(&arguments.file)))?;
     Ok(exit)
 }
 

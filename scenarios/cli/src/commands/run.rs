@@ -2,10 +2,10 @@
 //! easiest to read, saved so that it can be shown again. The very last line of the output is the command that does that.
 use crate::args::RunArgs;
 use crate::exit::Exit;
-use crate::failure::{FailureFile, describe, replay_command, run_command, shown};
+use crate::failure::{Build, FailureFile, describe, replay_command, run_command, shown};
 use crate::launch::{self, Profile};
 use crate::pool::{Event, Pool, Task};
-use crate::problem::Problem;
+use crate::problem::{Problem, say};
 use crate::progress::Progress;
 use crate::protocol::Verdict;
 use crate::session::{Planned, Session, read_plan};
@@ -61,13 +61,17 @@ pub fn run(arguments: &RunArgs) -> Result<Exit, Problem> {
         Some(directory) => directory.clone(),
         None => launch::workspace().unwrap_or_default().join("target/quench"),
     };
-    let saved = save_failures(&session, &tallies, &out)?;
+    // A file that cannot be written must not cost what hours of seeds have found: it is told, the report is printed all
+    // the same, and the exit code stays that of the worst seed.
+    let mut troubles = Vec::new();
+    let saved = save_failures(&session, &tallies, &out, &mut troubles);
     if let Some(path) = &arguments.junit {
-        junit::write(path, &tallies)?;
+        troubles.extend(junit::write(path, &tallies).err());
     }
     // A run that was cut short has not shown what it was asked to show.
     let least = if cut_short { Exit::Inconclusive } else { Exit::Pass };
-    let exit = worst(&tallies).worse(least);
+    let broke_down = if troubles.is_empty() { Exit::Pass } else { Exit::Usage };
+    let exit = worst(&tallies).worse(least).worse(broke_down);
     let outcome = Outcome {
         tallies: &tallies,
         saved: &saved,
@@ -75,12 +79,20 @@ pub fn run(arguments: &RunArgs) -> Result<Exit, Problem> {
         cut_short,
         wall_ms,
     };
-    if arguments.json {
-        println!("{}", outcome.json(first_seed));
+    let said = if arguments.json {
+        say(&format!("{}\n", outcome.json(first_seed)))
     } else {
-        print!("{}", outcome.text());
+        say(&outcome.text())
+    };
+    troubles.extend(said.err());
+    for problem in &troubles {
+        eprintln!("error: {problem}");
     }
-    Ok(exit)
+    Ok(if troubles.is_empty() {
+        exit
+    } else {
+        exit.worse(Exit::Usage)
+    })
 }
 
 /// What is about to happen, before the first step: enough to see a wrong argument.
@@ -128,27 +140,34 @@ fn run_all(
     outcome.map(|(_, cut_short)| (cut_short, wall_ms))
 }
 
+/// A failure that is told: its tally's place, and its file if it could be saved.
+type Saved = (usize, Option<PathBuf>);
+
 /// Saves the kept failures of every scenario. Returns them with their tally's place, the one to end with last.
-fn save_failures(session: &Session, tallies: &[Tally], out: &Path) -> Result<Vec<(usize, PathBuf)>, Problem> {
+fn save_failures(session: &Session, tallies: &[Tally], out: &Path, troubles: &mut Vec<Problem>) -> Vec<Saved> {
     let mut order: Vec<usize> = (0..tallies.len())
         .filter(|i| tallies[*i].worst_failure().is_some())
         .collect();
     if order.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     // The worst is told last, next to the command that shows it again.
     order.sort_by_key(|i| (tallies[*i].exit().worse(Exit::Pass) == worst(tallies), *i));
-    let build = session.build()?;
+    let build = session.build().unwrap_or_else(|problem| {
+        troubles.push(problem);
+        Build::default()
+    });
     let mut saved = Vec::new();
     for i in order {
         for (kind, failure) in &tallies[i].failures {
-            let path = FailureFile::new(&failure.job, &failure.report, build.clone()).save(out)?;
+            let path = FailureFile::new(&failure.job, &failure.report, build.clone()).save(out);
+            let path = path.map_err(|problem| troubles.push(problem)).ok();
             if *kind == tallies[i].exit().word() {
                 saved.push((i, path));
             }
         }
     }
-    Ok(saved)
+    saved
 }
 
 fn worst(tallies: &[Tally]) -> Exit {
@@ -160,7 +179,7 @@ fn worst(tallies: &[Tally]) -> Exit {
 /// Everything that a run ends with.
 struct Outcome<'a> {
     tallies: &'a [Tally],
-    saved: &'a [(usize, PathBuf)],
+    saved: &'a [Saved],
     exit: Exit,
     cut_short: bool,
     wall_ms: u64,
@@ -182,17 +201,26 @@ impl Outcome<'_> {
         for (i, path) in self.saved {
             if let Some(failure) = self.tallies[*i].worst_failure() {
                 text.push_str(&format!("\n{}", describe(&failure.job, &failure.report)));
-                text.push_str(&format!("  saved in {}\n", shown(path)));
-                text.push_str(&format!(
-                    "  without that file: {}\n",
-                    run_command(&failure.job, &failure.report)
-                ));
+                if let Some(path) = path {
+                    text.push_str(&format!("  saved in {}\n", shown(path)));
+                    let again = run_command(&failure.job, &failure.report);
+                    text.push_str(&format!("  without that file: {again}\n"));
+                }
             }
         }
-        if let Some((_, path)) = self.saved.last() {
-            text.push_str(&format!("\n{}\n", replay_command(path)));
+        if let Some((i, path)) = self.saved.last() {
+            text.push_str(&format!("\n{}\n", self.again(*i, path.as_deref())));
         }
         text
+    }
+
+    /// The command that shows a failure again.
+    fn again(&self, i: usize, path: Option<&Path>) -> String {
+        match (path, self.tallies[i].worst_failure()) {
+            (Some(path), _) => replay_command(path),
+            (None, Some(failure)) => run_command(&failure.job, &failure.report),
+            (None, None) => String::new(),
+        }
     }
 
     fn json(&self, first_seed: u64) -> serde_json::Value {
@@ -201,7 +229,7 @@ impl Outcome<'_> {
             .iter()
             .filter_map(|(i, path)| {
                 let failure = self.tallies[*i].worst_failure()?;
-                let again = replay_command(path);
+                let again = self.again(*i, path.as_deref());
                 Some(json!({ "file": path, "replay": again, "job": failure.job, "report": failure.report }))
             })
             .collect();
@@ -243,7 +271,7 @@ mod tests {
         };
         let mut tally = Tally::new(&info, "logged-rmw", None, &[]);
         tally.add(&job, report);
-        let saved = [(0, PathBuf::from("target/quench/failures/f.json"))];
+        let saved = [(0, Some(PathBuf::from("target/quench/failures/f.json")))];
         let outcome = Outcome {
             tallies: &[tally],
             saved: &saved,

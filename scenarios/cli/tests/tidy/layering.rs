@@ -99,10 +99,12 @@ const LAYOUT: [Arrows; 15] = [
 const SIMULATOR: &str = "madsim";
 
 /// Where `cfg(madsim)` may stand in source; everything else is the same code in both worlds.
-const SIMULATED: [&str; 5] = [
+const SIMULATED: [&str; 7] = [
     "sim/",
     "faults/src/sim",
     "scenarios/src/sim/",
+    "scenarios/tests/",
+    "scenarios/engine/tests/program.rs",
     "scenarios/worker/",
     "scenarios/src/lib.rs",
 ];

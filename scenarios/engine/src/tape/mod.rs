@@ -79,18 +79,30 @@ impl Default for TapeSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TapeError {
     /// Nothing in it.
-    #[error("the tape is empty: it has no messages")]
+    #[error(
+        "the tape is empty: it has no messages. A message is a line with time, type, order id, size, price, direction"
+    )]
     Empty,
+    /// Nothing in it becomes a trade.
+    #[error(
+        "the tape has {messages} messages and none is an execution (types 4 and 5), so that nothing would be traded or \
+         settled: is it the part of the day that was meant?"
+    )]
+    NoExecutions {
+        /// How many messages.
+        messages: usize,
+    },
     /// A gzip file that ends too early.
     #[error(
-        "the tape is a gzip file that ends too early, after {good_bytes} bytes of text: it was cut off, fetch it again"
+        "the tape is a gzip file that ends too early, after {good_bytes} bytes of text: it was cut off (or something was \
+         appended to it). Nothing of it was replayed; fetch it again"
     )]
     TruncatedGzip {
         /// How much of the text came out.
         good_bytes: usize,
     },
     /// A gzip file that is damaged.
-    #[error("the tape is a damaged gzip file: {detail}")]
+    #[error("the tape is a damaged gzip file ({detail}). Nothing of it was replayed; fetch it again")]
     BadGzip {
         /// What is wrong.
         detail: String,
@@ -233,6 +245,13 @@ impl Tape {
     /// Imports a message file, plain or gzip. `name` is the file's name, for the symbol and the day.
     pub fn import(name: &str, file: &[u8], spec: &TapeSpec) -> Result<Arc<Self>, TapeError> {
         let messages = read_messages(file)?;
+        let is_execution =
+            |message: &Message| matches!(message.kind, MessageKind::Execute | MessageKind::ExecuteHidden);
+        if !messages.iter().any(is_execution) {
+            return Err(TapeError::NoExecutions {
+                messages: messages.len(),
+            });
+        }
         let symbol = if spec.symbol.is_empty() {
             symbol_of(name)
         } else {

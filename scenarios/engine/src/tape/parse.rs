@@ -115,7 +115,7 @@ pub fn read_messages(file: &[u8]) -> Result<Vec<Message>, TapeError> {
     let mut messages = Vec::new();
     for (line, bytes) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let bytes = bytes.trim_ascii();
-        let is_header = line == 1 && bytes.first().is_some_and(u8::is_ascii_alphabetic);
+        let is_header = line == 1 && is_header(bytes);
         if !bytes.is_empty() && !is_header {
             messages.push(message(bytes, line)?);
         }
@@ -125,6 +125,13 @@ pub fn read_messages(file: &[u8]) -> Result<Vec<Message>, TapeError> {
     } else {
         Ok(messages)
     }
+}
+
+/// Whether these are names of columns. A damaged first message has numbers among its columns and is no header.
+fn is_header(bytes: &[u8]) -> bool {
+    bytes
+        .split(|byte| *byte == b',')
+        .all(|field| field.trim_ascii().first().is_some_and(u8::is_ascii_alphabetic))
 }
 
 fn unpack(file: &[u8]) -> Result<Vec<u8>, TapeError> {
@@ -366,6 +373,12 @@ mod tests {
             second("time,4,77,10,33578400,1").contains("time is \"time\""),
             "a header only on the first line"
         );
+        let first = |line: &str| read_messages(format!("{line}\n{LINE}").as_bytes());
+        assert!(
+            first("x4200.5,4,77,10,33578400,1").is_err(),
+            "a damaged first message is no header"
+        );
+        assert!(first("time, type, order id, size, price, direction").is_ok());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub async fn spawn(address: &str, metrics: Arc<Metrics>) -> io::Result<()> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("metrics_addr {address} cannot be listened on: {error}"),
+            format!("metrics_addr {address} cannot be listened on: {error}. Set it to an address of this machine and a free port"),
         )
     })?;
     let router = Router::new()
@@ -67,6 +67,12 @@ async fn health(State(metrics): State<Arc<Metrics>>) -> (StatusCode, [(HeaderNam
     }
     if snapshot.durable_stalled > 0 {
         problems.push("the durable watermark waits for a node that cannot be asked".to_owned());
+    }
+    if snapshot.feed_connected == 0 {
+        problems.push("the matching engine's feed is not connected".to_owned());
+    }
+    if snapshot.wal_blocked > 0 {
+        problems.push("the WAL cannot be written (a full or failing disk), so no event is taken".to_owned());
     }
     let healthy = problems.is_empty();
     let status = if healthy {
