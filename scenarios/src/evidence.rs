@@ -151,7 +151,11 @@ impl Evidence {
 /// What replicas held, each copy once, with the first node that held it: looking at equal replicas finds nothing new.
 pub fn distinct(replicas: &[Arc<Tables>]) -> impl Iterator<Item = (usize, &Tables)> {
     let first = |(node, tables): &(usize, &Arc<Tables>)| !replicas[..*node].iter().any(|r| Arc::ptr_eq(r, tables));
-    replicas.iter().enumerate().filter(first).map(|(node, tables)| (node, &**tables))
+    replicas
+        .iter()
+        .enumerate()
+        .filter(first)
+        .map(|(node, tables)| (node, &**tables))
 }
 
 /// `minor` units with `decimals` decimals; at least two decimals are kept where the asset has them.

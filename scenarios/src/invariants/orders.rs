@@ -88,7 +88,14 @@ fn differs(evidence: &Evidence, order: &Order, step: &OrderStep, row: &OrderRow)
         if row.version as u64 != step.version {
             return wrong("version", row.version.to_string(), step.version.to_string());
         }
-        if row.digest.as_deref() != evidence.digests.get(&step.seq).map(|d| d.short()).as_ref().map(|d| &d[..]) {
+        if row.digest.as_deref()
+            != evidence
+                .digests
+                .get(&step.seq)
+                .map(|d| d.short())
+                .as_ref()
+                .map(|d| &d[..])
+        {
             return wrong(
                 "digest",
                 format!("{:02x?}", row.digest),

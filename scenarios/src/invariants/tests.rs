@@ -3,8 +3,8 @@
 use super::check;
 use crate::convert;
 use crate::evidence::{BalanceRead, Bounds, Durability, DurabilityBreach, Ending, Evidence, Promises};
-use crate::rows::{Blob, 
-    BalanceRow, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, Tables, TradeByUserRow, TradeRow,
+use crate::rows::{
+    BalanceRow, Blob, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, Tables, TradeByUserRow, TradeRow,
 };
 use oracle::Books;
 use settlement_events::{Body, Event, OrderStatus, Registry, Side, samples};
@@ -78,7 +78,10 @@ fn event_ids(events: &[Event]) -> BTreeMap<u64, u64> {
 fn tables(events: &[Event]) -> Tables {
     let mut t = Tables::default();
     for event in events.iter().filter(|e| !matches!(e.body, Body::EpochStart { .. })) {
-        let (seq, digest) = (event.output_sequence.0 as i64, Blob::from_slice(&event.digest().short()));
+        let (seq, digest) = (
+            event.output_sequence.0 as i64,
+            Blob::from_slice(&event.digest().short()),
+        );
         t.settled.push(SettledRow {
             output_sequence: seq,
             epoch: event.epoch.0 as i32,

@@ -156,7 +156,9 @@ pub fn held(plant: &Plant) -> Result<Held, String> {
         .collect();
     let marks = plant.cluster.nodes().map(|node| {
         let marks = plant.cluster.mark(node, &tables);
-        marks.map(|marks| (node, marks)).ok_or_else(|| format!("{node} is down"))
+        marks
+            .map(|marks| (node, marks))
+            .ok_or_else(|| format!("{node} is down"))
     });
     Ok(Held {
         nodes: marks.collect::<Result<_, _>>()?,

@@ -264,4 +264,3 @@ impl Looker {
         run_ms / self.config.retry.pause_min_ms.max(1) * self.config.limits.in_flight_max as u64
     }
 }
-

@@ -153,7 +153,9 @@ impl Node {
             mark.is_none_or(|mark| *mark != looker.mark(key, row) && looker.was(*mark) != looker.hash(key, row))
         };
         // In step while no row has come between: the rule. Whatever is out of step is looked for among all.
-        let rows = table.rows(self.log()).zip(marked.iter().map(Some).chain(std::iter::repeat(None)));
+        let rows = table
+            .rows(self.log())
+            .zip(marked.iter().map(Some).chain(std::iter::repeat(None)));
         let suspects: Vec<_> = rows
             .filter(|((key, row), mark)| differs(&mut looker, key, *row, *mark))
             .map(|(row, _)| row)

@@ -4,13 +4,13 @@
 //! everything else (the host asks [`Msg::wire_bytes`] for their size) and carry the deadline after which a receiver
 //! drops them, as both servers do.
 
-use bytes::Bytes;
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
 use crate::model::{
     Consistency, FailureReason, NodeIdx, Position, ReadCommand, Request, Response, Schema, SchemaChange, SchemaEffect,
     SchemaError, TableId, WriteType,
 };
+use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
 

@@ -276,7 +276,9 @@ impl TableStore {
 
     /// All rows, in key order.
     pub fn rows<'a>(&'a self, log: &'a CommitLog) -> impl Iterator<Item = (&'a Key, StoredRow<'a>)> {
-        self.rows.iter().map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
+        self.rows
+            .iter()
+            .map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
     }
 
     /// What a partition has beside its rows, by its partition-only key.

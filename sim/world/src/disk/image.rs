@@ -105,7 +105,9 @@ impl Image {
     pub(super) fn extend(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let last = match self.chunks.last_mut() {
-                Some(Chunk { data: Data::Own(own), .. }) if own.len() < CHUNK => own,
+                Some(Chunk {
+                    data: Data::Own(own), ..
+                }) if own.len() < CHUNK => own,
                 _ => self.open(),
             };
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK - last.len()));
