@@ -113,7 +113,7 @@ pub struct Evidence {
     pub found: Tables,
     /// What each replica held before the heal. Replicas that held the same share one copy.
     pub replicas_before_heal: Vec<Arc<Tables>>,
-    /// What each replica held after it and before any read at ALL.
+    /// What each replica held of the money after it, and before any read at ALL; other tables may be missing.
     pub replicas_after_heal: Vec<Arc<Tables>>,
     /// What the reader saw during the run.
     pub reads: Vec<BalanceRead>,

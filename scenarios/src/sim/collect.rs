@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Tables that settling again may touch.
 const NOT_COMPARED: [&str; 4] = ["settlement_checkpoint", "dead_letters", "skips", "schema_migrations"];
+/// Tables that hold money.
+const MONEY: [&str; 2] = ["user_balances", "balance_ledger"];
 /// At most this many differences are reported.
 const DIFFERENCES_MAX: usize = 10;
 
@@ -47,7 +49,8 @@ struct Judged {
 pub struct Collector<'a> {
     plant: &'a Plant,
     judged: Vec<Judged>,
-    seen: Vec<(Vec<u128>, Arc<Tables>)>,
+    /// What was collected, with the signatures of the tables that it was collected from.
+    seen: Vec<(BTreeMap<TableId, u64>, Arc<Tables>)>,
 }
 
 impl<'a> Collector<'a> {
@@ -73,25 +76,36 @@ impl<'a> Collector<'a> {
 
     /// What each replica holds now; for one that is down, what it would recover from its disk.
     pub fn replicas(&mut self) -> Vec<Arc<Tables>> {
-        let nodes: Vec<NodeIdx> = self.plant.cluster.nodes().collect();
-        nodes.into_iter().map(|node| self.replica(node)).collect()
+        self.collect(|_| true)
     }
 
-    fn replica(&mut self, node: NodeIdx) -> Arc<Tables> {
-        let hash = |table: &Judged| self.plant.cluster.table_hash(node, table.id);
-        let Some(hashes) = self.judged.iter().map(hash).collect::<Option<Vec<u128>>>() else {
+    /// As [`Collector::replicas`], of the tables that hold money; others may be missing.
+    pub fn money(&mut self) -> Vec<Arc<Tables>> {
+        self.collect(|table| MONEY.contains(&table.name.as_str()))
+    }
+
+    fn collect(&mut self, wanted: fn(&Judged) -> bool) -> Vec<Arc<Tables>> {
+        let nodes: Vec<NodeIdx> = self.plant.cluster.nodes().collect();
+        nodes.into_iter().map(|node| self.replica(node, wanted)).collect()
+    }
+
+    fn replica(&mut self, node: NodeIdx, wanted: fn(&Judged) -> bool) -> Arc<Tables> {
+        let tables = || self.judged.iter().filter(|table| wanted(table));
+        let signature = |table: &Judged| Some((table.id, self.plant.cluster.signature(node, table.id)?));
+        let Some(signatures) = tables().map(signature).collect::<Option<BTreeMap<_, _>>>() else {
             return Arc::new(self.recoverable(node));
         };
-        if let Some((_, tables)) = self.seen.iter().find(|(seen, _)| *seen == hashes) {
+        let same = |seen: &BTreeMap<TableId, u64>| signatures.iter().all(|(table, now)| seen.get(table) == Some(now));
+        if let Some((_, tables)) = self.seen.iter().find(|(seen, _)| same(seen)) {
             return tables.clone();
         }
         let mut found = Tables::default();
-        for table in &self.judged {
+        for table in tables() {
             let add = |partition: &[u8], row: &Row| table.add(partition, row, &mut found);
             self.plant.cluster.visit(node, table.id, add);
         }
         let found = Arc::new(found);
-        self.seen.push((hashes, found.clone()));
+        self.seen.push((signatures, found.clone()));
         found
     }
 

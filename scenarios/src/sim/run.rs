@@ -49,7 +49,7 @@ pub struct Outcome {
     pub found: Tables,
     /// What the replicas held before the heal.
     pub before_heal: Vec<Arc<Tables>>,
-    /// What they held after it.
+    /// What money they held after it.
     pub after_heal: Vec<Arc<Tables>>,
     /// What the reader saw.
     pub reads: Vec<crate::evidence::BalanceRead>,
@@ -151,7 +151,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     stages.end("settle");
 
     let mut trouble = None;
-    let after_heal = collector.replicas();
+    let after_heal = collector.money();
     let reads = helpers.stop();
     let watch = watch.stop();
     let found = match read_everything(&plant, job).await {

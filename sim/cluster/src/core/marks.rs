@@ -186,21 +186,4 @@ impl Node {
             .filter_map(|mark| looker.was(*mark))
             .collect()
     }
-
-    /// A hash of a table's rows: equal hashes, the same rows by the same writes. Replicas that came to the same rows by
-    /// other ways may differ in it.
-    pub fn table_hash(&self, table: TableId, now_us: u64) -> Option<u128> {
-        let store = self.store().table(table)?;
-        let mut looker = Looker::new(self, store, now_us);
-        let mut bytes = Vec::with_capacity(store.row_count() * 16);
-        for (key, row) in store.rows(self.log()) {
-            let hash = match row.record() {
-                Some(record) if !store.has_partition_states() => record.hash_but_wall(),
-                _ => looker.hash(key, row).unwrap_or_default(),
-            };
-            bytes.extend_from_slice(&hash.to_le_bytes());
-        }
-        let (high, low) = murmur3::hash128(&bytes);
-        Some(u128::from(high) << 64 | u128::from(low))
-    }
 }

@@ -58,7 +58,20 @@ pub struct ReadLimits {
     pub now_s: u32,
 }
 
+/// Room for what a digest is made of, to begin with.
+const DIGEST_BYTES: usize = 4 << 10;
+
+/// What is kept of the rows that a read comes across.
+#[derive(Debug)]
+enum Keep {
+    /// The rows.
+    Rows,
+    /// Only what their digest is made of.
+    Digest(Vec<u8>),
+}
+
 struct Reader<'a> {
+    keep: Keep,
     table: &'a TableStore,
     log: &'a CommitLog,
     command: &'a ReadCommand,
@@ -76,19 +89,63 @@ pub fn read(
     after: Option<&Position>,
     limits: ReadLimits,
 ) -> Result<ReplicaRows, KeyError> {
-    let mut r = Reader {
-        table,
-        log,
-        command,
-        limits,
-        live: 0,
-        out: ReplicaRows::default(),
-    };
-    match part {
-        Part::Partition(key) => r.partition(key, after.filter(|p| p.partition == *key))?,
-        Part::Range(range) => r.scan(*range, after)?,
+    let mut reader = Reader::new(table, log, command, limits, Keep::Rows);
+    reader.part(part, after)?;
+    Ok(reader.out)
+}
+
+/// The digest of what [`read`] would answer, without building the rows.
+pub fn read_digest(
+    table: &TableStore,
+    log: &CommitLog,
+    command: &ReadCommand,
+    part: &Part,
+    after: Option<&Position>,
+    limits: ReadLimits,
+) -> Result<u128, KeyError> {
+    if command.reversed {
+        // Rows are digested in storage order, in which a reversed read does not come across them.
+        return Ok(read(table, log, command, part, after, limits)?.digest());
     }
-    Ok(r.out)
+    let keep = Keep::Digest(Vec::with_capacity(DIGEST_BYTES));
+    let mut reader = Reader::new(table, log, command, limits, keep);
+    reader.part(part, after)?;
+    match &reader.keep {
+        Keep::Digest(bytes) => Ok(digest_of(bytes)),
+        Keep::Rows => Ok(reader.out.digest()),
+    }
+}
+
+fn digest_of(bytes: &[u8]) -> u128 {
+    let (h1, h2) = murmur3::hash128(bytes);
+    u128::from(h1) << 64 | u128::from(h2)
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        table: &'a TableStore,
+        log: &'a CommitLog,
+        command: &'a ReadCommand,
+        limits: ReadLimits,
+        keep: Keep,
+    ) -> Reader<'a> {
+        Reader {
+            keep,
+            table,
+            log,
+            command,
+            limits,
+            live: 0,
+            out: ReplicaRows::default(),
+        }
+    }
+
+    fn part(&mut self, part: &Part, after: Option<&Position>) -> Result<(), KeyError> {
+        match part {
+            Part::Partition(key) => self.partition(key, after.filter(|p| p.partition == *key)),
+            Part::Range(range) => self.scan(*range, after),
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -176,6 +233,7 @@ impl Reader<'_> {
             .per_partition
             .saturating_sub(after.map_or(0, |p| p.rows_of_partition));
         let ranges = self.key_ranges(key, after)?;
+        let (start, head_end) = self.begin_digest(&found);
         let mut stopped = false;
         for range in &ranges {
             stopped = match self.command.reversed {
@@ -190,16 +248,31 @@ impl Reader<'_> {
         if self.command.reversed {
             found.rows.reverse();
         }
-        let known =
-            found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !found.rows.is_empty();
-        if known {
-            // A partition of static cells alone is one row for a client, and one for the limit.
-            if found.rows.is_empty() && found.statics.is_live(found.deletion, self.limits.now_s) {
-                self.live += 1;
-            }
-            self.out.partitions.push(found);
+        let no_rows = match &self.keep {
+            Keep::Rows => found.rows.is_empty(),
+            Keep::Digest(bytes) => bytes.len() == head_end,
+        };
+        let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !no_rows;
+        // A partition of static cells alone is one row for a client, and one for the limit.
+        if known && no_rows && found.statics.is_live(found.deletion, self.limits.now_s) {
+            self.live += 1;
+        }
+        match &mut self.keep {
+            Keep::Rows if known => self.out.partitions.push(found),
+            Keep::Digest(bytes) if !known => bytes.truncate(start),
+            _ => {}
         }
         Ok(())
+    }
+
+    /// Begins a partition's part of the digest: where it starts, and where its rows will.
+    fn begin_digest(&mut self, found: &ReplicaPartition) -> (usize, usize) {
+        let Keep::Digest(bytes) = &mut self.keep else {
+            return (0, 0);
+        };
+        let start = bytes.len();
+        found.digest_head(bytes);
+        (start, bytes.len())
     }
 
     /// Takes rows until the limits are reached; true when they are.
@@ -214,9 +287,16 @@ impl Reader<'_> {
             return true;
         }
         for (k, row) in rows {
-            let known = row.state();
-            let live = known.is_live(state.and_then(|s| s.covering(k)), self.limits.now_s);
-            found.rows.push((k.clone(), known));
+            let covering = state.and_then(|s| s.covering(k));
+            let live = match &mut self.keep {
+                Keep::Digest(bytes) => row.digest_into(bytes, covering, self.limits.now_s),
+                Keep::Rows => {
+                    let known = row.state();
+                    let live = known.is_live(covering, self.limits.now_s);
+                    found.rows.push((k.clone(), known));
+                    live
+                }
+            };
             if live {
                 self.live += 1;
                 *budget -= 1;
@@ -282,32 +362,14 @@ impl Reader<'_> {
 impl ReplicaRows {
     /// A digest: equal for replicas that answered the same.
     pub fn digest(&self) -> u128 {
-        let mut bytes = Vec::with_capacity(256);
+        let mut bytes = Vec::with_capacity(DIGEST_BYTES);
         for p in &self.partitions {
-            bytes.extend_from_slice(&p.key.token.0.to_le_bytes());
-            bytes.extend_from_slice(&(p.key.bytes.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&p.key.bytes);
-            if let Some(d) = p.deletion {
-                bytes.push(b'P');
-                bytes.extend_from_slice(&d.timestamp_us.to_le_bytes());
-            }
-            let mut ranges: Vec<_> = p.ranges.iter().collect();
-            ranges.sort_by(|a, b| (&a.range.start, &a.range.end).cmp(&(&b.range.start, &b.range.end)));
-            for r in ranges {
-                bytes.push(b'R');
-                bytes.extend_from_slice(&r.start.0);
-                bytes.extend_from_slice(&r.end.0);
-                bytes.extend_from_slice(&[u8::from(r.start.1), u8::from(r.end.1)]);
-                bytes.extend_from_slice(&r.deletion.timestamp_us.to_le_bytes());
-            }
-            bytes.push(b'S');
-            p.statics.digest_into(&mut bytes);
+            p.digest_head(&mut bytes);
             for (_, row) in &p.rows {
                 row.digest_into(&mut bytes);
             }
         }
-        let (h1, h2) = murmur3::hash128(&bytes);
-        u128::from(h1) << 64 | u128::from(h2)
+        digest_of(&bytes)
     }
 }
 
@@ -350,6 +412,28 @@ fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
 }
 
 impl ReplicaPartition {
+    /// What a digest holds of a partition before its rows.
+    fn digest_head(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.key.token.0.to_le_bytes());
+        bytes.extend_from_slice(&(self.key.bytes.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.key.bytes);
+        if let Some(d) = self.deletion {
+            bytes.push(b'P');
+            bytes.extend_from_slice(&d.timestamp_us.to_le_bytes());
+        }
+        let mut ranges: Vec<_> = self.ranges.iter().collect();
+        ranges.sort_by(|a, b| (&a.range.start, &a.range.end).cmp(&(&b.range.start, &b.range.end)));
+        for r in ranges {
+            bytes.push(b'R');
+            bytes.extend_from_slice(&r.start.0);
+            bytes.extend_from_slice(&r.end.0);
+            bytes.extend_from_slice(&[u8::from(r.start.1), u8::from(r.end.1)]);
+            bytes.extend_from_slice(&r.deletion.timestamp_us.to_le_bytes());
+        }
+        bytes.push(b'S');
+        self.statics.digest_into(bytes);
+    }
+
     /// The strongest deletion over the row with this storage key, the row's own aside.
     pub fn covering(&self, key: &Key) -> Option<Deletion> {
         let ranges = self

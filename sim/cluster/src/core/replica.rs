@@ -253,38 +253,41 @@ impl Node {
         if cx.now_us > expires_us {
             return cx.event(Event::Expired { from });
         }
-        let rows = self.replica.store.table(query.command.table).and_then(|table| {
-            query::read(
-                table,
-                &self.replica.log,
-                &query.command,
-                &query.part,
-                query.after.as_ref(),
-                query.limits,
-            )
-            .ok()
-        });
-        let answer = match rows {
+        let answer = match self.answer_query(query, op, part, round, digest) {
+            Some(answer) => answer,
             None => Msg::ReadRefused {
                 op,
                 part,
                 round,
                 reason: FailureReason::Unknown,
             },
-            Some(rows) if digest => Msg::ReadDigest {
-                op,
-                part,
-                round,
-                digest: rows.digest(),
-            },
-            Some(rows) => Msg::ReadData {
-                op,
-                part,
-                round,
-                rows: Box::new(rows),
-            },
         };
         self.send(cx, from, answer);
+    }
+
+    /// The rows, or their digest; `None` when this replica has no such table or the keys are not of its types.
+    fn answer_query(&self, query: &Query, op: OpId, part: u16, round: u16, digest: bool) -> Option<Msg> {
+        let table = self.replica.store.table(query.command.table)?;
+        let (log, command, after) = (&self.replica.log, &query.command, query.after.as_ref());
+        if digest {
+            let digest = query::read_digest(table, log, command, &query.part, after, query.limits).ok()?;
+            debug_assert_eq!(
+                Some(digest),
+                query::read(table, log, command, &query.part, after, query.limits)
+                    .ok()
+                    .map(|rows| rows.digest()),
+                "a digest is that of the rows"
+            );
+            return Some(Msg::ReadDigest {
+                op,
+                part,
+                round,
+                digest,
+            });
+        }
+        let rows = query::read(table, log, command, &query.part, after, query.limits).ok()?;
+        let rows = Box::new(rows);
+        Some(Msg::ReadData { op, part, round, rows })
     }
 
     pub(super) fn replica_truncate(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, table: TableId) {

@@ -132,11 +132,7 @@ impl RowState {
         };
         row.data.extend_from_slice(clustering);
         let (timestamp_us, ttl_s) = (op.raw_timestamp(), op.ttl_s());
-        let expiry_s = if ttl_s == 0 {
-            0
-        } else {
-            op.wall_s().saturating_add(ttl_s)
-        };
+        let expiry_s = expiry_s(op);
         match op.kind() {
             OpKind::RowDelete => {
                 row.deletion = Some(Deletion {
@@ -300,7 +296,7 @@ impl RowState {
         hidden_until: impl Fn(ColumnId) -> Option<i64>,
     ) -> Option<Row> {
         let deletion = covering.max(self.deletion);
-        let mut row = Row::new(self.clustering());
+        let mut row = Row::with_capacity(self.clustering(), self.cells.len(), self.data.len());
         for (c, value) in self.cells() {
             let visible = !c.dead
                 && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us)
@@ -330,11 +326,8 @@ impl RowState {
     pub fn digest_into(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key_bytes.to_le_bytes());
         out.extend_from_slice(self.clustering());
-        if let Some(m) = self.marker {
-            out.push(1);
-            out.extend_from_slice(&m.timestamp_us.to_le_bytes());
-            out.extend_from_slice(&m.ttl_s.to_le_bytes());
-            out.extend_from_slice(&m.expiry_s.to_le_bytes());
+        if let Some(marker) = &self.marker {
+            digest_marker(out, marker);
         }
         if let Some(d) = self.deletion {
             out.push(2);
@@ -342,13 +335,70 @@ impl RowState {
             out.extend_from_slice(&d.at_s.to_le_bytes());
         }
         for (c, value) in self.cells() {
-            out.push(3 + u8::from(c.dead));
-            out.extend_from_slice(&c.column.to_le_bytes());
-            out.extend_from_slice(&c.timestamp_us.to_le_bytes());
-            out.extend_from_slice(&c.ttl_s.to_le_bytes());
-            out.extend_from_slice(&c.local_s.to_le_bytes());
-            out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-            out.extend_from_slice(value);
+            digest_cell(out, c, value);
         }
+    }
+}
+
+fn digest_cell(out: &mut Vec<u8>, cell: &Cell, value: &[u8]) {
+    let mut head = [0; 23];
+    head[0] = 3 + u8::from(cell.dead);
+    head[1..3].copy_from_slice(&cell.column.to_le_bytes());
+    head[3..11].copy_from_slice(&cell.timestamp_us.to_le_bytes());
+    head[11..15].copy_from_slice(&cell.ttl_s.to_le_bytes());
+    head[15..19].copy_from_slice(&cell.local_s.to_le_bytes());
+    head[19..].copy_from_slice(&(value.len() as u32).to_le_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(value);
+}
+
+/// What [`RowState::digest_into`] gives for the row that a record is by itself, without building it; `None`, and nothing
+/// written, when the record's cells are not in order of column. The record is a whole-row write.
+pub(super) fn digest_record(op: &OpView<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let (start, timestamp_us, ttl_s) = (out.len(), op.raw_timestamp(), op.ttl_s());
+    let expiry_s = expiry_s(op);
+    out.extend_from_slice(&(op.clustering().len() as u32).to_le_bytes());
+    out.extend_from_slice(op.clustering());
+    if op.has_marker() {
+        let marker = Marker {
+            timestamp_us,
+            ttl_s,
+            expiry_s,
+        };
+        digest_marker(out, &marker);
+    }
+    let mut next = 0;
+    for (column, value) in op.cells() {
+        if column.0 < next {
+            out.truncate(start);
+            return None;
+        }
+        next = column.0 + 1;
+        let cell = Cell {
+            column: column.0,
+            dead: value.is_none(),
+            timestamp_us,
+            ttl_s: if value.is_some() { ttl_s } else { 0 },
+            local_s: if value.is_some() { expiry_s } else { op.wall_s() },
+            start: 0,
+            end: 0,
+        };
+        digest_cell(out, &cell, value.unwrap_or_default());
+    }
+    Some(())
+}
+
+fn digest_marker(out: &mut Vec<u8>, marker: &Marker) {
+    out.push(1);
+    out.extend_from_slice(&marker.timestamp_us.to_le_bytes());
+    out.extend_from_slice(&marker.ttl_s.to_le_bytes());
+    out.extend_from_slice(&marker.expiry_s.to_le_bytes());
+}
+
+/// When what an operation writes expires, wall clock seconds; 0 without TTL.
+fn expiry_s(op: &OpView<'_>) -> u32 {
+    match op.ttl_s() {
+        0 => 0,
+        ttl_s => op.wall_s().saturating_add(ttl_s),
     }
 }

@@ -6,7 +6,7 @@
 
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
-use super::row::{Deletion, RowState};
+use super::row::{Deletion, RowState, digest_record};
 use super::seal::Ops;
 use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
 use crate::model::{ColumnId, OpKind, OpView, Row, Schema, Table, TableId, Token};
@@ -101,6 +101,8 @@ pub struct TableStore {
     partitions: BTreeMap<Key, PartitionState>,
     /// When it was truncated last, simulated microseconds on this node.
     truncated_at_us: Option<u64>,
+    /// See [`TableStore::signature`].
+    signature: u64,
 }
 
 /// A row of a table, wherever it is kept.
@@ -210,6 +212,21 @@ impl<'a> StoredRow<'a> {
         }
     }
 
+    /// Appends what [`RowState::digest_into`] gives for it; returns whether the row is live at `now_s`, given the deletion
+    /// that covers it.
+    pub fn digest_into(&self, out: &mut Vec<u8>, covering: Option<Deletion>, now_s: u32) -> bool {
+        let record = self.record().filter(|op| op.kind() == OpKind::Row && op.ttl_s() == 0);
+        if let Some(op) = record
+            && covering.is_none()
+            && digest_record(&op, out).is_some()
+        {
+            return op.has_marker() || op.cells().any(|(_, value)| value.is_some());
+        }
+        let state = self.state();
+        state.digest_into(out);
+        state.is_live(covering, now_s)
+    }
+
     /// Where in the log it was changed last.
     pub fn changed_at(&self) -> LogPos {
         match self.slot {
@@ -230,6 +247,7 @@ impl TableStore {
             rows: BTreeMap::new(),
             partitions: BTreeMap::new(),
             truncated_at_us: None,
+            signature: 0,
         }
     }
 
@@ -310,12 +328,20 @@ impl TableStore {
         self.rows.len()
     }
 
+    /// Says which operations were applied, in whatever order: replicas with the same signature hold the same rows, because
+    /// merging does not depend on the order. Replicas with the same rows may have different ones: a write that came twice
+    /// counts twice. (What expires by its TTL does so without a change of the signature.)
+    pub fn signature(&self) -> u64 {
+        self.signature
+    }
+
     /// When it was truncated last, simulated microseconds.
     pub fn truncated_at_us(&self) -> Option<u64> {
         self.truncated_at_us
     }
 
     fn apply(&mut self, op: &OpView<'_>, key: Key, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
+        self.signature = self.signature.wrapping_add(op.fingerprint());
         match op.kind() {
             OpKind::Row => apply_row(&mut self.rows, key, op, pos, log),
             OpKind::RowDelete => merge_row(&mut self.rows, key, op, pos, log),
@@ -559,6 +585,7 @@ impl Store {
             t.rows.clear();
             t.partitions.clear();
             t.truncated_at_us = Some(at_us);
+            t.signature = at_us;
         }
     }
 
@@ -585,6 +612,7 @@ impl Store {
             if changed_at < noted_at {
                 continue;
             }
+            t.signature = t.signature.wrapping_add(1);
             match before {
                 None => t.rows.remove(&key),
                 Some(state) => t.rows.insert(

@@ -235,6 +235,16 @@ impl Row {
             cells: vec![],
         }
     }
+    /// As [`Row::new`], with room for cells and their values.
+    pub fn with_capacity(clustering: &[u8], cells: usize, value_bytes: usize) -> Row {
+        let mut bytes = Vec::with_capacity(clustering.len() + value_bytes);
+        bytes.extend_from_slice(clustering);
+        Row {
+            bytes,
+            clustering_bytes: clustering.len() as u32,
+            cells: Vec::with_capacity(cells),
+        }
+    }
     /// Makes it an empty row with this clustering key, and keeps its memory.
     pub fn reset(&mut self, clustering: &[u8]) {
         self.bytes.clear();

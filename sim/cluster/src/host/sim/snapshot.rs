@@ -68,10 +68,10 @@ impl SimCluster {
             .is_some()
     }
 
-    /// [`crate::core::Node::table_hash`] of a running node.
-    pub fn table_hash(&self, node: NodeIdx, table: TableId) -> Option<u128> {
-        let now_us = self.inner.now_us();
-        self.inner.with_process(node, |p| p.node.table_hash(table, now_us))?
+    /// The signature of a table on a running node: see [`crate::core::store::TableStore::signature`].
+    pub fn signature(&self, node: NodeIdx, table: TableId) -> Option<u64> {
+        self.inner
+            .with_process(node, |p| Some(p.node.store().table(table)?.signature()))?
     }
 
     /// Remembers the rows of these tables as a running node holds them.
