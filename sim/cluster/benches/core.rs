@@ -121,7 +121,7 @@ impl Cluster {
                     );
                     self.replies += 1;
                 }
-                Effect::LogAppend { bytes } => self.log_bytes += bytes.len() as u64,
+                Effect::LogAppend { pieces } => self.log_bytes += pieces.iter().map(|p| p.len() as u64).sum::<u64>(),
                 Effect::LogSync { token } => self.inbox.push_back((at, Input::LogSynced { token })),
                 _ => {}
             }

@@ -2,9 +2,10 @@
 //!
 //! The log is also the storage of rows: a row written whole is a position in here. Entries are `length u32, CRC-32C of
 //! kind and payload u32, kind u8, payload`, little-endian (entries that hold other entries, which have checksums of their
-//! own, cover only what comes before those), in segments: what was handed to the host at a time, or fits into one buffer. The
-//! file on disk is the segments one after the other. What is not yet handed to the host is lost when the process dies;
-//! what is handed over and not yet synced is lost when the power goes. The host shares the memory of what it is handed.
+//! own, cover only what comes before those), in segments; the file on disk is the segments one after the other. What is
+//! not yet handed to the host is lost when the process dies; what is handed over and not yet synced is lost when the power
+//! goes. Memory is shared wherever the bytes are the same: the entries of a batch are one segment in the log of every
+//! replica and holder, and the host keeps what it is handed as it is.
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -13,6 +14,8 @@ use std::collections::VecDeque;
 pub const ENTRY_HEADER_BYTES: usize = 9;
 /// Memory is taken in buffers of this size; an entry that is larger has one of its own.
 const BUFFER_BYTES: usize = 128 << 10;
+/// Entries of fewer bytes than these are copied rather than shared: a segment of their own costs more.
+const SHARE_MIN_BYTES: usize = 256;
 
 /// What an entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +134,8 @@ pub struct CommitLog {
     open: BytesMut,
     /// How many segments were handed to the host.
     flushed: usize,
+    /// Bytes after those.
+    unflushed_bytes: usize,
     /// Everything before this is on the disk, as far as the host said.
     synced: LogPos,
     /// Syncs under way: token, and what they cover.
@@ -139,10 +144,25 @@ pub struct CommitLog {
 }
 
 impl CommitLog {
+    /// Appends an entry whose payload is a head and entries, which are shared and have checksums of their own.
+    pub fn append_nested(&mut self, kind: EntryKind, head: &[u8], entries: Bytes) {
+        debug_assert_eq!(
+            kind.header_of_nested(),
+            Some(head.len()),
+            "the checksum covers the head"
+        );
+        self.append(kind, &[head]);
+        let start = self.open.len() - ENTRY_HEADER_BYTES - head.len();
+        let length = (head.len() + entries.len()) as u32;
+        self.open[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.append_entries(entries);
+    }
+
     /// Appends an entry of these parts. Returns the place of its payload.
     pub fn append(&mut self, kind: EntryKind, parts: &[&[u8]]) -> LogPos {
         let length: usize = parts.iter().map(|p| p.len()).sum();
         self.make_room(ENTRY_HEADER_BYTES + length);
+        self.unflushed_bytes += ENTRY_HEADER_BYTES + length;
         let start = self.open.len();
         self.open.extend_from_slice(&entry_header(kind));
         for p in parts {
@@ -152,9 +172,22 @@ impl CommitLog {
         self.open_at(start + ENTRY_HEADER_BYTES)
     }
 
-    /// Appends ready entries as they are. Returns the place of the first one's header.
-    pub fn append_entries(&mut self, entries: &[u8]) -> LogPos {
+    /// Appends ready entries as they are, and shares their memory unless they are small. Returns the place of the first
+    /// one's header.
+    pub fn append_entries(&mut self, entries: Bytes) -> LogPos {
+        if entries.len() < SHARE_MIN_BYTES {
+            return self.append_copy(&entries);
+        }
+        self.close();
+        self.unflushed_bytes += entries.len();
+        let pos = self.open_at(0);
+        self.closed.push(entries);
+        pos
+    }
+
+    fn append_copy(&mut self, entries: &[u8]) -> LogPos {
         self.make_room(entries.len());
+        self.unflushed_bytes += entries.len();
         let start = self.open.len();
         self.open.extend_from_slice(entries);
         self.open_at(start)
@@ -196,8 +229,7 @@ impl CommitLog {
 
     /// Bytes the host does not have yet.
     pub fn unflushed_bytes(&self) -> usize {
-        let closed = self.closed[self.flushed..].iter();
-        closed.map(Bytes::len).sum::<usize>() + self.open.len()
+        self.unflushed_bytes
     }
 
     /// Whether everything is on the disk.
@@ -216,10 +248,11 @@ impl CommitLog {
     }
 
     /// What the host does not have yet, to be appended to the file, in order.
-    pub fn take_unflushed(&mut self) -> impl Iterator<Item = Bytes> + use<'_> {
+    pub fn take_unflushed(&mut self) -> Vec<Bytes> {
         self.close();
+        self.unflushed_bytes = 0;
         let from = std::mem::replace(&mut self.flushed, self.closed.len());
-        self.closed[from..].iter().cloned()
+        self.closed[from..].to_vec()
     }
 
     /// Begins a sync of everything handed over so far; the host reports its token when it is done.
@@ -251,7 +284,7 @@ impl CommitLog {
         let mut report = LogReport::default();
         let mut rest = file;
         while let Some((entry, kind)) = whole_entry(rest) {
-            let pos = log.append_entries(entry).plus(ENTRY_HEADER_BYTES);
+            let pos = log.append_copy(entry).plus(ENTRY_HEADER_BYTES);
             each(kind, &entry[ENTRY_HEADER_BYTES..], pos);
             report.entries += 1;
             report.valid_bytes += entry.len() as u64;
@@ -260,6 +293,7 @@ impl CommitLog {
         report.lost_bytes = rest.len() as u64;
         log.close();
         log.flushed = log.closed.len();
+        log.unflushed_bytes = 0;
         (log, report)
     }
 }

@@ -248,8 +248,8 @@ pub enum Effect {
     },
     /// Append these bytes to the log file. From here they survive the death of the process.
     LogAppend {
-        /// Bytes, after everything appended before. They are shared with the node's memory: write and drop them.
-        bytes: Bytes,
+        /// Bytes, one piece after the other, after everything appended before. They are shared with the node's memory.
+        pieces: Vec<Bytes>,
     },
     /// Sync the log file, then give [`Input::LogSynced`] with the token.
     LogSync {

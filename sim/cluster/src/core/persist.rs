@@ -174,12 +174,10 @@ impl Node {
     }
 
     fn flush_log(&mut self, cx: &mut Cx<'_>) {
-        cx.fx.extend(
-            self.replica
-                .log
-                .take_unflushed()
-                .map(|bytes| Effect::LogAppend { bytes }),
-        );
+        let pieces = self.replica.log.take_unflushed();
+        if !pieces.is_empty() {
+            cx.fx.push(Effect::LogAppend { pieces });
+        }
     }
 
     /// Flushes, and begins a sync unless everything is on the disk.

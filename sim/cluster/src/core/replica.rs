@@ -11,6 +11,7 @@ use super::query;
 use super::seal::Sealed;
 use super::store::{ApplyError, Store, UndoLog};
 use crate::model::{FailureReason, NodeIdx, TableId};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -50,15 +51,15 @@ pub struct Replica {
 impl Replica {
     /// Logs and applies mutations that are already log entries, all of them consecutive in `entries`; `keys` are the
     /// storage keys of their operations if they are known.
-    fn apply_entries(&mut self, entries: &[u8], mut keys: &[Key]) -> Result<u32, ApplyError> {
-        let mut checked = entries;
+    fn apply_entries(&mut self, entries: Bytes, mut keys: &[Key]) -> Result<u32, ApplyError> {
+        let mut checked = &entries[..];
         while !checked.is_empty() {
             let (payload, rest) = split_entry(checked);
             self.store.knows_tables(payload)?;
             checked = rest;
         }
-        let mut pos = self.log.append_entries(entries);
-        let (mut rest, mut count) = (entries, 0);
+        let mut pos = self.log.append_entries(entries.clone());
+        let (mut rest, mut count) = (&entries[..], 0);
         while !rest.is_empty() {
             let (payload, tail) = split_entry(rest);
             let ops = self
@@ -77,11 +78,11 @@ impl Replica {
         match which {
             Which::Range(first, last) => {
                 let (first, last) = (usize::from(*first), usize::from(*last));
-                self.apply_entries(sealed.entries(first, last), sealed.keys_from(first))
+                self.apply_entries(sealed.shared_entries(first, last), sealed.keys_from(first))
             }
             Which::List(list) => list.iter().try_fold(0, |n, i| {
                 let i = usize::from(*i);
-                Ok(n + self.apply_entries(sealed.entry(i), sealed.keys_from(i))?)
+                Ok(n + self.apply_entries(sealed.shared_entries(i, i), sealed.keys_from(i))?)
             }),
         }
     }
@@ -188,7 +189,7 @@ impl Node {
         let header = batch_header(id, written_at_us);
         self.replica
             .log
-            .append(EntryKind::BatchStored, &[&header, sealed.bytes()]);
+            .append_nested(EntryKind::BatchStored, &header, sealed.bytes().clone());
         self.log_dirty(cx);
         cx.event(Event::BatchKept {
             batch: id,

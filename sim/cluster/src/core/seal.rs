@@ -9,6 +9,7 @@ use super::key::{Key, KeyLayout};
 use super::log::{ENTRY_HEADER_BYTES, EntryKind, close_entry, open_entry};
 use crate::model::write::{FLAG_NULLS, UNSTAMPED};
 use crate::model::{OpKind, OpView, Schema, TableId, Token, WriteSet};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// The first operation of each mutation, found by token: in a row while there are few, in a map when there are many.
@@ -63,7 +64,8 @@ pub struct Mutation {
 /// The mutations of one request, stamped and ready to be logged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sealed {
-    bytes: Vec<u8>,
+    /// Log entries, shared with every log that holds them.
+    bytes: Bytes,
     mutations: Vec<Mutation>,
     /// Storage key of each operation (of the row, or of the partition for what is about a partition), computed once for
     /// all replicas. Empty when it came from a log or a repair: replicas then compute their own.
@@ -97,45 +99,13 @@ pub struct Stamp {
     pub unit: MutationUnit,
 }
 
-impl Sealed {
-    /// Seals the operations of a request. `layout` gives the key encoding of a table.
-    pub fn seal<'l>(
-        writes: &WriteSet,
-        stamp: Stamp,
-        schema: &Schema,
-        layout: impl Fn(TableId) -> Option<&'l KeyLayout>,
-    ) -> Result<Sealed, SealError> {
-        let mut order: Vec<(u32, u32)> = Vec::with_capacity(writes.len());
-        let mut leaders = Leaders::default();
-        let mut keys: Vec<Key> = Vec::with_capacity(writes.len());
-        for (i, op) in writes.ops().enumerate() {
-            keys.push(check_op(
-                &op,
-                layout(op.table()).ok_or(SealError::NoTable(op.table()))?,
-            )?);
-            let same = |leader: u32| same_mutation(&writes.op(leader as usize), &op, stamp.unit, schema);
-            order.push((leaders.leader(op.token(), i as u32, same), i as u32));
-        }
-        order.sort_unstable();
-        let mut sealed = Sealed {
-            bytes: Vec::with_capacity(writes.size_bytes() + ENTRY_HEADER_BYTES * writes.len()),
-            mutations: Vec::with_capacity(writes.len()),
-            keys: vec![],
-        };
-        let mut first_op = 0;
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            sealed.push(group.iter().map(|(_, o)| writes.op(*o as usize)), first_op, stamp);
-            first_op += group.len() as u32;
-        }
-        let in_order = order.iter().enumerate().all(|(i, (_, o))| i == *o as usize);
-        sealed.keys = if in_order {
-            keys
-        } else {
-            order.iter().map(|(_, o)| keys[*o as usize].clone()).collect()
-        };
-        Ok(sealed)
-    }
+/// A [`Sealed`] in the making.
+struct Builder {
+    bytes: Vec<u8>,
+    mutations: Vec<Mutation>,
+}
 
+impl Builder {
     fn push<'a>(&mut self, ops: impl Iterator<Item = OpView<'a>>, first_op: u32, stamp: Stamp) {
         let start = open_entry(&mut self.bytes, EntryKind::Mutation);
         let (mut token, mut table) = (Token(0), None);
@@ -163,24 +133,69 @@ impl Sealed {
             first_op,
         });
     }
+}
+
+impl Sealed {
+    /// Seals the operations of a request. `layout` gives the key encoding of a table.
+    pub fn seal<'l>(
+        writes: &WriteSet,
+        stamp: Stamp,
+        schema: &Schema,
+        layout: impl Fn(TableId) -> Option<&'l KeyLayout>,
+    ) -> Result<Sealed, SealError> {
+        let mut order: Vec<(u32, u32)> = Vec::with_capacity(writes.len());
+        let mut leaders = Leaders::default();
+        let mut keys: Vec<Key> = Vec::with_capacity(writes.len());
+        for (i, op) in writes.ops().enumerate() {
+            keys.push(check_op(
+                &op,
+                layout(op.table()).ok_or(SealError::NoTable(op.table()))?,
+            )?);
+            let same = |leader: u32| same_mutation(&writes.op(leader as usize), &op, stamp.unit, schema);
+            order.push((leaders.leader(op.token(), i as u32, same), i as u32));
+        }
+        order.sort_unstable();
+        let mut builder = Builder {
+            bytes: Vec::with_capacity(writes.size_bytes() + ENTRY_HEADER_BYTES * writes.len()),
+            mutations: Vec::with_capacity(writes.len()),
+        };
+        let mut first_op = 0;
+        for group in order.chunk_by(|a, b| a.0 == b.0) {
+            builder.push(group.iter().map(|(_, o)| writes.op(*o as usize)), first_op, stamp);
+            first_op += group.len() as u32;
+        }
+        let in_order = order.iter().enumerate().all(|(i, (_, o))| i == *o as usize);
+        let keys = if in_order {
+            keys
+        } else {
+            order.iter().map(|(_, o)| keys[*o as usize].clone()).collect()
+        };
+        Ok(Sealed {
+            bytes: builder.bytes.into(),
+            mutations: builder.mutations,
+            keys,
+        })
+    }
 
     /// One mutation made of ready operations (read repair), already stamped.
     pub fn of_ops(ops: &WriteSet) -> Sealed {
         let mut sealed = Sealed::default();
         if !ops.is_empty() {
-            let start = open_entry(&mut sealed.bytes, EntryKind::Mutation);
+            let mut bytes = Vec::with_capacity(ENTRY_HEADER_BYTES + ops.size_bytes());
+            let start = open_entry(&mut bytes, EntryKind::Mutation);
             for op in ops.ops() {
-                sealed.bytes.extend_from_slice(op.bytes());
+                bytes.extend_from_slice(op.bytes());
             }
-            close_entry(&mut sealed.bytes, start);
+            close_entry(&mut bytes, start);
             let first = ops.op(0);
             sealed.mutations.push(Mutation {
                 start: start as u32,
-                end: sealed.bytes.len() as u32,
+                end: bytes.len() as u32,
                 token: first.token(),
                 table: first.table(),
                 first_op: 0,
             });
+            sealed.bytes = bytes.into();
         }
         sealed
     }
@@ -188,7 +203,7 @@ impl Sealed {
     /// The same, from the entries of a log (a stored batch, a stored hint). `None` when the bytes are not whole entries.
     pub fn from_entries(bytes: &[u8]) -> Option<Sealed> {
         let mut sealed = Sealed {
-            bytes: bytes.to_vec(),
+            bytes: Bytes::copy_from_slice(bytes),
             ..Sealed::default()
         };
         let mut at = 0;
@@ -216,7 +231,7 @@ impl Sealed {
     }
 
     /// All log entries, one after the other.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
@@ -226,9 +241,10 @@ impl Sealed {
         &self.bytes[m.start as usize..m.end as usize]
     }
 
-    /// The log entries of consecutive mutations.
-    pub fn entries(&self, first: usize, last: usize) -> &[u8] {
-        &self.bytes[self.mutations[first].start as usize..self.mutations[last].end as usize]
+    /// The log entries of consecutive mutations, for a log to share.
+    pub fn shared_entries(&self, first: usize, last: usize) -> Bytes {
+        let (from, to) = (self.mutations[first].start, self.mutations[last].end);
+        self.bytes.slice(from as usize..to as usize)
     }
 
     /// Storage keys of the operations from this mutation on; empty when they are not known.

@@ -144,7 +144,7 @@ impl Cluster {
                 Effect::Reply { to, response } => {
                     self.replies.insert(to.request, (self.now, response));
                 }
-                Effect::LogAppend { bytes } => self.hosts[usize::from(me.0)].file.extend_from_slice(&bytes),
+                Effect::LogAppend { pieces } => self.hosts[usize::from(me.0)].file.extend(pieces.into_iter().flatten()),
                 Effect::LogSync { token } => {
                     if !self.sync_stuck {
                         let length = self.hosts[usize::from(me.0)].file.len();

@@ -70,6 +70,23 @@ pub(super) enum Target {
     Dir,
 }
 
+/// Returns how many bytes found room, and why not all did.
+fn append_pieces(volume: &mut Volume, file: usize, path: &str, at: u64, pieces: Vec<Bytes>) -> (u64, io::Result<()>) {
+    let mut written = 0;
+    for mut piece in pieces {
+        while !piece.is_empty() {
+            match volume.write(file, path, at + written, Content::Shared(piece.clone())) {
+                Ok(bytes) => {
+                    piece.advance(bytes);
+                    written += bytes as u64;
+                }
+                Err(error) => return (written, Err(error)),
+            }
+        }
+    }
+    (written, Ok(()))
+}
+
 /// An open file or directory. Its operations fail once the process that opened it is gone.
 pub struct DiskFile {
     pub(super) shared: Arc<Shared>,
@@ -166,10 +183,6 @@ impl DiskFile {
     /// # Errors
     /// EIO by a fault, ENOSPC when the disk is full, EBADF when not opened for writing, EISDIR.
     pub fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.write(at, Content::Copied(bytes))
-    }
-
-    fn write(&self, at: u64, content: Content<'_>) -> io::Result<usize> {
         let file = self.file()?;
         if !self.flags.writes() {
             return Err(os_error(errno::EBADF));
@@ -180,7 +193,7 @@ impl DiskFile {
             } else {
                 at
             };
-            Ok((at, volume.write(file, &self.path, at, content)?))
+            Ok((at, volume.write(file, &self.path, at, Content::Copied(bytes))?))
         })?;
         self.trace(DiskOpKind::Write, at, written as u64);
         Ok(written)
@@ -199,19 +212,23 @@ impl DiskFile {
         Ok(start)
     }
 
-    /// As [`DiskFile::append`], of bytes that the disk and their owner share from now on.
+    /// Writes pieces one after the other at the end, as one operation; the disk and their owner share them from now on.
+    /// Returns the offset at which they begin.
     ///
     /// # Errors
     /// As [`DiskFile::append`].
-    pub fn append_shared(&self, mut bytes: Bytes) -> io::Result<u64> {
-        let start = self.len()?;
-        let mut at = start;
-        while !bytes.is_empty() {
-            let written = self.write(at, Content::Shared(bytes.clone()))?;
-            bytes.advance(written);
-            at += written as u64;
+    pub fn append_shared(&self, pieces: Vec<Bytes>) -> io::Result<u64> {
+        let file = self.file()?;
+        if !self.flags.writes() {
+            return Err(os_error(errno::EBADF));
         }
-        Ok(start)
+        let (start, written, ended) = self.with(|volume, _| {
+            let start = volume.inode(file).len() as u64;
+            let (written, ended) = append_pieces(volume, file, &self.path, start, pieces);
+            Ok((start, written, ended))
+        })?;
+        self.trace(DiskOpKind::Write, start, written);
+        ended.map(|()| start)
     }
 
     /// Truncates or extends with zeros.

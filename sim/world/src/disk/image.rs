@@ -6,7 +6,7 @@ use bytes::Bytes;
 /// Largest chunk of copied bytes.
 const CHUNK: usize = 64 << 10;
 /// Fewer bytes than these are copied rather than shared: a chunk of its own costs more.
-const SHARE_MIN: usize = 1 << 10;
+const SHARE_MIN: usize = 256;
 
 /// What is written.
 #[derive(Clone)]
@@ -117,9 +117,10 @@ impl Image {
         }
     }
 
-    /// Begins a chunk at the end. The first one grows with a file that may stay small, others will be filled.
+    /// Begins a chunk at the end: with all its room behind a full one, because then it will be filled, and else with none.
     fn open(&mut self) -> &mut Vec<u8> {
-        let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
+        let full = |chunk: &Chunk| matches!(&chunk.data, Data::Own(bytes) if bytes.len() == CHUNK);
+        let capacity = if self.chunks.last().is_some_and(full) { CHUNK } else { 0 };
         let (start, data) = (self.len, Data::Own(Vec::with_capacity(capacity)));
         self.chunks.push(Chunk { start, data });
         let last = self.chunks.len() - 1;

@@ -204,8 +204,8 @@ impl Process {
         match effect {
             Effect::Send { to, msg } => cluster.send(me, to, msg),
             Effect::Reply { to, response } => self.reply(cluster, to, response),
-            Effect::LogAppend { bytes } => {
-                if let Err(error) = self.log.append_shared(bytes) {
+            Effect::LogAppend { pieces } => {
+                if let Err(error) = self.log.append_shared(pieces) {
                     let error = format!("append: {error}");
                     self.step(cluster, now_us, Input::LogFailed { error });
                 }
