@@ -222,6 +222,15 @@ impl CommitLog {
         &segment[pos.offset as usize..]
     }
 
+    /// The checksum of the entry whose payload is at a place.
+    pub fn checksum(&self, payload: LogPos) -> u32 {
+        let header = LogPos {
+            segment: payload.segment,
+            offset: payload.offset - ENTRY_HEADER_BYTES as u32,
+        };
+        u32::from_le_bytes(self.at(header)[4..8].try_into().expect("4 bytes"))
+    }
+
     /// Where the next entry would go: everything before it is in the log.
     pub fn end(&self) -> LogPos {
         self.open_at(self.open.len())

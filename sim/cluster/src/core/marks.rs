@@ -32,7 +32,7 @@ pub struct Marks {
 pub struct Changes {
     /// Rows that are not what a marked row was, with their tables and hashes.
     pub rows: Vec<(TableId, SnapshotRow, u128)>,
-    /// Tables that have fewer rows than were marked, and how many fewer.
+    /// Tables that have fewer live rows than were marked, and how many fewer.
     pub gone: Vec<(TableId, usize)>,
 }
 
@@ -160,13 +160,17 @@ impl Node {
             .filter(|((key, row), mark)| differs(&mut looker, key, *row, *mark))
             .map(|(row, _)| row)
             .collect();
-        if table.row_count() < marked.len() {
-            changes.gone.push((id, marked.len() - table.row_count()));
-        }
-        if suspects.is_empty() {
+        if suspects.is_empty() && table.row_count() >= marked.len() {
             return;
         }
         let known: BTreeSet<u128> = marked.iter().filter_map(|mark| looker.was(*mark)).collect();
+        let live = table
+            .rows(self.log())
+            .filter(|(key, row)| looker.hash(key, *row).is_some());
+        let live = live.count();
+        if live < known.len() {
+            changes.gone.push((id, known.len() - live));
+        }
         for (key, row) in suspects {
             if let Some(hash) = looker.hash(key, row).filter(|hash| !known.contains(hash)) {
                 changes.rows.push((id, looker.seen(row), hash));

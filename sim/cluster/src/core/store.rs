@@ -329,7 +329,7 @@ impl TableStore {
     }
 
     /// Says which operations were applied, in whatever order: replicas with the same signature hold the same rows, because
-    /// merging does not depend on the order. Replicas with the same rows may have different ones: a write that came twice
+    /// merging does not depend on the order. It is made of the checksums of their log entries. Replicas with the same rows may have different ones: a write that came twice
     /// counts twice. (What expires by its TTL does so without a change of the signature.)
     pub fn signature(&self) -> u64 {
         self.signature
@@ -341,7 +341,6 @@ impl TableStore {
     }
 
     fn apply(&mut self, op: &OpView<'_>, key: Key, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
-        self.signature = self.signature.wrapping_add(op.fingerprint());
         match op.kind() {
             OpKind::Row => apply_row(&mut self.rows, key, op, pos, log),
             OpKind::RowDelete => merge_row(&mut self.rows, key, op, pos, log),
@@ -408,6 +407,13 @@ fn hidden_columns(table: &Table) -> Vec<i64> {
         }
     }
     hidden
+}
+
+/// A word whose sum with others tells sets of words apart (the finalizer of splitmix64).
+fn mixed(word: u64) -> u64 {
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
 }
 
 /// How a new whole-row write relates to the record that is the row now.
@@ -564,6 +570,7 @@ impl Store {
     /// they are known. Returns how many there were. Stops at the first that cannot be applied; coordinators check before
     /// they send, so that is a schema this replica does not have yet.
     pub fn apply(&mut self, payload: &[u8], keys: &[Key], pos: LogPos, log: &CommitLog) -> Result<usize, ApplyError> {
+        let checksum = u64::from(log.checksum(pos));
         let (mut offset, mut count) = (0, 0);
         for op in Ops::new(payload) {
             let table = self.tables.get_mut(usize::from(op.table().0)).and_then(Option::as_mut);
@@ -573,6 +580,7 @@ impl Store {
                 None => table.layout.of_op(&op)?,
             };
             table.apply(&op, key, pos.plus(offset), log)?;
+            table.signature = table.signature.wrapping_add(mixed(checksum << 32 | count as u64));
             offset += op.bytes().len();
             count += 1;
         }

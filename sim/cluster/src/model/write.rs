@@ -345,22 +345,6 @@ impl<'a> OpView<'a> {
             && self.bytes[..36] == other.bytes[..36]
             && self.bytes[40..] == other.bytes[40..]
     }
-    /// A word that tells operations apart: a folded multiplication (wyhash's mixing step) per sixteen bytes. It resists no
-    /// adversary.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        const K: [u64; 2] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
-        let fold = |state: u64, bytes: &[u8; 16]| {
-            let (a, b) = bytes.split_at(8);
-            let word = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("8 bytes"));
-            let wide = u128::from(state ^ word(a) ^ K[0]) * u128::from(word(b) ^ K[1]);
-            state.rotate_left(23).wrapping_add((wide >> 64) as u64 ^ wide as u64)
-        };
-        let (chunks, rest) = self.bytes.as_chunks::<16>();
-        let state = chunks.iter().fold(self.bytes.len() as u64, fold);
-        let mut last = [0; 16];
-        last[..rest.len()].copy_from_slice(rest);
-        fold(state, &last)
-    }
     /// Serialized partition key.
     pub fn partition_key(&self) -> &'a [u8] {
         &self.bytes[HEADER_BYTES..HEADER_BYTES + usize::from(self.u16_at(40))]

@@ -6,6 +6,7 @@ mod durability;
 mod handoff;
 mod harness;
 mod healthy;
+mod judging;
 mod merging;
 mod reading;
 mod replay;
