@@ -20,6 +20,26 @@ pub struct Key {
     tail: Option<Box<Box<[u8]>>>,
 }
 
+impl Key {
+    /// What is kept inline, in order.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.head
+    }
+
+    /// What is beyond that.
+    pub(super) fn rest(&self) -> Option<&[u8]> {
+        self.tail.as_deref().map(|rest| &**rest)
+    }
+
+    /// A key of a token and some bytes.
+    #[cfg(test)]
+    pub(super) fn of_parts(token: Token, bytes: &[u8]) -> Key {
+        let mut writer = Writer::new(token);
+        writer.put(bytes);
+        writer.finish()
+    }
+}
+
 impl Ord for Key {
     // Written out: nearly every comparison is decided by the first word, the token, and the derived one loops.
     #[inline]

@@ -13,7 +13,7 @@
 //! | `reads` | coordinating reads |
 //! | `replica`, `persist` | applying, acknowledging, the life of the log |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
-//! | [`store`], [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
+//! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
 //! | [`snapshot`], [`marks`] | what a replica holds, and what changed since, for judges |
 //! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
@@ -43,6 +43,7 @@ pub mod replica;
 pub mod ring;
 pub mod rng;
 pub mod row;
+mod rowmap;
 pub mod seal;
 pub mod snapshot;
 pub mod store;

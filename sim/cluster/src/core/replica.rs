@@ -254,6 +254,7 @@ impl Node {
         if cx.now_us > expires_us {
             return cx.event(Event::Expired { from });
         }
+        self.replica.store.make_order(query.command.table);
         let answer = match self.answer_query(query, op, part, round, digest) {
             Some(answer) => answer,
             None => Msg::ReadRefused {

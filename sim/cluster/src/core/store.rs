@@ -1,4 +1,4 @@
-//! The tables of one replica: ordered maps from storage keys to rows that live in the log.
+//! The tables of one replica: maps (`rowmap`) from storage keys to rows that live in the log.
 //!
 //! A row whose latest write covers everything before it (the ordinary INSERT, and every resend of one) is a position in
 //! the log: two words. Anything else (cells of several writes, deletions) is a [`RowState`] on the side. Partition and
@@ -7,11 +7,11 @@
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
 use super::row::{Deletion, RowState, digest_record};
+use super::rowmap::RowMap;
 use super::seal::Ops;
 use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
 use crate::model::{ColumnId, OpKind, OpView, Row, Schema, Table, TableId, Token};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// A row as it is kept.
@@ -97,7 +97,7 @@ pub struct TableStore {
     layout: KeyLayout,
     /// Per column number, the timestamp up to which its cells are invisible; empty when no column was ever dropped.
     hidden: Vec<i64>,
-    rows: BTreeMap<Key, Slot>,
+    rows: RowMap<Slot>,
     partitions: BTreeMap<Key, PartitionState>,
     /// When it was truncated last, simulated microseconds on this node.
     truncated_at_us: Option<u64>,
@@ -244,7 +244,7 @@ impl TableStore {
             table,
             layout,
             hidden,
-            rows: BTreeMap::new(),
+            rows: RowMap::default(),
             partitions: BTreeMap::new(),
             truncated_at_us: None,
             signature: 0,
@@ -275,16 +275,8 @@ impl TableStore {
         log: &'a CommitLog,
         range: &KeyRange,
     ) -> impl DoubleEndedIterator<Item = (&'a Key, StoredRow<'a>)> + use<'a> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        let end = match &range.end {
-            // The map panics on a range that ends before it starts: an empty one stands for it.
-            Some(end) if *end <= range.start => Excluded(range.start.clone()),
-            Some(end) => Excluded(end.clone()),
-            None => Unbounded,
-        };
-        self.rows
-            .range((Included(range.start.clone()), end))
-            .map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
+        let rows = self.rows.range(&range.start, range.end.as_ref());
+        rows.map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
     }
 
     /// The row with this key.
@@ -321,6 +313,11 @@ impl TableStore {
     /// Partitions with something beside rows, from a key on.
     pub fn partition_states_from(&self, start: &Key) -> impl Iterator<Item = (&Key, &PartitionState)> {
         self.partitions.range(start.clone()..)
+    }
+
+    /// Makes the order in which reads walk the rows; without it they make it for themselves.
+    pub(super) fn make_order(&mut self) {
+        self.rows.make_order();
     }
 
     /// Number of rows kept, deleted ones included.
@@ -451,14 +448,12 @@ fn relation(old: &OpView<'_>, new: &OpView<'_>) -> Relation {
     }
 }
 
-fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
-    let slot = match rows.entry(key) {
-        Entry::Vacant(v) => {
-            v.insert(Slot::Logged(pos));
-            return;
-        }
-        Entry::Occupied(o) => o.into_mut(),
-    };
+fn apply_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+    rows.upsert(key, || Slot::Logged(pos), |slot| write_over(slot, op, pos, log));
+}
+
+/// A whole-row write comes to a row that is there.
+fn write_over(slot: &mut Slot, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
     match slot {
         Slot::Logged(old_pos) => {
             let old = OpView::at(log.at(*old_pos), 0);
@@ -469,12 +464,7 @@ fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: Log
                     let mut state = RowState::from_op(&old);
                     let changed = state.merge(&RowState::from_op(op));
                     let changed_at = if changed { pos } else { *old_pos };
-                    *slot = Slot::Merged(Box::new(MergedRow {
-                        token: op.token(),
-                        partition: op.partition_key().into(),
-                        state,
-                        changed_at,
-                    }));
+                    *slot = general(op, state, changed_at);
                 }
             }
         }
@@ -487,25 +477,29 @@ fn apply_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: Log
     }
 }
 
+/// A row in its general form, of the partition that an operation is about.
+fn general(op: &OpView<'_>, state: RowState, changed_at: LogPos) -> Slot {
+    Slot::Merged(Box::new(MergedRow {
+        token: op.token(),
+        partition: op.partition_key().into(),
+        state,
+        changed_at,
+    }))
+}
+
 /// Merges an operation into the row with that key, in its general form.
-fn merge_row(rows: &mut BTreeMap<Key, Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
-    let general = |state, changed_at| {
-        Slot::Merged(Box::new(MergedRow {
-            token: op.token(),
-            partition: op.partition_key().into(),
-            state,
-            changed_at,
-        }))
-    };
-    let slot = rows.entry(key).or_insert_with(|| general(RowState::from_op(op), pos));
-    if let Slot::Logged(at) = *slot {
-        *slot = general(RowState::from_op(&OpView::at(log.at(at), 0)), at);
-    }
-    if let Slot::Merged(row) = slot
-        && row.state.merge(&RowState::from_op(op))
-    {
-        row.changed_at = pos;
-    }
+fn merge_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+    let new = || general(op, RowState::from_op(op), pos);
+    rows.upsert(key, new, |slot| {
+        if let Slot::Logged(at) = *slot {
+            *slot = general(op, RowState::from_op(&OpView::at(log.at(at), 0)), at);
+        }
+        if let Slot::Merged(row) = slot
+            && row.state.merge(&RowState::from_op(op))
+        {
+            row.changed_at = pos;
+        }
+    });
 }
 
 /// All tables of a replica.
@@ -545,6 +539,13 @@ impl Store {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Makes the order of a table's rows: before reads, which only look.
+    pub(super) fn make_order(&mut self, id: TableId) {
+        if let Some(table) = self.tables.get_mut(usize::from(id.0)).and_then(Option::as_mut) {
+            table.make_order();
         }
     }
 
@@ -622,17 +623,18 @@ impl Store {
             }
             t.signature = t.signature.wrapping_add(1);
             match before {
-                None => t.rows.remove(&key),
-                Some(state) => t.rows.insert(
-                    key,
-                    Slot::Merged(Box::new(MergedRow {
+                None => drop(t.rows.remove(&key)),
+                Some(state) => {
+                    let row = Slot::Merged(Box::new(MergedRow {
                         token,
                         partition,
                         state,
                         changed_at,
-                    })),
-                ),
-            };
+                    }));
+                    // It is there: it was looked at just above.
+                    t.rows.upsert(key, || Slot::Logged(changed_at), |slot| *slot = row);
+                }
+            }
         }
     }
 }
