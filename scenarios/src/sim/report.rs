@@ -5,7 +5,7 @@ use crate::evidence::{Evidence, Promises};
 use crate::invariants;
 use crate::job::Resolved;
 use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport, Verdict, Violation};
-use crate::{causes, timeline};
+use crate::{causes, tape, timeline};
 use faults::{Plan, budget};
 use oracle::Books;
 use settlement::config::DesignName;
@@ -73,10 +73,9 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
     report.trace_hash = summary.hash_hex();
     report.draws = summary.draws.clone();
     report.sim_time_ms = summary.sim_time_ns / 1_000_000;
-    report.notes = outcome.notes.clone();
     report.counts = counts(&outcome, &summary);
     let mut stages = outcome.stages_us.clone();
-    let (windows, ended_ns) = (outcome.windows.clone(), outcome.ended_ns);
+    let (windows, ended_ns, imported) = (outcome.windows.clone(), outcome.ended_ns, outcome.tape.clone());
     match (outcome.trouble.clone(), evidence(resolved, outcome)) {
         (Some(message), _) | (None, Err(message)) => report.verdict = trouble(message),
         (None, Ok(evidence)) => {
@@ -85,6 +84,11 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                 evidence.found.trades.values().map(|t| t.len() as u64).sum(),
             );
             report.violations = invariants::check(&evidence);
+            if let (Some((path, file)), Some(imported)) = (&resolved.tape, &imported) {
+                let (outcome, violation) = tape::judge(path, file, imported, &evidence);
+                report.violations.extend(violation);
+                report.tape = Some(outcome);
+            }
             if !report.violations.is_empty() {
                 report.causes = causes::classify(&evidence);
                 let events = events_of(&report.violations);
@@ -129,7 +133,7 @@ fn only_unsettled(violations: &[Violation]) -> bool {
     violations.iter().any(|v| invariants::is_liveness(v.invariant))
         && violations
             .iter()
-            .all(|v| invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9))
+            .all(|v| invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9 | tape::NUMBER))
 }
 
 /// The sequences that violations name, as far as their words do.

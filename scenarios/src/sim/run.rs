@@ -9,6 +9,7 @@ use crate::evidence::Ending;
 use crate::job::{self, Resolved};
 use crate::protocol::{SeedJob, SeedReport, Verdict};
 use crate::rows::Tables;
+use engine::source::Source;
 use faults::Plan;
 use faults::sim::{Executor, Machines};
 use scylla::statement::Consistency;
@@ -67,8 +68,8 @@ pub struct Outcome {
     pub ended_ns: u64,
     /// Assets and symbols of the run.
     pub registry: Registry,
-    /// What a person should know.
-    pub notes: Vec<String>,
+    /// What the importer made of the tape, where one drives the engine.
+    pub tape: Option<engine::tape::TapeReport>,
     /// CPU time by stage.
     pub stages_us: BTreeMap<String, u64>,
 }
@@ -190,7 +191,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         counters: plant.counters(),
         ended_ns: world.now_ns(),
         registry: plant.settlement_config.registry.clone(),
-        notes: plant.notes(),
+        tape: imported(&plant.engine_config.source),
         plan,
         stages_us: stages.us,
     })
@@ -202,6 +203,13 @@ fn plan(world: &World, job: &Resolved, preview: &Preview) -> Result<Plan, String
     let mut stream = world.stream("faults/plan");
     let drawn = faults::draw::draw(&job.scenario.faults, preview.shape, &mut stream).map_err(|e| e.to_string())?;
     Ok(job.plan.clone().unwrap_or(drawn).without(&job.without))
+}
+
+fn imported(source: &Source) -> Option<engine::tape::TapeReport> {
+    match source {
+        Source::Tape(tape) => Some(tape.report.clone()),
+        _ => None,
+    }
 }
 
 fn is_settled(ending: &Ending) -> bool {

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::protocol::Verdict;
 use crate::session::{Planned, Session, read_plan};
 use crate::tally::{HUNG_MAX, Tally};
-use crate::{junit, seed, table};
+use crate::{junit, seed, table, tape};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -190,6 +190,13 @@ impl Outcome<'_> {
         let mut text = format!("{}\n", table::of_tallies(self.tallies));
         for line in table::remarks(self.tallies) {
             text.push_str(&format!("{line}\n"));
+        }
+        for tally in self.tallies {
+            if let Some(tape) = &tally.tape {
+                let name = format!("{} x {}", tally.scenario, tally.design);
+                let told = tape::of_tally(&name, tape, tally.sim_time_ms, tally.cpu_us);
+                text.push_str(&format!("\n{told}\n"));
+            }
         }
         let seeds = table::counted(self.tallies.iter().map(|tally| tally.seeds).sum(), "seed");
         let cut = if self.cut_short { ", cut short by Ctrl-C" } else { "" };
