@@ -17,7 +17,8 @@ use settlement_events::{OutputSequence, Registry};
 use sim_cluster::host::sim::SimCluster;
 use sim_world::net::NetConfig;
 use sim_world::seed::Seed;
-use sim_world::{HostState, World, WorldConfig};
+use sim_world::trace::Level;
+use sim_world::{HostState, World, WorldConfig, log};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,13 +95,25 @@ pub fn run_seed(job: &SeedJob) -> SeedReport {
         let resolved = resolved.clone();
         let extra_draw = job.extra_draw;
         let seed = job.seed;
+        let told = job.record_all;
         async move {
+            // What programs say is told, not run: it takes no ordinal and does not enter the hash.
+            let _told = told.then(|| log::capture(&["settlement", "engine"], Level::Debug));
             if extra_draw {
                 world.stream("negative-control").bits();
             }
             course(world, &resolved, seed).await
         }
     });
+    if let Some(path) = &job.trace_file {
+        let records = match &course {
+            Ok((_, summary)) => &summary.records,
+            Err(error) => &error.summary().records,
+        };
+        if let Err(error) = report::write_trace(path, records) {
+            return report::broken(job, format!("the trace cannot be written to {path}: {error}"));
+        }
+    }
     match course {
         Ok((Ok(outcome), summary)) => report::judge(job, &resolved, outcome, summary, started_us),
         Ok((Err(message), _)) => report::broken(job, message),

@@ -94,6 +94,8 @@ impl Pipeline {
             Verdict::New => match self.wal.append(sequence, &envelope) {
                 Ok(_) => {
                     self.identity.accept(sequence, envelope.digest, Some(event.prev_digest));
+                    let kind = event.kind().as_str();
+                    tracing::debug!(target: "settlement", seq = sequence.0, kind, "received");
                     let item = Item {
                         sequence,
                         digest: envelope.digest,
