@@ -87,6 +87,8 @@ pub fn run_seed(job: &SeedJob) -> SeedReport {
         time_limit_ns: u64::try_from(TIME_LIMIT.as_nanos()).ok(),
         net: NetConfig {
             grid_ns: ARRIVAL_GRID_NS,
+            // The same sizes at the same times with other content would be another run.
+            hash_bytes: true,
             ..NetConfig::default()
         },
         ..WorldConfig::default()
