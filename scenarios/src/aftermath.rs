@@ -12,6 +12,31 @@ pub fn rows(evidence: &Evidence, followed: &BTreeSet<u64>) -> Vec<String> {
     lines
 }
 
+/// The events around the place where the first wrong account went wrong: the last that its row knows of, which may have
+/// been written late, and the first that it does not.
+pub fn suspicion(evidence: &Evidence) -> BTreeSet<u64> {
+    let found = balances(evidence);
+    let mut wrong = wrong_accounts(evidence, &found);
+    let around = wrong.find_map(|(key, postings)| overwritten(postings, money(found.get(&key))));
+    around.map_or_else(BTreeSet::new, |(last, gone)| [last, gone[0]].into())
+}
+
+fn balances(evidence: &Evidence) -> BTreeMap<AccountKey, &BalanceRow> {
+    let rows = evidence.found.balances.iter();
+    rows.map(|row| ((row.user_id as u64, row.asset_id as u32), row))
+        .collect()
+}
+
+fn wrong_accounts<'a>(
+    evidence: &'a Evidence,
+    found: &BTreeMap<AccountKey, &BalanceRow>,
+) -> impl Iterator<Item = (AccountKey, &'a [Posting])> {
+    let accounts = evidence.books.accounts.iter();
+    accounts
+        .filter(|(key, account)| money(found.get(*key)) != account.balance())
+        .map(|(key, account)| (*key, account.postings.as_slice()))
+}
+
 fn trade(evidence: &Evidence, event: u64) -> Option<String> {
     let (_, Fact::Trade(trade)) = evidence.facts.iter().find(|(seq, _)| *seq == event)? else {
         return None;
@@ -29,18 +54,8 @@ fn trade(evidence: &Evidence, event: u64) -> Option<String> {
 /// The first account whose balance is wrong, one that a followed event changes if there is one, and what its row is
 /// instead: the account as an earlier event left it, if it is that.
 fn first_wrong_account(evidence: &Evidence, followed: &BTreeSet<u64>) -> Option<String> {
-    let found: BTreeMap<AccountKey, &BalanceRow> = {
-        let rows = evidence.found.balances.iter();
-        rows.map(|row| ((row.user_id as u64, row.asset_id as u32), row))
-            .collect()
-    };
-    let wrong: Vec<(AccountKey, &[Posting])> = evidence
-        .books
-        .accounts
-        .iter()
-        .filter(|(key, account)| money(found.get(*key)) != account.balance())
-        .map(|(key, account)| (*key, account.postings.as_slice()))
-        .collect();
+    let found = balances(evidence);
+    let wrong: Vec<(AccountKey, &[Posting])> = wrong_accounts(evidence, &found).collect();
     let concerned = |(_, postings): &&(AccountKey, &[Posting])| postings.iter().any(|p| followed.contains(&p.seq));
     let ((user, asset), postings) = *wrong.iter().find(concerned).or(wrong.first())?;
     let (avail, frozen) = money(found.get(&(user, asset)));
@@ -71,7 +86,9 @@ fn money(row: Option<&&BalanceRow>) -> (i128, i128) {
 /// The last event after which the account was as the row has it, and the events after it.
 fn overwritten(postings: &[Posting], found: (i128, i128)) -> Option<(u64, Vec<u64>)> {
     let at = postings.iter().rposition(|p| (p.avail, p.frozen) == found)?;
-    let gone: Vec<u64> = postings[at + 1..].iter().map(|p| p.seq).collect();
+    let mut gone: Vec<u64> = postings[at + 1..].iter().map(|p| p.seq).collect();
+    // A trade with oneself changes an account twice.
+    gone.dedup();
     (!gone.is_empty()).then_some((postings[at].seq, gone))
 }
 

@@ -14,7 +14,7 @@ pub const LINES_MAX: usize = 14;
 /// Where the story itself has fewer lines than this, what else was unusual is told too.
 const LINES_ENOUGH: usize = 6;
 /// At most this many events are followed.
-const EVENTS_MAX: usize = 3;
+const EVENTS_MAX: usize = 2;
 /// Longest message of a program; what a driver says about an error fills pages.
 const MESSAGE_CHARS_MAX: usize = 150;
 /// A replay belongs to the fault at whose time its batch was written, give or take this.
@@ -26,8 +26,8 @@ pub struct Story<'a> {
     pub records: &'a [Record],
     /// The plan that was run.
     pub plan: &'a Plan,
-    /// The events that the violations are about; empty means all.
-    pub events: &'a BTreeSet<u64>,
+    /// The events to follow; empty means all.
+    pub followed: &'a BTreeSet<u64>,
     /// What the rows say at the end.
     pub rows: &'a [String],
 }
@@ -42,12 +42,16 @@ struct Line {
     text: String,
 }
 
+/// What turned the story: faults, and what the cluster did late.
+const TURNS: u8 = 0;
 /// What belongs to the story itself.
-const STORY: u8 = 0;
+const STORY: u8 = 1;
 /// What struck a machine.
-const MACHINES: u8 = 1;
+const MACHINES: u8 = 2;
 /// What else was unusual.
-const BESIDES: u8 = 2;
+const BESIDES: u8 = 3;
+/// A fault on a machine this long before the story begins may have turned it.
+const BEFORE_NS: u64 = 10_000_000_000;
 
 /// The lines, in order of time.
 pub fn timeline(story: &Story<'_>) -> Vec<String> {
@@ -58,6 +62,12 @@ pub fn timeline(story: &Story<'_>) -> Vec<String> {
         .enumerate()
         .filter_map(|r| teller.line(r))
         .collect();
+    let told = lines.iter().filter(|line| line.rank <= STORY).map(|line| line.at_ns);
+    if let (Some(first_ns), Some(last_ns)) = (told.clone().min(), told.max()) {
+        let near = first_ns.saturating_sub(BEFORE_NS)..=last_ns;
+        let is_near = |line: &&mut Line| line.place.starts_with("fault") && near.contains(&line.at_ns);
+        lines.iter_mut().filter(is_near).for_each(|line| line.rank = TURNS);
+    }
     let room = LINES_MAX.saturating_sub(story.rows.len());
     if lines.iter().filter(|line| line.rank < BESIDES).count() >= LINES_ENOUGH {
         lines.retain(|line| line.rank < BESIDES);
@@ -78,18 +88,17 @@ pub fn timeline(story: &Story<'_>) -> Vec<String> {
     texts
 }
 
-/// The events that are followed: those among `events` whose batch or publication a fault struck, if there are any.
-pub fn followed(records: &[Record], plan: &Plan, events: &BTreeSet<u64>) -> BTreeSet<u64> {
+/// The events to follow: those among `events`, which the violations name, whose batch or publication a fault struck; if
+/// there are none, those under `suspicion`, else the first that are named.
+pub fn followed(records: &[Record], plan: &Plan, events: &BTreeSet<u64>, suspicion: &BTreeSet<u64>) -> BTreeSet<u64> {
     let struck: Vec<_> = fired(records)
         .filter_map(|record| struck_events(plan, record))
         .collect();
     let is_struck = |event: &u64| struck.iter().any(|range| range.contains(event));
     let both: BTreeSet<u64> = events.iter().copied().filter(is_struck).collect();
-    let chosen = match (both.is_empty(), events.is_empty()) {
-        (false, _) => both,
-        (true, false) => events.clone(),
-        (true, true) => struck.iter().map(|range| *range.start()).collect(),
-    };
+    let first_struck = || struck.iter().map(|range| *range.start()).collect();
+    let chosen = [&both, suspicion, events].into_iter().find(|set| !set.is_empty());
+    let chosen = chosen.cloned().unwrap_or_else(first_struck);
     chosen.into_iter().take(EVENTS_MAX).collect()
 }
 
@@ -162,7 +171,9 @@ fn machines_named(text: &str) -> String {
 struct Teller<'a> {
     plan: &'a Plan,
     names: BTreeMap<HostId, &'a str>,
-    followed: BTreeSet<u64>,
+    followed: &'a BTreeSet<u64>,
+    /// When a fault fired.
+    fired_ns: BTreeSet<u64>,
     /// Faults that struck a followed event: when, and which event.
     struck: Vec<(u64, u64)>,
 }
@@ -173,7 +184,8 @@ impl<'a> Teller<'a> {
             Kind::Host { name, .. } => Some((record.host?, name.as_str())),
             _ => None,
         });
-        let followed = followed(story.records, story.plan, story.events);
+        let followed = story.followed;
+        let is_fired = |record: &&Record| matches!(&record.kind, Kind::Fault(f) if f.stage == FaultStage::Fired);
         let struck = story.records.iter().filter_map(|record| match &record.kind {
             Kind::Fault(fault) if fault.stage == FaultStage::Fired => {
                 let events = struck_events(story.plan, fault)?;
@@ -185,6 +197,12 @@ impl<'a> Teller<'a> {
             plan: story.plan,
             names: names.collect(),
             struck: struck.collect(),
+            fired_ns: story
+                .records
+                .iter()
+                .filter(is_fired)
+                .map(|record| record.at_ns)
+                .collect(),
             followed,
         }
     }
@@ -207,6 +225,11 @@ impl<'a> Teller<'a> {
                 change: HostChange::Started | HostChange::Exited,
                 ..
             } => return None,
+            // Its fault says so.
+            Kind::Host {
+                change: HostChange::Killed | HostChange::PoweredOff | HostChange::Paused,
+                ..
+            } if self.fired_ns.contains(&record.at_ns) => return None,
             Kind::Host { name, change } => (MACHINES, name.clone(), host_change(*change).into()),
             Kind::Cluster(cluster) => {
                 let (rank, text) = self.cluster(record.at_ns, cluster)?;
@@ -228,7 +251,7 @@ impl<'a> Teller<'a> {
             }
             Kind::Note { text } if text.starts_with(faults::bit::METRICS_NOTE) => return None,
             Kind::Note { text } => (MACHINES, place, machines_named(text)),
-            Kind::Panic { message } => (STORY, place, format!("panics: {}", short(message))),
+            Kind::Panic { message } => (TURNS, place, format!("panics: {}", short(message))),
             Kind::Link { from, to, cut, .. } => {
                 let (from, to) = (self.name(*from), self.name(*to));
                 let what = if *cut { "lost" } else { "delivered again" };
@@ -253,7 +276,7 @@ impl<'a> Teller<'a> {
         let fault = self.plan.faults.iter().find(|fault| fault.id == record.id);
         let words = fault.map_or_else(|| record.detail.clone(), |fault| fault_words(fault, &record.detail));
         let rank = match struck_events(self.plan, record) {
-            Some(events) if self.followed.range(events.clone()).next().is_some() => STORY,
+            Some(events) if self.followed.range(events.clone()).next().is_some() => TURNS,
             // It struck another event.
             Some(_) => return None,
             None => MACHINES,
@@ -278,7 +301,7 @@ impl<'a> Teller<'a> {
                 let written_ns = at_ns.saturating_sub(age_ms * 1_000_000);
                 match self.struck_at(written_ns, SAME_MOMENT_NS) {
                     Some(event) => (
-                        STORY,
+                        TURNS,
                         format!(
                             "replays the batch of event {event}, {} old, with its old timestamps",
                             ms(*age_ms)
@@ -294,7 +317,7 @@ impl<'a> Teller<'a> {
                 let asked_ns = at_ns.saturating_sub(delay_ms * 1_000_000);
                 match self.struck_at(asked_ns, SAME_MOMENT_NS) {
                     Some(event) => (
-                        STORY,
+                        TURNS,
                         format!(
                             "wakes up and executes the batch of event {event}, {} late, with a new timestamp where none was bound",
                             ms(*delay_ms)
@@ -311,6 +334,8 @@ impl<'a> Teller<'a> {
             } => {
                 let what = match self.struck_at(at_ns, 0) {
                     Some(event) => (STORY, format!("the batch of event {event} with ")),
+                    // Another event's fault.
+                    None if self.fired_ns.contains(&at_ns) => return None,
                     None => (BESIDES, String::new()),
                 };
                 let (rank, whose) = what;
@@ -366,6 +391,8 @@ impl<'a> Teller<'a> {
             _ => None,
         };
         let rank = match concerned {
+            // How far what is durable has come explains little of an event.
+            Some(true) if ["checkpoint", "durable"].iter().any(|word| said.starts_with(word)) => BESIDES,
             Some(true) => STORY,
             None if level <= Level::Info => BESIDES,
             _ => return None,
@@ -375,11 +402,15 @@ impl<'a> Teller<'a> {
             (Some(seq), None) => format!("event {seq}: "),
             _ => String::new(),
         };
-        text.push_str(said);
+        text.push_str(if text.is_empty() {
+            said
+        } else {
+            said.strip_prefix("attempt ").unwrap_or(said)
+        });
         for (key, value) in fields.iter().filter(|(key, _)| !["seq", "attempt"].contains(key)) {
             let word = match *key {
                 "error" | "outcome" | "why" | "reason" => format!(": {}", short(value)),
-                "kind" => format!(", {value}"),
+                "kind" => format!(", {}", value.replace('_', " ")),
                 "from" | "to" => format!(" {key} {value}"),
                 _ => format!(", {} {value}", key.replace('_', " ")),
             };
@@ -428,7 +459,9 @@ fn ms(ms: u64) -> String {
 }
 
 fn short(text: &str) -> String {
-    let mut line = text.lines().next().unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    // Every error of the driver's begins like this.
+    let mut line = line.strip_prefix("Database returned an error: ").unwrap_or(line);
     // What stands in brackets at the end of a long message are details of the driver's.
     if let Some((head, _)) = line.split_once(" (").filter(|_| line.len() > MESSAGE_CHARS_MAX) {
         line = head;
@@ -592,7 +625,7 @@ mod tests {
         timeline(&Story {
             records,
             plan,
-            events: &events,
+            followed: &followed(records, plan, &events, &BTreeSet::new()),
             rows: &rows,
         })
     }

@@ -62,7 +62,7 @@ pub fn failed_run(job: &SeedJob, resolved: &Resolved, error: &sim_world::RunErro
         timeline: timeline::timeline(&Story {
             records: &summary.records,
             plan: &resolved.plan.clone().unwrap_or_default(),
-            events: &BTreeSet::new(),
+            followed: &BTreeSet::new(),
             rows: &[],
         }),
         trace_hash: summary.hash_hex(),
@@ -104,11 +104,13 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                 // What the world does to end a run explains nothing.
                 let ended = summary.records.partition_point(|record| record.at_ns < ended_ns);
                 let records = &summary.records[..ended];
+                let suspicion = aftermath::suspicion(&evidence);
+                let followed = timeline::followed(records, &plan, &events, &suspicion);
                 report.timeline = timeline::timeline(&Story {
                     records,
                     plan: &plan,
-                    events: &events,
-                    rows: &aftermath::rows(&evidence, &timeline::followed(records, &plan, &events)),
+                    followed: &followed,
+                    rows: &aftermath::rows(&evidence, &followed),
                 });
             }
             report.verdict = verdict(&report.violations, &report.plan, &windows, &mut report.notes);

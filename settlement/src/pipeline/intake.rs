@@ -53,7 +53,7 @@ impl Pipeline {
             }
             FeedItem::Gap { from, to, reason } => {
                 self.metrics.gaps.inc();
-                tracing::info!(target: "settlement", from = from.0, to = to.0, reason = ?reason, "gap");
+                tracing::info!(target: "settlement", from = from.0, to = to.0, reason = %reason, "gap");
             }
             FeedItem::ReplayRequested { from, to } => {
                 self.metrics.replays_requested.inc();
