@@ -162,6 +162,7 @@ pub fn catalog() -> Catalog {
                 name: i.name.into(),
                 about: i.about.into(),
             })
+            .chain([crate::tape::info()])
             .collect(),
         faults: faults::class::ALL
             .iter()

@@ -9,9 +9,12 @@
 //! | [`evidence`] | everything the judge has in hand |
 //! | [`invariants`] | one checker per file |
 //! | [`causes`] | what became of money that is wrong |
+//! | [`tape`] | whether the settled trades are those of the tape's file |
+//! | [`aftermath`] | what the rows say of a failure, in a line or two |
 //! | [`job`] | from what is asked for to what can be run |
 //! | [`timeline`] | the lines that explain a failure |
 //! | `sim` | runs a seed in the simulated world (only there) |
+pub mod aftermath;
 pub mod causes;
 pub mod convert;
 pub mod evidence;
@@ -22,6 +25,7 @@ pub mod rows;
 pub mod scenario;
 #[cfg(madsim)]
 pub mod sim;
+pub mod tape;
 pub mod timeline;
 
 pub use job::{catalog, check};

@@ -321,12 +321,72 @@ pub struct SeedReport {
     pub counts: BTreeMap<String, u64>,
     /// Simulated time of the run, ms.
     pub sim_time_ms: u64,
-    /// What a person should know besides: what an importer skipped and why, coverage marks.
+    /// What a person should know besides.
     pub notes: Vec<String>,
+    /// What became of the tape, where one drove the engine.
+    #[serde(default)]
+    pub tape: Option<TapeOutcome>,
     /// The plan that was run.
     pub plan: serde_json::Value,
     /// What it cost; the only part that may differ between two runs of one seed.
     pub cost: Cost,
+}
+
+/// What an importer made of a tape, and whether the settled rows say what its file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TapeOutcome {
+    /// The file's path.
+    pub file: String,
+    /// What is traded.
+    pub symbol: String,
+    /// How many messages the file has.
+    pub messages: u64,
+    /// What became of them, by type.
+    pub types: Vec<TapeType>,
+    /// Trades that the importer made.
+    pub trades: u64,
+    /// Commands that the engine accepted.
+    pub commands: u64,
+    /// Events that those cause.
+    pub events: u64,
+    /// Deposits that were made up, so that everybody can pay.
+    pub deposits: u64,
+    /// Orders that were placed because the file executes them and does not place them.
+    pub orders_unplaced: u64,
+    /// Orders taken back because executions passed them and the file never names them again.
+    pub taken_back_unseen: u64,
+    /// Resting orders made up because an execution found less than its size.
+    pub restated: u64,
+    /// Aggressors that were made up.
+    pub aggressors: u64,
+    /// Executions that price-time priority gave by itself.
+    pub by_priority: u64,
+    /// Executions that had to name their maker.
+    pub by_name: u64,
+    /// Messages with a time before the one of the message before them.
+    pub out_of_order: u64,
+    /// Messages of types 4 and 5 in the file, as the judge's own reader counts them.
+    pub executions: u64,
+    /// How many of them stand in the settled trades, at their place, with equal size and price.
+    pub settled_equal: u64,
+}
+
+/// What became of the messages of one type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapeType {
+    /// The type's number in the file.
+    pub number: u8,
+    /// What it is.
+    pub name: String,
+    /// How many there are.
+    pub messages: u64,
+    /// How many were carried out.
+    pub replayed: u64,
+    /// How many became a trade.
+    pub trades: u64,
+    /// How many were skipped, by reason.
+    pub skipped: BTreeMap<String, u64>,
 }
 
 /// What a run cost. Never part of a trace or of a comparison.

@@ -30,6 +30,7 @@ mod session;
 mod stopwatch;
 mod table;
 mod tally;
+mod tape;
 
 use args::{Command, CommandLine};
 use clap::Parser;

@@ -2,6 +2,7 @@
 //! that never bit. Keeps counters and a bounded number of failures, never every report. It prints nothing.
 use crate::exit::Exit;
 use crate::protocol::{Causes, ScenarioInfo, SeedJob, SeedReport, Verdict};
+use crate::tape::TapeTally;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -56,6 +57,9 @@ pub struct Tally {
     pub inconclusive_max_percent: u32,
     /// What the first seed had to say besides.
     pub notes: Vec<String>,
+    /// What became of the tape, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tape: Option<TapeTally>,
     /// Fault classes that the scenario promises.
     #[serde(skip)]
     pub promised: Vec<String>,
@@ -110,6 +114,7 @@ impl Tally {
         self.seeds += 1;
         self.count_verdict(&report);
         self.count_faults(&report);
+        TapeTally::add(&mut self.tape, &report);
         let count = |name: &str| report.counts.get(name).copied().unwrap_or(0);
         self.events += count("events");
         self.settled_trades += count("settled_trades");

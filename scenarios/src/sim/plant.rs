@@ -157,14 +157,6 @@ impl Plant {
         self.engine_config.controls.status.source_ended()
     }
 
-    /// What a person should know of the tape: counts by type, and what was skipped and why.
-    pub fn notes(&self) -> Vec<String> {
-        match &self.engine_config.source {
-            Source::Tape(tape) => serde_json::to_string(&tape.report).into_iter().collect(),
-            _ => Vec::new(),
-        }
-    }
-
     /// Settlement's counters that tests and reports look at, summed over its starts.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();

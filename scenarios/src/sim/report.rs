@@ -5,14 +5,17 @@ use crate::evidence::{Evidence, Promises};
 use crate::invariants;
 use crate::job::Resolved;
 use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport, Verdict, Violation};
-use crate::{causes, timeline};
-use faults::{Plan, budget};
+use crate::timeline::Story;
+use crate::{aftermath, causes, tape, timeline};
+use faults::{Fault, Plan, budget};
 use oracle::Books;
 use settlement::config::DesignName;
 use settlement_events::Body;
 use sim_world::RunSummary;
-use sim_world::trace::{FaultStage, Kind, Record};
+use sim_world::trace::{ClusterRecord, FaultStage, Kind, Record};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 
 /// What each design promises. A design that promises less is judged by less, never by other rules.
 pub fn promises(design: DesignName) -> Promises {
@@ -56,7 +59,12 @@ pub fn failed_run(job: &SeedJob, resolved: &Resolved, error: &sim_world::RunErro
     let summary = error.summary();
     SeedReport {
         verdict: trouble(error.to_string()),
-        timeline: timeline::timeline(&summary.records, &BTreeSet::new()),
+        timeline: timeline::timeline(&Story {
+            records: &summary.records,
+            plan: &resolved.plan.clone().unwrap_or_default(),
+            followed: &BTreeSet::new(),
+            rows: &[],
+        }),
         trace_hash: summary.hash_hex(),
         draws: summary.draws.clone(),
         sim_time_ms: summary.sim_time_ns / 1_000_000,
@@ -69,14 +77,14 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
     let judge_from_us = sim_world::cpu_time_us();
     let mut report = skeleton(job, &resolved.scenario.name, &resolved.design.to_string());
     report.plan = serde_json::to_value(&outcome.plan).unwrap_or_default();
-    report.faults = fault_outcomes(&outcome.plan, &outcome.fired, &summary.records);
+    report.faults = fault_outcomes(job, &outcome, &summary.records);
     report.trace_hash = summary.hash_hex();
     report.draws = summary.draws.clone();
     report.sim_time_ms = summary.sim_time_ns / 1_000_000;
-    report.notes = outcome.notes.clone();
     report.counts = counts(&outcome, &summary);
     let mut stages = outcome.stages_us.clone();
     let (windows, ended_ns) = (outcome.windows.clone(), outcome.ended_ns);
+    let (imported, plan) = (outcome.tape.clone(), outcome.plan.clone());
     match (outcome.trouble.clone(), evidence(resolved, outcome)) {
         (Some(message), _) | (None, Err(message)) => report.verdict = trouble(message),
         (None, Ok(evidence)) => {
@@ -85,12 +93,25 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                 evidence.found.trades.values().map(|t| t.len() as u64).sum(),
             );
             report.violations = invariants::check(&evidence);
+            if let (Some((path, file)), Some(imported)) = (&resolved.tape, &imported) {
+                let (outcome, violation) = tape::judge(path, file, imported, &evidence);
+                report.violations.extend(violation);
+                report.tape = Some(outcome);
+            }
             if !report.violations.is_empty() {
                 report.causes = causes::classify(&evidence);
                 let events = events_of(&report.violations);
                 // What the world does to end a run explains nothing.
                 let ended = summary.records.partition_point(|record| record.at_ns < ended_ns);
-                report.timeline = timeline::timeline(&summary.records[..ended], &events);
+                let records = &summary.records[..ended];
+                let suspicion = aftermath::suspicion(&evidence);
+                let followed = timeline::followed(records, &plan, &events, &suspicion);
+                report.timeline = timeline::timeline(&Story {
+                    records,
+                    plan: &plan,
+                    followed: &followed,
+                    rows: &aftermath::rows(&evidence, &followed),
+                });
             }
             report.verdict = verdict(&report.violations, &report.plan, &windows, &mut report.notes);
         }
@@ -127,9 +148,9 @@ fn verdict(
 /// one of safety. Only a run in which nothing but liveness and absences is found counts as such.
 fn only_unsettled(violations: &[Violation]) -> bool {
     violations.iter().any(|v| invariants::is_liveness(v.invariant))
-        && violations
-            .iter()
-            .all(|v| invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9))
+        && violations.iter().all(|v| {
+            invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9 | tape::NUMBER)
+        })
 }
 
 /// The sequences that violations name, as far as their words do.
@@ -152,24 +173,62 @@ fn events_of(violations: &[Violation]) -> BTreeSet<u64> {
     events
 }
 
-fn fault_outcomes(plan: &Plan, fired: &[u32], records: &[Record]) -> Vec<FaultOutcome> {
-    plan.faults
-        .iter()
-        .map(|fault| {
-            let detail = records.iter().find_map(|record| match &record.kind {
-                Kind::Fault(f) if f.id == fault.id && f.stage != FaultStage::Planned => Some(f.detail.clone()),
-                _ => None,
-            });
-            let fired = fired.contains(&fault.id);
-            FaultOutcome {
-                id: fault.id,
-                class: fault.class.name(),
-                fired,
-                bit: fired && faults::bit::has_bitten(fault, records),
-                detail: detail.unwrap_or_else(|| "its moment did not come".into()),
+fn fault_outcomes(job: &SeedJob, outcome: &Outcome, records: &[Record]) -> Vec<FaultOutcome> {
+    // Whether a fault has bitten must not depend on whether the run is told.
+    let lean: Vec<Record>;
+    let records = if job.record_all {
+        lean = records
+            .iter()
+            .filter(|record| is_always_kept(record))
+            .cloned()
+            .collect();
+        &lean
+    } else {
+        records
+    };
+    let one = |fault: &Fault| {
+        let detail = records.iter().find_map(|record| match &record.kind {
+            Kind::Fault(f) if f.id == fault.id && f.stage != FaultStage::Planned => {
+                Some(timeline::fault_words(fault, &f.detail))
             }
-        })
-        .collect()
+            _ => None,
+        });
+        let fired = outcome.fired.contains(&fault.id);
+        FaultOutcome {
+            id: fault.id,
+            class: fault.class.name(),
+            fired,
+            bit: fired && faults::bit::has_bitten(fault, records),
+            detail: detail.unwrap_or_else(|| "its moment did not come".into()),
+        }
+    };
+    outcome.plan.faults.iter().map(one).collect()
+}
+
+/// Whether a record is kept in a run that does not record all.
+fn is_always_kept(record: &Record) -> bool {
+    match &record.kind {
+        Kind::Delivery { .. } | Kind::DiskOp { .. } | Kind::Draw { .. } | Kind::Log { .. } => false,
+        Kind::Cluster(cluster) => !matches!(
+            cluster,
+            ClusterRecord::BatchlogWritten { .. }
+                | ClusterRecord::BatchlogRemoved { .. }
+                | ClusterRecord::MutationApplied { .. }
+                | ClusterRecord::HintStored { .. }
+                | ClusterRecord::HintDelivered { .. }
+        ),
+        _ => true,
+    }
+}
+
+/// The kept records, one JSON line each.
+pub fn write_trace(path: &str, records: &[Record]) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for record in records {
+        serde_json::to_writer(&mut file, record)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
 }
 
 fn counts(outcome: &Outcome, summary: &RunSummary) -> BTreeMap<String, u64> {

@@ -9,6 +9,7 @@ use crate::evidence::Ending;
 use crate::job::{self, Resolved};
 use crate::protocol::{SeedJob, SeedReport, Verdict};
 use crate::rows::Tables;
+use engine::source::Source;
 use faults::Plan;
 use faults::sim::{Executor, Machines};
 use scylla::statement::Consistency;
@@ -16,7 +17,8 @@ use settlement_events::{OutputSequence, Registry};
 use sim_cluster::host::sim::SimCluster;
 use sim_world::net::NetConfig;
 use sim_world::seed::Seed;
-use sim_world::{HostState, World, WorldConfig};
+use sim_world::trace::Level;
+use sim_world::{HostState, World, WorldConfig, log};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +69,8 @@ pub struct Outcome {
     pub ended_ns: u64,
     /// Assets and symbols of the run.
     pub registry: Registry,
-    /// What a person should know.
-    pub notes: Vec<String>,
+    /// What the importer made of the tape, where one drives the engine.
+    pub tape: Option<engine::tape::TapeReport>,
     /// CPU time by stage.
     pub stages_us: BTreeMap<String, u64>,
 }
@@ -85,6 +87,8 @@ pub fn run_seed(job: &SeedJob) -> SeedReport {
         time_limit_ns: u64::try_from(TIME_LIMIT.as_nanos()).ok(),
         net: NetConfig {
             grid_ns: ARRIVAL_GRID_NS,
+            // The same sizes at the same times with other content would be another run.
+            hash_bytes: true,
             ..NetConfig::default()
         },
         ..WorldConfig::default()
@@ -93,13 +97,25 @@ pub fn run_seed(job: &SeedJob) -> SeedReport {
         let resolved = resolved.clone();
         let extra_draw = job.extra_draw;
         let seed = job.seed;
+        let told = job.record_all;
         async move {
+            // What programs say is told, not run: it takes no ordinal and does not enter the hash.
+            let _told = told.then(|| log::capture(&["settlement", "engine"], Level::Debug));
             if extra_draw {
                 world.stream("negative-control").bits();
             }
             course(world, &resolved, seed).await
         }
     });
+    if let Some(path) = &job.trace_file {
+        let records = match &course {
+            Ok((_, summary)) => &summary.records,
+            Err(error) => &error.summary().records,
+        };
+        if let Err(error) = report::write_trace(path, records) {
+            return report::broken(job, format!("the trace cannot be written to {path}: {error}"));
+        }
+    }
     match course {
         Ok((Ok(outcome), summary)) => report::judge(job, &resolved, outcome, summary, started_us),
         Ok((Err(message), _)) => report::broken(job, message),
@@ -190,7 +206,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         counters: plant.counters(),
         ended_ns: world.now_ns(),
         registry: plant.settlement_config.registry.clone(),
-        notes: plant.notes(),
+        tape: imported(&plant.engine_config.source),
         plan,
         stages_us: stages.us,
     })
@@ -202,6 +218,13 @@ fn plan(world: &World, job: &Resolved, preview: &Preview) -> Result<Plan, String
     let mut stream = world.stream("faults/plan");
     let drawn = faults::draw::draw(&job.scenario.faults, preview.shape, &mut stream).map_err(|e| e.to_string())?;
     Ok(job.plan.clone().unwrap_or(drawn).without(&job.without))
+}
+
+fn imported(source: &Source) -> Option<engine::tape::TapeReport> {
+    match source {
+        Source::Tape(tape) => Some(tape.report.clone()),
+        _ => None,
+    }
 }
 
 fn is_settled(ending: &Ending) -> bool {

@@ -114,6 +114,17 @@ pub enum RefetchReason {
     Asked,
 }
 
+impl std::fmt::Display for RefetchReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hole => "a hole in the sequence",
+            Self::Tail => "a heartbeat names a later head",
+            Self::CatchUp => "catching up",
+            Self::Asked => "asked for",
+        })
+    }
+}
+
 /// What the feed has to say.
 #[derive(Clone, Debug)]
 pub enum FeedItem {

@@ -53,7 +53,7 @@ impl Pipeline {
             }
             FeedItem::Gap { from, to, reason } => {
                 self.metrics.gaps.inc();
-                tracing::info!(target: "settlement", from = from.0, to = to.0, reason = ?reason, "gap");
+                tracing::info!(target: "settlement", from = from.0, to = to.0, reason = %reason, "gap");
             }
             FeedItem::ReplayRequested { from, to } => {
                 self.metrics.replays_requested.inc();
@@ -94,6 +94,8 @@ impl Pipeline {
             Verdict::New => match self.wal.append(sequence, &envelope) {
                 Ok(_) => {
                     self.identity.accept(sequence, envelope.digest, Some(event.prev_digest));
+                    let kind = event.kind().as_str();
+                    tracing::debug!(target: "settlement", seq = sequence.0, kind, "received");
                     let item = Item {
                         sequence,
                         digest: envelope.digest,

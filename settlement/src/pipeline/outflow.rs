@@ -127,12 +127,10 @@ impl Pipeline {
         metrics
             .settlement_seconds
             .observe(now.duration_since(settled.arrived).as_secs_f64());
-        if settled.attempts > 1 {
-            let (seq, attempt, how) = (settled.sequence.0, settled.attempts, settled.how);
-            tracing::debug!(target: "settlement", seq, attempt, how = ?how, "settled after retry");
-        }
-        if settled.how == How::GivenUp {
-            tracing::warn!(target: "settlement", seq = settled.sequence.0, "given up, next");
+        let (seq, attempt) = (settled.sequence.0, settled.attempts);
+        match settled.how {
+            How::GivenUp => tracing::warn!(target: "settlement", seq, "given up, next"),
+            _ => tracing::debug!(target: "settlement", seq, attempt, "counted as settled"),
         }
         self.acknowledge(settled.sequence, settled.sent, now);
     }

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::failure::{Build, FailureFile, describe, shown};
 use crate::launch::Profile;
 use crate::problem::{Problem, say};
-use crate::protocol::{SeedReport, Verdict};
+use crate::protocol::{SeedJob, SeedReport, Verdict};
 use crate::session::Session;
 use serde_json::json;
 
@@ -16,7 +16,12 @@ pub fn run(arguments: &ReplayArgs) -> Result<Exit, Problem> {
     let mut session = Session::open(Profile::of(debug))?;
     session.client.check(&saved.job)?;
     let limit_ms = arguments.worker.limit_ms(saved.job.tape.is_some(), debug);
-    let report = session.client.run_seed(&saved.job, limit_ms).report;
+    // Recording everything changes nothing but the timeline, which has then what the programs said.
+    let job = SeedJob {
+        record_all: true,
+        ..saved.job.clone()
+    };
+    let report = session.client.run_seed(&job, limit_ms).report;
     let build = session.build()?;
     let found = compare(&saved, &report, &build);
     let (exit, sentence) = judge(&found, &report);

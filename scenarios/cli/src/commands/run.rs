@@ -7,10 +7,10 @@ use crate::launch::{self, Profile};
 use crate::pool::{Event, Pool, Task};
 use crate::problem::{Problem, say};
 use crate::progress::Progress;
-use crate::protocol::Verdict;
+use crate::protocol::{SeedJob, Verdict};
 use crate::session::{Planned, Session, read_plan};
 use crate::tally::{HUNG_MAX, Tally};
-use crate::{junit, seed, table};
+use crate::{junit, seed, table, tape};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +64,7 @@ pub fn run(arguments: &RunArgs) -> Result<Exit, Problem> {
     // A file that cannot be written must not cost what hours of seeds have found: it is told, the report is printed all
     // the same, and the exit code stays that of the worst seed.
     let mut troubles = Vec::new();
+    tell_failures(&mut session, &mut tallies, pool.limit_ms);
     let saved = save_failures(&session, &tallies, &out, &mut troubles);
     if let Some(path) = &arguments.junit {
         troubles.extend(junit::write(path, &tallies).err());
@@ -140,6 +141,22 @@ fn run_all(
     outcome.map(|(_, cut_short)| (cut_short, wall_ms))
 }
 
+/// Runs the kept failures once more with everything recorded and what the programs say, for timelines that tell the
+/// story. Only a run with the same trace may tell it; of a seed that hung there is none.
+fn tell_failures(session: &mut Session, tallies: &mut [Tally], limit_ms: u64) {
+    let failures = tallies.iter_mut().flat_map(|tally| tally.failures.values_mut());
+    for failure in failures.filter(|failure| failure.report.verdict != Verdict::Hung) {
+        let job = SeedJob {
+            record_all: true,
+            ..failure.job.clone()
+        };
+        let told = session.client.run_seed(&job, limit_ms).report;
+        if told.trace_hash == failure.report.trace_hash && !told.trace_hash.is_empty() {
+            failure.report.timeline = told.timeline;
+        }
+    }
+}
+
 /// A failure that is told: its tally's place, and its file if it could be saved.
 type Saved = (usize, Option<PathBuf>);
 
@@ -190,6 +207,13 @@ impl Outcome<'_> {
         let mut text = format!("{}\n", table::of_tallies(self.tallies));
         for line in table::remarks(self.tallies) {
             text.push_str(&format!("{line}\n"));
+        }
+        for tally in self.tallies {
+            if let Some(tape) = &tally.tape {
+                let name = format!("{} x {}", tally.scenario, tally.design);
+                let told = tape::of_tally(&name, tape, tally.sim_time_ms, tally.cpu_us);
+                text.push_str(&format!("\n{told}\n"));
+            }
         }
         let seeds = table::counted(self.tallies.iter().map(|tally| tally.seeds).sum(), "seed");
         let cut = if self.cut_short { ", cut short by Ctrl-C" } else { "" };

@@ -119,6 +119,7 @@ impl Ledger {
         let mut attempt = 1;
         loop {
             metrics.batches_sent.inc();
+            tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, "batch sent");
             let sent = Instant::now();
             let outcome = Outcome::of(session.batch(&batch, &rows).await);
             if outcome.is_applied() {
@@ -150,7 +151,7 @@ impl Ledger {
     fn note_failure(&self, item: &Item, attempt: u32, outcome: &Outcome) {
         let Context { config, metrics, .. } = &self.context;
         retry::count(metrics, outcome);
-        tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, outcome = %outcome, "batch failed, retry");
+        tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, outcome = %outcome, "batch failed, will be sent again");
         retry::failed(metrics, &config.retry, item.sequence, attempt, outcome);
     }
 

@@ -109,7 +109,7 @@ impl LoggedRmw {
                 attempts: attempt,
                 how,
             };
-            let error = match self.attempt(item).await {
+            let error = match self.attempt(item, attempt).await {
                 Ok(how) => return ended(how),
                 Err(error) => error,
             };
@@ -124,14 +124,16 @@ impl LoggedRmw {
         }
     }
 
-    async fn attempt(&self, item: &Item) -> Result<How, AttemptError> {
+    async fn attempt(&self, item: &Item, attempt: u32) -> Result<How, AttemptError> {
         if self.exists(&item.event).await? {
+            tracing::debug!(target: "settlement", seq = item.sequence.0, "is there already, not sent again");
             return Ok(How::AlreadyThere);
         }
         let balances = self.new_balances(&item.event).await?;
         let (statements, values) = self.batch_of(&item.event, balances)?;
         let batch = Batch::new_with_statements(BatchType::Logged, statements);
         self.context.metrics.batches_sent.inc();
+        tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, "is not there, so balances read and batch sent");
         match self.context.session.batch(&batch, &values).await {
             Ok(_) => Ok(How::Acknowledged),
             Err(error) => {

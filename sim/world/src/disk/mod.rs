@@ -22,7 +22,7 @@ pub use file::{DiskFile, OpenFlags};
 
 use crate::host::{Gate, HostCell};
 use crate::task;
-use crate::trace::{DiskOpKind, HostChange, HostId, Kind, code};
+use crate::trace::{DiskOpKind, Fold, HostChange, HostId, Kind, code};
 use crate::world::{Shared, World, lock};
 use file::Target;
 use names::{Entry, errno, normal, os_error};
@@ -105,10 +105,14 @@ pub(crate) fn gone() -> io::Error {
 }
 
 pub(super) fn trace(shared: &Shared, host: HostId, op: DiskOpKind, path: &str, offset: u64, bytes: u64) {
-    let a = u64::from(host.0) << 48 | (op as u64) << 40 ^ offset;
+    // Whose, what, where and when: everything that the record of it would say.
+    let mut fold = Fold::resume(Fold::START);
+    fold.add(u64::from(host.0) << 8 | op as u64, offset);
+    fold.add(shared.clock.now_ns(), bytes);
+    fold.add_bytes(path.as_bytes());
     shared
         .trace
-        .emit_rated(code::DISK, a, bytes, Some(host), || Kind::DiskOp {
+        .emit_rated(code::DISK, fold.value(), bytes, Some(host), || Kind::DiskOp {
             op,
             path: path.to_owned(),
             offset,

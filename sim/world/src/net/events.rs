@@ -44,7 +44,7 @@ impl State {
         };
         let (from, to) = self.hosts_of(conn, side.into());
         let (from, to) = (from.unwrap_or(HostId::MAIN), to.unwrap_or(HostId::MAIN));
-        let hashed = (code::DELIVERY, a, bytes as u64);
+        let hashed = (code::DELIVERY, a, (bytes as u64) << 1 | u64::from(side));
         trace.emit_rated_at(now_ns, hashed, to, || Kind::Delivery {
             conn: event.slot.index,
             from,

@@ -37,11 +37,13 @@ fn write_kind(write_type: WriteType) -> WriteKind {
     }
 }
 
-/// A message arrived.
+/// A message arrived, now.
 pub(super) fn delivered(cluster: &Cluster, to: NodeIdx, from: NodeIdx) {
-    cluster
-        .trace
-        .emit_fast(code::DELIVERED, u64::from(from.0) << 8 | u64::from(to.0), 0);
+    cluster.trace.emit_fast(
+        code::DELIVERED,
+        u64::from(from.0) << 8 | u64::from(to.0),
+        cluster.world.now_ns(),
+    );
 }
 
 /// A node cannot go on.
