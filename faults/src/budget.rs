@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | database nodes impaired at once (down, paused, cut off) | 1 of 3 | a quorum must remain, or nothing can be acknowledged |
 //! | rest between two nodes' impairments | 1 s | a node that just came back must be seen as up again before the next goes |
-//! | all nodes at once | only as a power loss of everything | nothing answers, so nothing is promised; recovery is what is tested |
+//! | all nodes at once | only as a power loss of all of them | nothing answers, so nothing is promised; recovery is what is tested |
 //! | a node's outage | 3 h at most | past the hint window only repair heals a replica |
 //! | a node's commit-log sync lag | below settlement's durable slack | `durable` is computed from it |
 //! | engine and settlement | any number of outages, each at most 10 min | the WAL's bound covers the longest budgeted outage |
@@ -124,6 +124,9 @@ pub fn judge_plan(plan: &Plan) -> Result<(), Beyond> {
                 restart_after_ms: ms,
             }
             | Action::PowerLossAll { restart_after_ms: ms }
+            | Action::PowerLossDatabase {
+                restart_after_ms: ms, ..
+            }
             | Action::Pause {
                 target: Target::Settlement | Target::Engine,
                 for_ms: ms,

@@ -34,6 +34,10 @@ pub enum Class {
     GapSlowReplay,
     /// Events are lost while the engine answers replay requests with fewer events than asked.
     GapPartialReplay,
+    /// Events arrive with a bit turned over on the way.
+    DamagedDelivery,
+    /// Somebody else's event arrives under a sequence of the stream: behind the true one, or before it with a broken chain.
+    ForgedDelivery,
     /// The engine publishes an event whose content contradicts itself.
     RefusedEvent,
     /// The matching engine's process is killed and restarted.
@@ -44,6 +48,8 @@ pub enum Class {
     PowerLoss,
     /// Every machine loses power at once.
     PowerLossAll,
+    /// Every database node loses power at once; settlement and the engine live on.
+    PowerLossDatabase,
     /// A process stands still (SIGSTOP, a long stall) and goes on.
     Pause,
     /// Settlement cannot reach a database node, or not hear from it.
@@ -103,6 +109,10 @@ classes! {
         "settlement asked for a replay";
     GapPartialReplay: "events lost while replay is partial",
         "settlement asked for a replay and had to ask again";
+    DamagedDelivery: "events damaged on the way",
+        "settlement counted a damaged event";
+    ForgedDelivery: "an event of another stream under a sequence of this one",
+        "settlement counted a fork";
     RefusedEvent: "a self-contradicting event is published",
         "settlement wrote a dead letter";
     EngineCrash: "matching engine killed",
@@ -113,6 +123,8 @@ classes! {
         "the machine lost power and was restarted; for a node, the database noticed or recovered its log";
     PowerLossAll: "power loss of all machines",
         "settlement, engine and database lost power and were restarted";
+    PowerLossDatabase: "power loss of all database nodes",
+        "every database node lost power and was restarted";
     Pause: "a process stands still",
         "the process stood still and went on; for a node, the database or settlement noticed";
     PartitionClient: "settlement cut off from a database node",

@@ -178,11 +178,12 @@ impl Drawer<'_> {
             TimeoutNeverApplied => self.timeout(TimeoutWorld::NeverApplied),
             TimeoutAppliedAtOnce => self.timeout(TimeoutWorld::AppliedAtOnce),
             TimeoutAppliedByReplay => {
-                // Half of them before any mutation: nothing is seen until the replay. Otherwise a part is.
-                let after_mutations = if self.stream.below(2) == 0 {
+                // Some before any mutation: nothing is seen until the replay. Otherwise a part is, in the order of hashed
+                // keys: with balances and without the trade, a check finds nothing and what is read holds the effect.
+                let after_mutations = if self.stream.below(4) == 0 {
                     0
                 } else {
-                    self.between(1, 12) as u16
+                    self.between(1, 6) as u16
                 };
                 self.timeout(TimeoutWorld::AppliedByReplay { after_mutations })
             }
@@ -210,6 +211,14 @@ impl Drawer<'_> {
             GapPartialReplay => {
                 let max_entries = self.between(1, 3) as u32;
                 self.drop_events(0, max_entries, 0)
+            }
+            DamagedDelivery => {
+                let count = self.between(1, 3) as u32;
+                (self.published(count.into()), Action::Damage { count })
+            }
+            ForgedDelivery => {
+                let before = self.stream.below(2) == 0;
+                (self.published(1), Action::Forge { before })
             }
             RefusedEvent => {
                 let kind = self.stream.below(1 << 16) as u32;
@@ -248,6 +257,16 @@ impl Drawer<'_> {
             PowerLossAll => {
                 let restart_after_ms = self.duration(wish, 1_000, 10_000);
                 (self.moment(), Action::PowerLossAll { restart_after_ms })
+            }
+            PowerLossDatabase => {
+                let (restart_after_ms, apart_ms) = (self.duration(wish, 500, 8_000), self.between(0, 2_000));
+                (
+                    self.moment(),
+                    Action::PowerLossDatabase {
+                        restart_after_ms,
+                        apart_ms,
+                    },
+                )
             }
             Pause => {
                 let (target, for_ms) = (self.target(wish), self.duration(wish, 500, 30_000));

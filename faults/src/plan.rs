@@ -141,6 +141,16 @@ pub enum Action {
         /// The feed is silent for this long after the loss, so that only heartbeats can tell (0: it goes on at once).
         silence_ms: u64,
     },
+    /// Turn a bit over in `count` events from the named one on.
+    Damage {
+        /// How many events.
+        count: u32,
+    },
+    /// Deliver another content under the named event's sequence.
+    Forge {
+        /// Before the true one, with a chain that does not fit; else behind it.
+        before: bool,
+    },
     /// Publish an event that contradicts itself in place of nothing: it takes a sequence of its own.
     PublishRefused {
         /// Which contradiction, by number; the engine maps it onto its list.
@@ -164,6 +174,13 @@ pub enum Action {
     PowerLossAll {
         /// Until power is back everywhere.
         restart_after_ms: u64,
+    },
+    /// Power loss of every database node at once.
+    PowerLossDatabase {
+        /// Until power is back at the first of them.
+        restart_after_ms: u64,
+        /// How much later than the one before each of the others is back.
+        apart_ms: u64,
     },
     /// SIGSTOP, SIGCONT later.
     Pause {

@@ -71,6 +71,19 @@ pub struct Bounds {
     pub seen: Vec<(String, u64, u64)>,
 }
 
+/// What was seen of the batches that left settlement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// All of them, those sent again included.
+    pub batches: u64,
+    /// Different contents among them.
+    pub contents: u64,
+    /// Those that were not LOGGED.
+    pub not_logged: u64,
+    /// Those at a consistency below a quorum, with the level's name.
+    pub below_quorum: u64,
+}
+
 /// How the run ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
@@ -101,10 +114,14 @@ pub struct Evidence {
     pub digests: BTreeMap<u64, Digest>,
     /// Kind of every event by sequence, as rows name it.
     pub kinds: BTreeMap<u64, &'static str>,
-    /// Day (days since 1970) is not judged; deposits and withdrawals by sequence: event id.
+    /// Time of every event by sequence, ms.
+    pub times_ms: BTreeMap<u64, u64>,
+    /// The epoch of the stream.
+    pub epoch: u32,
+    /// Deposits and withdrawals by sequence: event id.
     pub event_ids: BTreeMap<u64, u64>,
-    /// Matches by sequence: (match_seq, event_time_ms).
-    pub trade_meta: BTreeMap<u64, (u64, u64)>,
+    /// Matches by sequence: match_seq, and whether the buyer's order rested.
+    pub trade_meta: BTreeMap<u64, (u64, bool)>,
     /// Refused events by sequence, with the reason that must be given.
     pub refused: BTreeMap<u64, String>,
     /// The books as they should be.
@@ -125,6 +142,10 @@ pub struct Evidence {
     pub resettled: Option<Vec<String>>,
     /// Bounded things.
     pub bounds: Bounds,
+    /// What settlement's metrics said that was not so.
+    pub untrue_metrics: Vec<String>,
+    /// The batches that settlement sent; None: nobody looked.
+    pub requests: Option<Requests>,
     /// How it ended.
     pub ending: Ending,
 }

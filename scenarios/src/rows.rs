@@ -107,7 +107,7 @@ rows! {
     TradeRow {
         trade_id: i64, output_sequence: i64, match_seq: i64, event_time_ms: i64, buy_order_id: i64, sell_order_id: i64,
         buyer_user_id: i64, seller_user_id: i64, base_asset: i32, quote_asset: i32, price: i64, quantity: i64,
-        quote_amount: i64, buyer_refund: i64, seller_refund: i64,
+        quote_amount: i64, buyer_refund: i64, seller_refund: i64, buyer_is_maker: bool, fees: Blob,
         buyer_base_version: Option<i64>, buyer_quote_version: Option<i64>,
         seller_base_version: Option<i64>, seller_quote_version: Option<i64>, digest: Option<Blob>,
     }
@@ -127,12 +127,13 @@ rows! {
     SettledRow { output_sequence: i64, epoch: i32, kind: Text, digest: Blob, prev_digest: Blob }
     /// `ledger_events`.
     LedgerEventRow {
-        user_id: i64, event_id: i64, output_sequence: i64, kind: Text, asset_id: i32, amount: i64,
+        user_id: i64, event_id: i64, output_sequence: i64, kind: Text, asset_id: i32, amount: i64, event_time_ms: i64,
+        version: Option<i64>, digest: Option<Blob>,
     }
     /// `trades_by_user`.
     TradeByUserRow {
-        user_id: i64, output_sequence: i64, side: Text, trade_id: i64, symbol: i32, order_id: i64, price: i64,
-        quantity: i64, quote_amount: i64, refund: i64,
+        user_id: i64, day: i32, output_sequence: i64, side: Text, trade_id: i64, symbol: i32, order_id: i64, price: i64,
+        quantity: i64, quote_amount: i64, refund: i64, digest: Blob,
     }
     /// `dead_letters`.
     DeadLetterRow { output_sequence: i64, code: String, detail: String, event: Vec<u8> }

@@ -41,6 +41,9 @@ pub struct Scenario {
     /// The simulated cluster.
     #[serde(default)]
     pub cluster: Cluster,
+    /// Bounds of the programs.
+    #[serde(default)]
+    pub programs: Programs,
     /// The faults, by class.
     #[serde(default)]
     pub faults: Vec<Wish>,
@@ -108,6 +111,20 @@ impl Default for Cluster {
             clock_skew_max_us: 500,
         }
     }
+}
+
+/// Bounds of settlement and of the engine that are tighter than their defaults, so that a run of seconds reaches them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Programs {
+    /// Settlement's batches in flight.
+    pub in_flight_max: Option<u32>,
+    /// Settlement's events that wait in memory.
+    pub ready_max: Option<u32>,
+    /// Bytes of a file of settlement's WAL: only whole files are forgotten.
+    pub wal_segment_bytes: Option<u32>,
+    /// Events that the engine keeps for replay; older ones are refused.
+    pub retention_events: Option<u32>,
 }
 
 /// Which database the simulated cluster behaves like.
@@ -276,6 +293,15 @@ impl Scenario {
             "1 to 1,000,000",
         )?;
         self.check_duration(origin)?;
+        let programs = [
+            ("programs.in_flight_max", self.programs.in_flight_max),
+            ("programs.ready_max", self.programs.ready_max),
+            ("programs.wal_segment_bytes", self.programs.wal_segment_bytes),
+            ("programs.retention_events", self.programs.retention_events),
+        ];
+        for (what, value) in programs {
+            range(what, value.unwrap_or(1).into(), 1, 1 << 30, "1 to 1,073,741,824")?;
+        }
         range("cluster.nodes", self.cluster.nodes.into(), 3, 9, "3 to 9")?;
         let nodes = self.cluster.nodes.into();
         range(
@@ -377,6 +403,8 @@ catalog![
     "crash-before-batch",
     "mid-batch-timeout",
     "duplicate-delivery",
+    "damaged-delivery",
+    "forged-delivery",
     "sequence-gap",
     "crash-after-batch",
     "coordinator-loss",
@@ -385,9 +413,12 @@ catalog![
     "process-kill",
     "power-loss",
     "power-loss-all",
+    "power-loss-database",
     "pause",
     "partition",
     "disk-trouble",
+    "catch-up",
+    "retention",
     "everything",
     "steady",
 ];

@@ -98,11 +98,11 @@ impl BoundaryHook for Hook {
             self.arrived(&executor, boundary, event);
         }
         let attempt = self.attempts.get(&event).copied().unwrap_or(1);
-        let Some(index) = self
-            .waiting
-            .iter()
-            .position(|f| names(f, event, attempt) && strikes_at(&f.action, boundary.point))
-        else {
+        let Some(index) = self.waiting.iter().position(|f| {
+            names(f, event, attempt)
+                && strikes_at(&f.action, boundary.point)
+                && may_strike(&executor, &f.action, u16::from(boundary.node.0))
+        }) else {
             return Verdict::Continue;
         };
         let fault = self.waiting.remove(index);
@@ -132,6 +132,15 @@ impl Hook {
             label: label(event),
         };
         executor.world().trace().emit(Some(node), Kind::Cql(record));
+    }
+}
+
+/// A coordinator is killed only while no other node is impaired; the fault waits for the batch of a later event.
+fn may_strike(executor: &Executor, action: &Action, node: u16) -> bool {
+    match *action {
+        Action::KillCoordinatorAfterBatchlog { restart_after_ms }
+        | Action::KillCoordinatorMidBatch { restart_after_ms, .. } => executor.is_free(node, restart_after_ms),
+        _ => true,
     }
 }
 

@@ -21,6 +21,9 @@ pub trait FeedCodec: Send + Sync {
     fn sequence(&self, payload: &[u8]) -> Option<u64>;
     /// A replay reply with at most `max_entries` events; None for a reply that has no more than that.
     fn shorten_reply(&self, payload: &[u8], max_entries: usize) -> Option<Vec<u8>>;
+    /// Another event under the sequence of this one, sealed as it must be; with `break_chain` it names another event as
+    /// the one before it.
+    fn forge(&self, payload: &[u8], break_chain: bool) -> Option<Vec<u8>>;
 }
 
 /// Where the feed is.
@@ -181,6 +184,8 @@ struct Active {
 enum Effect {
     Duplicate,
     Drop,
+    Damage,
+    Forge { before: bool },
     Hold { wire: Option<Vec<u8>> },
 }
 
@@ -198,7 +203,7 @@ impl TcpTap for PublishTap {
                 Piece::Other(wire) => out.extend(wire),
                 Piece::Message { wire, payload } => match self.codec.sequence(&payload) {
                     None => out.extend(wire),
-                    Some(sequence) => self.event(&executor, sequence, wire, &mut out),
+                    Some(sequence) => self.event(&executor, sequence, wire, &payload, &mut out),
                 },
             }
         }
@@ -207,15 +212,27 @@ impl TcpTap for PublishTap {
 }
 
 impl PublishTap {
-    fn event(&mut self, executor: &Executor, sequence: u64, wire: Vec<u8>, out: &mut Vec<u8>) {
+    fn event(&mut self, executor: &Executor, sequence: u64, mut wire: Vec<u8>, payload: &[u8], out: &mut Vec<u8>) {
         self.begin(executor, sequence);
         let now_ms = executor.now_ms();
         let mut times = usize::from(now_ms >= self.silent_until_ms);
-        let mut held = None;
+        let (mut held, mut behind) = (None, None);
         for active in self.active.iter_mut().filter(|a| (a.from..a.to).contains(&sequence)) {
             match &mut active.effect {
                 Effect::Duplicate => times *= 2,
                 Effect::Drop => times = 0,
+                Effect::Damage => {
+                    let at = wire.len() - payload.len() / 3;
+                    wire[at] ^= 1;
+                }
+                Effect::Forge { before } => {
+                    let forged = self.codec.forge(payload, *before);
+                    let forged = forged.map(|forged| with_payload(&wire, payload.len(), &forged));
+                    match *before {
+                        true => out.extend(forged.unwrap_or_default()),
+                        false => behind = forged,
+                    }
+                }
                 Effect::Hold { wire: kept } if sequence == active.from => {
                     *kept = Some(wire.clone());
                     times = 0;
@@ -228,6 +245,7 @@ impl PublishTap {
         for _ in 0..times {
             out.extend_from_slice(&wire);
         }
+        out.extend(behind.unwrap_or_default());
         out.extend(held.unwrap_or_default());
     }
 
@@ -268,6 +286,8 @@ impl PublishTap {
                 }
                 (from + u64::from(count), Effect::Drop, "lost")
             }
+            Action::Damage { count } => (from + u64::from(count), Effect::Damage, "damaged"),
+            Action::Forge { before } => (from + 1, Effect::Forge { before }, "forged"),
             Action::PublishRefused { .. } => {
                 return executor.fired_until(
                     fault,

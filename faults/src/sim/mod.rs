@@ -24,6 +24,8 @@ const MS: u64 = 1_000_000;
 /// How long a sync of settlement's disk takes before a power loss that is to tear its tail: long enough for a few events
 /// to be appended meanwhile at every workload's rate.
 const SLOW_FSYNC_MS: u64 = 400;
+/// How much later a timed fault is tried again that could not strike.
+const WAIT_MS: u64 = 250;
 
 /// The machines of a run.
 #[derive(Clone)]
@@ -209,9 +211,41 @@ impl Executor {
         true
     }
 
+    /// Whether a node could be impaired now without leaving no quorum.
+    pub(crate) fn is_free(&self, node: u16, for_ms: u64) -> bool {
+        let from_ms = self.now_ms();
+        let window = Window {
+            node,
+            from_ms,
+            to_ms: from_ms + for_ms,
+        };
+        !self.state().windows.iter().any(|other| other.clashes(&window))
+    }
+
+    /// Whether a fault whose moment has come would strike nothing: another node is impaired, or whom it is to strike
+    /// is down already. It then waits; nothing planned is dropped because of its neighbours.
+    fn must_wait(&self, fault: &Fault) -> bool {
+        if let Some((node, for_ms)) = budget::impairs(fault)
+            && !self.is_free(node, for_ms)
+        {
+            return true;
+        }
+        let target = match fault.action {
+            Action::Kill { target, .. } | Action::PowerLoss { target, .. } | Action::Pause { target, .. } => target,
+            Action::TornTail { .. } | Action::DiskEio { .. } | Action::DiskFull { .. } => Target::Settlement,
+            _ => return false,
+        };
+        self.host(target).state() != HostState::Up
+    }
+
     fn fire_timed(&self, id: u32) {
-        let Some(fault) = self.take(id) else { return };
         let now_ms = self.now_ms();
+        let waits = |fault: &&Fault| fault.id == id && self.must_wait(fault);
+        let waiting = self.state().waiting.clone();
+        if waiting.iter().find(waits).is_some() {
+            return self.at(now_ms + WAIT_MS, id);
+        }
+        let Some(fault) = self.take(id) else { return };
         if let Some((node, for_ms)) = budget::impairs(&fault)
             && !self.reserve(node, for_ms)
         {
@@ -229,6 +263,10 @@ impl Executor {
             Action::TornTail { restart_after_ms } => self.torn_tail(fault, restart_after_ms),
 
             Action::PowerLossAll { restart_after_ms } => self.power_loss_all(&fault, restart_after_ms),
+            Action::PowerLossDatabase {
+                restart_after_ms,
+                apart_ms,
+            } => self.power_loss_database(&fault, restart_after_ms, apart_ms),
             Action::Pause { target, for_ms } => self.pause(&fault, target, for_ms),
             Action::CutClient {
                 node,
@@ -425,6 +463,25 @@ impl Executor {
                 e.bring_back(target);
             }
         });
+    }
+
+    fn power_loss_database(&self, fault: &Fault, restart_after_ms: u64, apart_ms: u64) {
+        let first_ms = self.now_ms() + restart_after_ms;
+        let nodes = self.machines().nodes;
+        self.fired_until(
+            fault,
+            first_ms + apart_ms * u64::from(nodes.saturating_sub(1)),
+            format!("every database node loses power, the first is back after {restart_after_ms} ms, each other {apart_ms} ms later"),
+        );
+        for node in (0..nodes).map(Target::Node) {
+            if self.host(node).state() != HostState::Down {
+                self.strike(node, Blow::Power);
+            }
+        }
+        for node in 0..nodes {
+            let at_ms = first_ms + apart_ms * u64::from(node);
+            self.undo(at_ms, fault.clone(), move |e| e.bring_back(Target::Node(node)));
+        }
     }
 
     fn pause(&self, fault: &Fault, target: Target, for_ms: u64) {

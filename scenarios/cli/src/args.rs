@@ -239,7 +239,7 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each file of scenarios/planted/ is a patch that plants one bug and names the invariant that must catch it. The tree is
-copied to target/quench/canary/ first; yours is not touched.
+copied to target/quench/canary/ first; yours is not touched. Seeds are run in rounds of 20, until the bug is caught.
 
 Example:
   cargo quench canary --bug checkpoint-before-ack --seeds 50")]

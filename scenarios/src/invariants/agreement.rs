@@ -51,6 +51,11 @@ fn balances(evidence: &Evidence) -> Vec<Finding> {
         };
         let same_version =
             !evidence.promises.ledger || expected.map(|p| p.version) == row.map(|row| row.version as u64);
+        let same_digest = !evidence.promises.ledger
+            || expected
+                .and_then(|p| evidence.digests.get(&p.seq))
+                .map(|d| d.short().to_vec())
+                == row.and_then(|row| row.digest.as_ref()).map(|d| d.to_vec());
         if !same_money {
             findings.push(wrong_balance(
                 evidence,
@@ -65,6 +70,12 @@ fn balances(evidence: &Evidence) -> Vec<Finding> {
                 evidence.asset_name(key.1),
                 row.map_or(0, |row| row.version),
                 expected.map_or(0, |p| p.version)
+            )));
+        } else if !same_digest {
+            findings.push(Finding::text(format!(
+                "user {} {}: the balance row's digest is not that of the account's last change",
+                key.0,
+                evidence.asset_name(key.1)
             )));
         }
     }

@@ -1,8 +1,10 @@
 //! Invariant 9. Every event that had to be refused is a dead letter with its reason, and nothing else is. What had to
-//! be refused is known from the fault that published it, not from settlement.
+//! be refused is known from the fault that published it, not from settlement. The stream goes on behind a refused event
+//! only if an operator's decision to skip it is recorded, and nothing else is ever skipped.
 use super::Finding;
 use crate::evidence::Evidence;
-use std::collections::BTreeMap;
+use settlement_events::Digest;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     if !evidence.promises.dead_letters {
@@ -32,12 +34,44 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         ))
     }));
     for row in &evidence.found.dead_letters {
+        let seq = row.output_sequence;
         if row.detail.is_empty() || row.event.is_empty() {
-            let seq = row.output_sequence;
             findings.push(Finding::text(format!(
                 "dead letter {seq} lacks the event's bytes or the detail of its reason"
             )));
+        } else if evidence.digests.get(&(seq as u64)) != Some(&Digest::of(&row.event)) {
+            findings.push(Finding::text(format!(
+                "dead letter {seq} holds other bytes than the event's"
+            )));
         }
     }
+    findings.extend(skips(evidence));
     findings
+}
+
+fn skips(evidence: &Evidence) -> Vec<Finding> {
+    let skipped: BTreeSet<u64> = evidence
+        .found
+        .skips
+        .iter()
+        .map(|row| row.output_sequence as u64)
+        .collect();
+    let passed = evidence
+        .refused
+        .keys()
+        .filter(|seq| **seq <= evidence.ending.acknowledged);
+    let unrecorded = passed.filter(|seq| !skipped.contains(seq)).map(|seq| {
+        Finding::text(format!(
+            "event {seq} was refused and passed over, but no operator's decision to skip it is recorded"
+        ))
+    });
+    let wrong = skipped
+        .iter()
+        .filter(|seq| !evidence.refused.contains_key(seq))
+        .map(|seq| {
+            Finding::text(format!(
+                "event {seq} is recorded as skipped, but there is nothing wrong with it"
+            ))
+        });
+    unrecorded.chain(wrong).collect()
 }

@@ -5,6 +5,9 @@ use crate::evidence::Evidence;
 use oracle::Fact;
 use std::collections::BTreeSet;
 
+/// A day of an event's own time.
+const DAY_MS: u64 = 86_400_000;
+
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = ledger_events(evidence);
     if evidence.promises.identity {
@@ -35,18 +38,39 @@ fn ledger_events(evidence: &Evidence) -> Vec<Finding> {
                 _ => return None,
             };
             let id = evidence.event_ids.get(seq).copied().unwrap_or(0);
-            Some((*user, id, *seq, kind, *asset, *amount))
+            let time_ms = evidence.times_ms.get(seq).copied().unwrap_or(0);
+            Some((
+                (*user, id, *seq),
+                kind,
+                *asset,
+                *amount,
+                time_ms,
+                engine_columns(evidence, *seq, *user, *asset),
+            ))
         })
         .collect();
     let found = evidence.found.ledger_events.iter().map(|row| {
-        let (user, id, seq) = (row.user_id as u64, row.event_id as u64, row.output_sequence as u64);
-        (user, id, seq, row.kind.as_str(), row.asset_id as u32, row.amount as u64)
+        let key = (row.user_id as u64, row.event_id as u64, row.output_sequence as u64);
+        let engine = (row.version.map(|v| v as u64), row.digest.as_ref().map(|d| d.to_vec()));
+        let (asset, amount, time_ms) = (row.asset_id as u32, row.amount as u64, row.event_time_ms as u64);
+        (key, row.kind.as_str(), asset, amount, time_ms, engine)
     });
     compare(
-        "ledger_events (user, event, sequence, kind, asset, amount)",
+        "ledger_events ((user, event, sequence), kind, asset, amount, time, (version, digest))",
         &expected,
         &found.collect(),
     )
+}
+
+/// Version and digest, for designs that keep the engine's.
+fn engine_columns(evidence: &Evidence, seq: u64, user: u64, asset: u32) -> (Option<u64>, Option<Vec<u8>>) {
+    if !evidence.promises.ledger {
+        return (None, None);
+    }
+    let account = evidence.books.accounts.get(&(user, asset));
+    let posting = account.and_then(|account| account.postings.iter().find(|posting| posting.seq == seq));
+    let digest = evidence.digests.get(&seq).map(|digest| digest.short().to_vec());
+    (posting.map(|posting| posting.version), digest)
 }
 
 fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
@@ -66,7 +90,9 @@ fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
                 record.quote_amount,
                 refund,
             ];
-            expected.insert((user, record.seq, side, record.symbol, numbers));
+            let day = (evidence.times_ms.get(&record.seq).copied().unwrap_or(0) / DAY_MS) as i32;
+            let digest = evidence.digests.get(&record.seq).map(|digest| digest.short().to_vec());
+            expected.insert(((user, day, record.seq), side, record.symbol, numbers, digest));
         }
     }
     let found = evidence.found.trades_by_user.iter().map(|row| {
@@ -79,14 +105,16 @@ fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
             row.refund,
         ]
         .map(|n| n as u64);
+        let key = (row.user_id as u64, row.day, row.output_sequence as u64);
         (
-            row.user_id as u64,
-            row.output_sequence as u64,
+            key,
             row.side.as_str(),
             row.symbol as u32,
             numbers,
+            Some(row.digest.to_vec()),
         )
     });
-    let table = "trades_by_user (user, sequence, side, symbol, [trade, order, price, quantity, quote, refund])";
+    let table =
+        "trades_by_user ((user, day, sequence), side, symbol, [trade, order, price, quantity, quote, refund], digest)";
     compare(table, &expected, &found.collect())
 }

@@ -9,11 +9,27 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
         return Vec::new();
     }
     let breaches = evidence.durability.breaches.iter();
-    breaches
-        .map(|b| {
+    let mut findings = checkpoints(evidence);
+    findings.extend(breaches.map(|b| {
+        Finding::text(format!(
+            "at {} ms ({}): event {} is called durable (checkpoint {}), but is on the fsynced storage of {} node(s)",
+            b.at_ms, b.when, b.output_sequence, b.durable, b.on_nodes
+        ))
+    }));
+    findings
+}
+
+/// The checkpoint's row names an event of the stream by its own digest: a start from it compares the two.
+fn checkpoints(evidence: &Evidence) -> Vec<Finding> {
+    let wrong = evidence.found.checkpoint.iter().filter(|row| {
+        let digest = evidence.digests.get(&(row.durable as u64));
+        row.epoch as u32 != evidence.epoch || digest.map(|digest| &digest.0[..]) != Some(row.digest.as_slice())
+    });
+    wrong
+        .map(|row| {
             Finding::text(format!(
-                "at {} ms ({}): event {} is called durable (checkpoint {}), but is on the fsynced storage of {} node(s)",
-                b.at_ms, b.when, b.output_sequence, b.durable, b.on_nodes
+                "the checkpoint row (epoch {}, durable {}, digest {:02x?}) is not that event of the stream",
+                row.epoch, row.durable, row.digest
             ))
         })
         .collect()

@@ -64,7 +64,8 @@ fn extra_trades(evidence: &Evidence, tables: &Tables, place: &str) -> Vec<Findin
 
 fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRow) -> Option<Finding> {
     let pair = evidence.registry.symbol(settlement_events::SymbolId(record.symbol))?;
-    let (match_seq, event_time_ms) = evidence.trade_meta.get(&record.seq).copied().unwrap_or_default();
+    let (match_seq, buyer_is_maker) = evidence.trade_meta.get(&record.seq).copied().unwrap_or_default();
+    let event_time_ms = evidence.times_ms.get(&record.seq).copied().unwrap_or_default();
     let mut fields: Vec<(&str, u64, i64)> = vec![
         ("symbol", record.symbol.into(), symbol.into()),
         ("output_sequence", record.seq, row.output_sequence),
@@ -81,6 +82,7 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
         ("quote_amount", record.quote_amount, row.quote_amount),
         ("buyer_refund", record.buyer_refund, row.buyer_refund),
         ("seller_refund", record.seller_refund, row.seller_refund),
+        ("buyer_is_maker", buyer_is_maker.into(), row.buyer_is_maker.into()),
     ];
     if evidence.promises.ledger {
         let columns = [
@@ -100,6 +102,12 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
             )));
         }
     }
+    if row.fees.as_slice() != fees(record) {
+        return Some(Finding::text(format!(
+            "trade {}: the fees column is {:02x?}, the engine charged {:?}",
+            row.trade_id, row.fees, record.trade.fees
+        )));
+    }
     let (name, expected, found) = fields
         .into_iter()
         .find(|(_, expected, found)| i128::from(*expected) != i128::from(*found))?;
@@ -107,6 +115,19 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
         "trade {}: {name} is {found}, the engine says {expected}",
         row.trade_id
     )))
+}
+
+/// The column: payer, asset and amount of each fee, big-endian.
+fn fees(record: &TradeRecord) -> Vec<u8> {
+    let fee = |fee: &oracle::Fee| {
+        let (payer, asset, amount) = (
+            fee.payer.to_be_bytes(),
+            fee.asset.to_be_bytes(),
+            fee.amount.to_be_bytes(),
+        );
+        [&payer[..], &asset[..], &amount[..]].concat()
+    };
+    record.trade.fees.iter().flat_map(fee).collect()
 }
 
 fn events(evidence: &Evidence) -> Vec<Finding> {
@@ -135,6 +156,12 @@ fn events(evidence: &Evidence) -> Vec<Finding> {
             findings.push(Finding::text(format!(
                 "event {seq}: prev_digest is not event {}'s digest",
                 seq - 1
+            )));
+        }
+        if row.epoch as u32 != evidence.epoch {
+            findings.push(Finding::text(format!(
+                "event {seq}: settled_events names epoch {}, it is {}",
+                row.epoch, evidence.epoch
             )));
         }
         if Some(row.kind.as_str()) != evidence.kinds.get(&seq).copied() {

@@ -11,9 +11,11 @@ mod durability;
 mod exactly_once;
 mod idempotence;
 mod liveness;
+mod metrics;
 mod orders;
 mod ranges;
 mod reads;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -71,7 +73,9 @@ invariants! {
     10 "liveness" liveness true: "after the last fault every event settles within the bound";
     11 "reads" reads false: "each balance read equals one version the engine produced, at least the acknowledged one";
     12 "idempotence" idempotence false: "settling everything again changes no cell and no timestamp of any replica";
+    13 "metrics" metrics false: "what settlement's metrics say is so";
     14 "bounds" bounds false: "memory, WAL, queues and retry rates stay within their stated bounds";
+    15 "requests" requests false: "one LOGGED batch per event, at a quorum, the same bytes each time it is sent";
 }
 
 /// At most this many findings of one invariant are kept: a broken design breaks thousands of rows the same way.

@@ -2,12 +2,13 @@
 //! books exactly the invariants that should speak.
 use super::check;
 use crate::convert;
-use crate::evidence::{BalanceRead, Bounds, Durability, DurabilityBreach, Ending, Evidence, Promises};
+use crate::evidence::{BalanceRead, Bounds, Durability, DurabilityBreach, Ending, Evidence, Promises, Requests};
 use crate::rows::{
-    BalanceRow, Blob, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, Tables, TradeByUserRow, TradeRow,
+    BalanceRow, Blob, CheckpointRow, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, SkipRow, Tables,
+    TradeByUserRow, TradeRow,
 };
 use oracle::Books;
-use settlement_events::{Body, Event, OrderStatus, Registry, Side, samples};
+use settlement_events::{Body, Digest, Event, OrderStatus, Registry, Side, samples};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,10 +36,15 @@ fn evidence() -> Evidence {
             .iter()
             .map(|e| (e.output_sequence.0, e.kind().as_str()))
             .collect(),
+        times_ms: events
+            .iter()
+            .map(|e| (e.output_sequence.0, e.event_time_ms.0))
+            .collect(),
+        epoch: events[0].epoch.0,
         event_ids: event_ids(&events),
         trade_meta: events
             .iter()
-            .filter_map(|e| Some((e.output_sequence.0, (e.trade()?.match_seq.0, e.event_time_ms.0))))
+            .filter_map(|e| Some((e.output_sequence.0, (e.trade()?.match_seq.0, e.trade()?.buyer_is_maker))))
             .collect(),
         refused: BTreeMap::new(),
         books,
@@ -55,6 +61,12 @@ fn evidence() -> Evidence {
         bounds: Bounds {
             seen: vec![("batches in flight".into(), 3, 64)],
         },
+        untrue_metrics: Vec::new(),
+        requests: Some(Requests {
+            batches: head + 1,
+            contents: head,
+            ..Requests::default()
+        }),
         ending: Ending {
             head,
             acknowledged: head,
@@ -154,6 +166,9 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
                 kind: event.kind().as_str().into(),
                 asset_id: change.asset_id.0 as i32,
                 amount: change.delta_avail.0.abs(),
+                event_time_ms: event.event_time_ms.0 as i64,
+                version: Some(change.version.0 as i64),
+                digest: Some(Blob::from_slice(digest)),
             });
         }
         Body::Trade(trade) => {
@@ -174,6 +189,8 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
                 quote_amount: trade.quote_amount.0 as i64,
                 buyer_refund: trade.buyer_refund.0 as i64,
                 seller_refund: trade.seller_refund.0 as i64,
+                buyer_is_maker: trade.buyer_is_maker,
+                fees: settlement::designs::fees::FeeBytes::of(&trade.fees).as_slice().into(),
                 buyer_base_version: version(0),
                 buyer_quote_version: version(1),
                 seller_base_version: version(2),
@@ -191,6 +208,7 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
             ] {
                 t.trades_by_user.push(TradeByUserRow {
                     user_id: user.0 as i64,
+                    day: (event.event_time_ms.0 / 86_400_000) as i32,
                     output_sequence: seq,
                     side: side.as_str().into(),
                     trade_id: trade.trade_id.0 as i64,
@@ -200,6 +218,7 @@ fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
                     quantity: trade.quantity.0 as i64,
                     quote_amount: trade.quote_amount.0 as i64,
                     refund: refund.0 as i64,
+                    digest: Blob::from_slice(digest),
                 });
             }
         }
@@ -222,7 +241,7 @@ fn right_books_are_silent() {
 #[test]
 fn each_wrong_book_is_caught_by_the_invariants_that_should() {
     type Spoil = fn(&mut Evidence);
-    let cases: [(&str, Spoil, &[u32]); 19] = [
+    let cases: [(&str, Spoil, &[u32]); 31] = [
         ("money appears", |e| e.found.balances[0].avail += 1, &[1, 2]),
         ("money moves to another user", |e| swap_money(e), &[2]),
         ("a posting is missing", |e| drop(e.found.ledger.remove(1)), &[2]),
@@ -266,6 +285,38 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             &[12],
         ),
         ("too much in flight", |e| e.bounds.seen[0].1 = 65, &[14]),
+        (
+            "a metric lies",
+            |e| e.untrue_metrics.push("acknowledged went back".into()),
+            &[13],
+        ),
+        ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[15]),
+        ("a batch at ONE", |e| requests(e).below_quorum = 1, &[15]),
+        ("a batch in two parts", |e| requests(e).contents += 2, &[15]),
+        ("a trade without its fees", |e| trade(e).fees.push(1), &[3]),
+        (
+            "a trade with the wrong maker",
+            |e| trade(e).buyer_is_maker ^= true,
+            &[3],
+        ),
+        ("an event of another epoch", |e| e.found.settled[0].epoch += 1, &[3]),
+        (
+            "a trade in the wrong day's history",
+            |e| e.found.trades_by_user[0].day += 1,
+            &[7],
+        ),
+        (
+            "a deposit with another time",
+            |e| e.found.ledger_events[0].event_time_ms += 1,
+            &[7],
+        ),
+        (
+            "a balance with another digest",
+            |e| e.found.balances[0].digest = None,
+            &[2],
+        ),
+        ("a good event is skipped", |e| skip(e, 1), &[9]),
+        ("a checkpoint of something else", |e| checkpoint(e), &[5]),
     ];
     for (name, spoil, expected) in cases {
         let mut evidence = evidence();
@@ -318,6 +369,26 @@ fn breach(e: &mut Evidence) {
     });
 }
 
+fn requests(e: &mut Evidence) -> &mut Requests {
+    e.requests.as_mut().expect("looked at")
+}
+
+fn skip(e: &mut Evidence, output_sequence: i64) {
+    let reason = "x".into();
+    e.found.skips.push(SkipRow {
+        output_sequence,
+        reason,
+    });
+}
+
+fn checkpoint(e: &mut Evidence) {
+    e.found.checkpoint.push(CheckpointRow {
+        epoch: e.epoch as i32,
+        durable: 2,
+        digest: Blob::from_slice(&e.digests[&1].0),
+    });
+}
+
 fn dead_letter(e: &mut Evidence) {
     let row = DeadLetterRow {
         output_sequence: 1,
@@ -331,10 +402,12 @@ fn dead_letter(e: &mut Evidence) {
 #[test]
 fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
     let mut e = evidence();
-    e.refused.insert(99, "overflow".into());
+    let seq = e.ending.head + 1;
+    e.refused.insert(seq, "overflow".into());
+    e.digests.insert(seq, Digest::of(&[1]));
     assert_eq!(spoken(&e), [9].into());
     let mut row = DeadLetterRow {
-        output_sequence: 99,
+        output_sequence: seq as i64,
         code: "contradiction".into(),
         detail: "x".into(),
         event: vec![1],
@@ -342,7 +415,14 @@ fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
     e.found.dead_letters.push(row.clone());
     assert_eq!(spoken(&e), [9].into());
     row.code = "overflow".into();
+    e.found.dead_letters = vec![row.clone()];
+    assert_eq!(spoken(&e), BTreeSet::new());
+    e.found.dead_letters[0].event = vec![2];
+    assert_eq!(spoken(&e), [9].into(), "another event's bytes");
     e.found.dead_letters = vec![row];
+    (e.ending.head, e.ending.acknowledged, e.ending.durable) = (seq, seq, seq);
+    assert_eq!(spoken(&e), [9].into(), "passed over, and nobody decided it");
+    skip(&mut e, seq as i64);
     assert_eq!(spoken(&e), BTreeSet::new());
 }
 

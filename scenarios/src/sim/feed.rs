@@ -4,7 +4,7 @@ use super::plant::Preview;
 use engine::contradiction::{Contradiction, Falsehood};
 use faults::sim::feed::FeedCodec;
 use faults::{Action, Plan, When};
-use settlement_events::{FeedMessage, ReplayReply};
+use settlement_events::{Envelope, FeedMessage, ReplayReply};
 
 /// The feed's own encoding.
 pub struct Codec;
@@ -35,6 +35,18 @@ impl FeedCodec for Codec {
             }
             _ => None,
         }
+    }
+
+    fn forge(&self, payload: &[u8], break_chain: bool) -> Option<Vec<u8>> {
+        let Ok(FeedMessage::Event(envelope)) = FeedMessage::decode(&payload.to_vec().into()) else {
+            return None;
+        };
+        let mut event = envelope.open().ok()?;
+        event.event_time_ms.0 += 1;
+        if break_chain {
+            event.prev_digest.0[0] ^= 1;
+        }
+        Some(FeedMessage::Event(Envelope::seal(&event)).encode().to_vec())
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`feed`] | faults on the feed, handed to the engine's publisher |
 //! | [`operator`] | the person who decides about refused events |
 //! | [`reader`] | reads balances beside the workload |
+//! | [`requests`] | what settlement sends to the database, as bytes |
 //! | [`storage`] | what the disks hold of event identities |
 //! | [`watch`] | looks at durability and bounds while the run goes on |
 //! | [`client`] | the judge as an ordinary client |
@@ -19,6 +20,7 @@ mod operator;
 mod plant;
 mod reader;
 mod report;
+mod requests;
 mod run;
 mod storage;
 mod watch;

@@ -299,6 +299,9 @@ fn engine_config(job: &Resolved, registry: &Registry, source: Source) -> EngineC
     let replay = format!("tcp://{ENGINE_IP}:{REPLAY_PORT}");
     let mut config = EngineConfig::new(registry.clone(), source, "/var/lib/engine".into(), &publish, &replay);
     config.pacing.events_per_s = job.scenario.workload.events_per_s.into();
+    if let Some(events) = job.scenario.programs.retention_events {
+        config.retention_events = events as usize;
+    }
     config
 }
 
@@ -312,6 +315,17 @@ fn settlement_config(job: &Resolved, registry: &Registry, cluster: &SimCluster) 
         registry.clone(),
     );
     config.design = job.design;
+    let programs = &job.scenario.programs;
+    if let Some(max) = programs.in_flight_max {
+        config.limits.in_flight_max = max as usize;
+    }
+    if let Some(max) = programs.ready_max {
+        config.limits.ready_max = max as usize;
+    }
+    if let Some(bytes) = programs.wal_segment_bytes {
+        config.wal.segment_bytes = bytes;
+        config.wal.group_bytes_max = config.wal.group_bytes_max.min(bytes);
+    }
     config.durable.sync_period_ms = match job.scenario.cluster.commitlog_sync {
         CommitlogSync::Periodic => job.scenario.cluster.commitlog_period_ms,
         CommitlogSync::Batch => 0,

@@ -255,10 +255,13 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
     let mut evidence_facts = Vec::with_capacity(facts.len());
     let (mut digests, mut kinds, mut event_ids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut trade_meta, mut refused) = (BTreeMap::new(), BTreeMap::new());
+    let (mut times_ms, mut epoch) = (BTreeMap::new(), 0);
     for fact in &facts {
         let event = &fact.event;
         let seq = event.output_sequence.0;
         digests.insert(seq, event.digest());
+        times_ms.insert(seq, event.event_time_ms.0);
+        epoch = event.epoch.0;
         if let Some(code) = fact.contradictory {
             refused.insert(seq, code.as_str().to_string());
             continue;
@@ -269,7 +272,7 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
                 event_ids.insert(seq, event_id.0);
             }
             Body::Trade(trade) => {
-                trade_meta.insert(seq, (trade.match_seq.0, event.event_time_ms.0));
+                trade_meta.insert(seq, (trade.match_seq.0, trade.buyer_is_maker));
             }
             _ => {}
         }
@@ -286,6 +289,8 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         facts: evidence_facts,
         digests,
         kinds,
+        times_ms,
+        epoch,
         event_ids,
         trade_meta,
         refused,
@@ -298,6 +303,8 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         durability: outcome.watch.durability,
         resettled: outcome.resettled,
         bounds: outcome.watch.bounds,
+        untrue_metrics: outcome.watch.untrue_metrics,
+        requests: outcome.requests,
         ending: outcome.ending,
     })
 }

@@ -3,6 +3,7 @@
 //! within the bound. What is found is [`crate::evidence::Evidence`]; judging it is not done here.
 use super::plant::{Plant, Preview};
 use super::reader::{self, Seen};
+use super::requests::RequestWatch;
 use super::watch::Watch;
 use super::{client::Client, collect, feed, operator, report};
 use crate::evidence::Ending;
@@ -57,6 +58,8 @@ pub struct Outcome {
     pub reads: Vec<crate::evidence::BalanceRead>,
     /// Durability, bounds, losses.
     pub watch: super::watch::Watched,
+    /// The batches that settlement sent.
+    pub requests: Option<crate::evidence::Requests>,
     /// What settling again changed.
     pub resettled: Option<Vec<String>>,
     /// How it ended.
@@ -152,6 +155,8 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         nodes: job.scenario.cluster.nodes,
     };
     let executor = Executor::arm(&world, machines, &plan, &plant.feed_ports());
+    // Behind the plan's own taps, which have their connections to themselves.
+    let requests = RequestWatch::start(&plant, &plan);
     stages.end("setup");
 
     plant.start_engine();
@@ -169,7 +174,8 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     let mut trouble = None;
     let after_heal = collector.money();
     let reads = helpers.stop();
-    let watch = watch.stop();
+    let watch = watch.stop(&ending);
+    let requests = requests.map(RequestWatch::stop);
     let found = match read_everything(&plant, job).await {
         Ok(found) => found,
         Err(error) => {
@@ -178,7 +184,10 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         }
     };
     stages.end("read");
-    let resettled = if trouble.is_none() && report::promises(job.design).idempotent && is_settled(&ending) {
+    // An engine that keeps only the last events cannot give the first ones again.
+    let is_kept = job.scenario.programs.retention_events.is_none();
+    let promised = report::promises(job.design).idempotent;
+    let resettled = if trouble.is_none() && promised && is_kept && is_settled(&ending) {
         match resettle(&plant).await {
             Ok(differences) => Some(differences),
             Err(error) => {
@@ -200,6 +209,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         after_heal,
         reads,
         watch,
+        requests,
         resettled,
         ending,
         trouble,

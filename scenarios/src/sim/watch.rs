@@ -2,7 +2,7 @@
 //! the fsynced storage of the database's nodes. It judges nothing but durability, which can only be seen at the time.
 use super::plant::{Instances, Plant};
 use super::storage::Storage;
-use crate::evidence::{Bounds, Durability, DurabilityBreach};
+use crate::evidence::{Bounds, Durability, DurabilityBreach, Ending};
 use faults::bit::METRICS_NOTE;
 use settlement::config::{Config, DesignName};
 use settlement::metrics::MetricsSnapshot;
@@ -25,6 +25,8 @@ pub struct Watched {
     pub durability: Durability,
     /// Largest values against bounds.
     pub bounds: Bounds,
+    /// What settlement's metrics said that was not so.
+    pub untrue_metrics: Vec<String>,
     /// When database nodes lost unsynced data, simulated ms.
     pub losses_ms: Vec<u64>,
 }
@@ -52,6 +54,8 @@ impl Watch {
             received: 0,
             instance_count: 0,
             last_note: String::new(),
+            last_marks: (0, MetricsSnapshot::default()),
+            retries_each_peak: 0,
             watched: Watched::default(),
         };
         let shared = Arc::new(Mutex::new(looker));
@@ -68,11 +72,14 @@ impl Watch {
     }
 
     /// Looks once more and ends.
-    pub fn stop(self) -> Watched {
+    pub fn stop(self, ending: &Ending) -> Watched {
         self.task.abort();
         let mut looker = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         looker.look();
         looker.bounds();
+        if ending.acknowledged >= ending.head {
+            looker.totals(ending.head);
+        }
         looker.watched.clone()
     }
 }
@@ -96,6 +103,10 @@ struct Looker {
     received: u64,
     instance_count: usize,
     last_note: String,
+    /// How many starts there were at the last look, and the numbers of the last of them.
+    last_marks: (usize, MetricsSnapshot),
+    /// The most retries between two looks, for each of the batches that were in flight at most.
+    retries_each_peak: u64,
     watched: Watched,
 }
 
@@ -125,6 +136,8 @@ impl Looker {
             ("replays_refused", sum(|m| m.replays_refused)),
             ("retries", sum(|m| m.retries)),
             ("dead_letters", sum(|m| m.dead_letters)),
+            ("damaged", sum(|m| m.damaged)),
+            ("forks", sum(|m| m.forks)),
             ("wal_sync_failures", sum(|m| m.wal_sync_failures)),
             ("wal_files_abandoned", sum(|m| m.wal_files_abandoned)),
             ("wal_full", sum(|m| m.wal_full)),
@@ -141,6 +154,81 @@ impl Looker {
             self.last_note = note;
         }
         self.received_goes_on(all.len(), last.received);
+        self.consistent(all.len(), last);
+    }
+
+    /// Watermarks follow each other and never go back, and retries come at most as fast as their pauses allow.
+    fn consistent(&mut self, starts: usize, now: &MetricsSnapshot) {
+        let (before_starts, before) = std::mem::replace(&mut self.last_marks, (starts, *now));
+        if now.acknowledged > now.received || now.durable > now.acknowledged {
+            self.untrue(format!(
+                "received {}, acknowledged {}, durable {}: a later watermark is ahead of an earlier one",
+                now.received, now.acknowledged, now.durable
+            ));
+        }
+        if starts != before_starts {
+            return;
+        }
+        for (name, was, is) in [
+            ("received", before.received, now.received),
+            ("acknowledged", before.acknowledged, now.acknowledged),
+            ("durable", before.durable, now.durable),
+        ] {
+            if is < was {
+                self.untrue(format!("{name} went back from {was} to {is}"));
+            }
+        }
+        let each = now
+            .retries
+            .saturating_sub(before.retries)
+            .div_ceil(now.in_flight_peak.max(1));
+        self.retries_each_peak = self.retries_each_peak.max(each);
+    }
+
+    /// The counters at the end, when everything is settled up to `head`.
+    fn totals(&mut self, head: u64) {
+        let all = self.instances.all();
+        let snapshots: Vec<MetricsSnapshot> = all.iter().map(|instance| instance.metrics.snapshot()).collect();
+        let Some(last) = snapshots.last() else { return };
+        let sum = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).sum::<u64>();
+        let (sent, retries) = (sum(|m| m.batches_sent), sum(|m| m.retries));
+        let acknowledged = sum(|m| m.batches_acknowledged);
+        let wrong = [
+            (
+                last.received != head,
+                format!("received is {}, the head is {head}", last.received),
+            ),
+            (
+                last.acknowledged != head,
+                format!("acknowledged is {}, the head is {head}", last.acknowledged),
+            ),
+            (
+                acknowledged + sum(|m| m.refused) < head,
+                format!(
+                    "{acknowledged} batches acknowledged and {} events refused, of {head}",
+                    sum(|m| m.refused)
+                ),
+            ),
+            (
+                sent < retries + acknowledged,
+                format!("{sent} batches sent, of which {retries} again, but {acknowledged} were acknowledged"),
+            ),
+            (
+                last.refused_pending > 0,
+                format!("{} refused events still wait", last.refused_pending),
+            ),
+            (sum(|m| m.failed_trades) > 0, "events were given up".into()),
+        ];
+        for (_, text) in wrong.into_iter().filter(|(is_wrong, _)| *is_wrong) {
+            self.untrue(text);
+        }
+    }
+
+    fn untrue(&mut self, text: String) {
+        if self.watched.untrue_metrics.len() < BREACHES_MAX {
+            let at_ms = self.now_ms();
+            self.watched.untrue_metrics.push(format!("at {at_ms} ms: {text}"));
+        }
     }
 
     /// What was received is fsynced in the WAL, so a later start of settlement must know it again. A new start shows its
@@ -254,13 +342,11 @@ impl Looker {
                 peak(|m| m.wal_bytes_peak),
                 self.config.wal.max_bytes,
             ),
-            ("retries".into(), peak(|m| m.retries), self.retries_max()),
+            (
+                format!("retries of one batch in {} ms", EVERY.as_millis()),
+                self.retries_each_peak,
+                EVERY.as_millis() as u64 / self.config.retry.pause_min_ms.max(1) + 1,
+            ),
         ];
-    }
-
-    /// Retries are bounded in rate: each batch in flight at most one per smallest pause.
-    fn retries_max(&self) -> u64 {
-        let run_ms = self.now_ms();
-        run_ms / self.config.retry.pause_min_ms.max(1) * self.config.limits.in_flight_max as u64
     }
 }

@@ -1,7 +1,8 @@
 //! `quench canary`: does the harness catch the bugs that we know? Each planted bug is applied to a copy of the tree, a
-//! worker is built from it, and the scenarios that the bug names run until the seeds are used up. The matrix shows which
-//! invariants were violated how often; a bug that its own invariant does not catch fails the command. A kindness of the
-//! cluster must hide what it is said to hide: else the cluster is not as unkind as it claims.
+//! worker is built from it, and the scenarios that the bug names run, a round of seeds after the other, until its own
+//! invariant has caught it or the seeds are used up. The matrix shows which invariants were violated how often in these
+//! seeds; a bug that its own invariant does not catch fails the command. A kindness of the cluster must hide what it is
+//! said to hide in all seeds: else the cluster is not as unkind as it claims.
 use crate::args::{CanaryArgs, WorldArgs};
 use crate::client::{Client, Start};
 use crate::exit::Exit;
@@ -20,15 +21,11 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Quick to compile rather than quick to run: a canary's worker runs for seconds.
-const QUICK_BUILD: &[&str] = &[
-    "--config",
-    "profile.release.lto=\"off\"",
-    "--config",
-    "profile.release.codegen-units=16",
-    "--config",
-    "profile.release.incremental=true",
-];
+/// Ours is compiled anew for every bug, in the little pieces that changed; what is not ours must stay as the plain worker
+/// was built, so that it can be taken over from there.
+const QUICK_BUILD: &[&str] = &["--config", "profile.release.incremental=true"];
+/// Seeds of each scenario before it is asked whether the bug is caught: enough for the matrix to say something.
+const ROUND: u64 = 20;
 
 /// Runs it.
 pub fn run(arguments: &CanaryArgs) -> Result<Exit, Problem> {
@@ -36,14 +33,18 @@ pub fn run(arguments: &CanaryArgs) -> Result<Exit, Problem> {
     let root = launch::workspace()?;
     let bugs = choose(planted::all(&root)?, &arguments.bug)?;
     let session = Session::open(Profile::of(arguments.worker.debug_build))?;
+    let built = session.worker.parent().map(Path::to_path_buf);
     let canary = Canary {
         tree: ScratchTree::new(&root, &root.join("target/quench/canary/tree")),
-        target: root.join("target/quench/canary/target"),
+        target: root.join("target/quench/canary/build"),
         plain: session.worker.clone(),
         pool: session.pool(&arguments.worker, false),
         first_seed,
         seeds: arguments.seeds,
     };
+    if let Some(built) = built.filter(|_| !arguments.worker.debug_build) {
+        take_over(&built, &canary.target.join(Profile::Release.name()))?;
+    }
     let mut rows = Vec::new();
     for bug in &bugs {
         if interrupt::seen() {
@@ -141,9 +142,9 @@ impl Canary {
         } else {
             self.plain.clone()
         };
-        let mut outcome = self.seeds_of(bug, &worker, &[])?;
+        let mut outcome = self.seeds_of(bug, &worker, &[], false)?;
         if let Some(kindness) = &bug.kindness {
-            let kind = self.seeds_of(bug, &worker, std::slice::from_ref(kindness))?;
+            let kind = self.seeds_of(bug, &worker, std::slice::from_ref(kindness), true)?;
             outcome.caught_with_kindness = Some(kind.violated.get(&bug.invariant.unwrap_or(0)).copied().unwrap_or(0));
         }
         Ok(outcome)
@@ -164,7 +165,14 @@ impl Canary {
         launch::build(&wanted)
     }
 
-    fn seeds_of(&self, bug: &Planted, worker: &Path, kindness: &[String]) -> Result<Outcome, Problem> {
+    /// Round after round until the bug is caught, or every seed with `to_the_end`.
+    fn seeds_of(
+        &self,
+        bug: &Planted,
+        worker: &Path,
+        kindness: &[String],
+        to_the_end: bool,
+    ) -> Result<Outcome, Problem> {
         let client = Client::start(worker, &Start::default())?;
         let mut session = Session {
             worker: worker.to_path_buf(),
@@ -179,32 +187,64 @@ impl Canary {
         let planned = session.plan(&bug.scenarios, design, &world)?;
         let seeds = bug.seeds.unwrap_or(self.seeds);
         let first_seed = self.first_seed;
-        let tasks = planned.iter().enumerate().flat_map(|(group, one)| {
-            (0..seeds).map(move |n| Task {
-                group,
-                job: SeedJob {
-                    seed: first_seed.wrapping_add(n),
-                    ..one.job.clone()
-                },
-            })
-        });
         let mut outcome = Outcome::default();
         let mut progress = Progress::new(seeds * planned.len() as u64);
         let pool = Pool {
             worker: worker.to_path_buf(),
             ..self.pool.clone()
         };
-        let ran = pool.run(tasks, |event| match event {
-            Event::Done(task, report) => {
-                progress.done(&report.scenario, false);
-                let nth = task.job.seed.wrapping_sub(first_seed).wrapping_add(1);
-                outcome.add(&report, bug.invariant, nth);
+        for round in (0..seeds).step_by(ROUND as usize) {
+            let tasks = planned.iter().enumerate().flat_map(|(group, one)| {
+                (round..seeds.min(round + ROUND)).map(move |n| Task {
+                    group,
+                    job: SeedJob {
+                        seed: first_seed.wrapping_add(n),
+                        ..one.job.clone()
+                    },
+                })
+            });
+            let ran = pool.run(tasks, |event| match event {
+                Event::Done(task, report) => {
+                    progress.done(&report.scenario, false);
+                    let nth = task.job.seed.wrapping_sub(first_seed).wrapping_add(1);
+                    outcome.add(&report, bug.invariant, nth);
+                }
+                Event::Tick => progress.tick(),
+            });
+            let (_, cut_short) = ran?;
+            if cut_short || (outcome.caught_at.is_some() && !to_the_end) {
+                break;
             }
-            Event::Tick => progress.tick(),
-        });
+        }
         progress.finish();
-        ran.map(|_| outcome)
+        Ok(outcome)
     }
+}
+
+/// Gives a target directory that is not there yet what the plain worker's has of crates that are not ours, as links:
+/// they are the same, and take minutes to compile. Anything that cannot be linked is compiled.
+fn take_over(built: &Path, target: &Path) -> Result<(), Problem> {
+    if target.exists() {
+        return Ok(());
+    }
+    for part in ["deps", "build", ".fingerprint"] {
+        let mut waiting = vec![PathBuf::from(part)];
+        while let Some(relative) = waiting.pop() {
+            let Ok(entries) = std::fs::read_dir(built.join(&relative)) else {
+                continue;
+            };
+            let to = target.join(&relative);
+            std::fs::create_dir_all(&to).map_err(Problem::file("create", &to))?;
+            for entry in entries.flatten() {
+                let relative = relative.join(entry.file_name());
+                match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    true => waiting.push(relative),
+                    false => drop(std::fs::hard_link(entry.path(), target.join(&relative))),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Outcome {
@@ -317,7 +357,7 @@ fn as_text(rows: &[Row], together: &Together, catalog: &Catalog, exit: Exit) -> 
     let heads = ["bug".to_string()]
         .into_iter()
         .chain(columns.iter().map(u32::to_string));
-    matrix.set_header(heads.chain(["caught".to_string()]));
+    matrix.set_header(heads.chain(["seeds".to_string(), "caught".to_string()]));
     for row in rows {
         let mut cells = vec![Cell::new(&row.bug.name)];
         for invariant in &columns {
@@ -331,10 +371,17 @@ fn as_text(rows: &[Row], together: &Together, catalog: &Catalog, exit: Exit) -> 
             let text = seeds.map_or_else(|| "·".to_string(), |n| n.to_string());
             cells.push(Cell::new(format!("{mark}{text}")).set_alignment(CellAlignment::Right));
         }
+        let seeds = row
+            .outcome
+            .as_ref()
+            .map_or_else(|_| String::new(), |o| o.seeds.to_string());
+        cells.push(Cell::new(seeds).set_alignment(CellAlignment::Right));
         cells.push(Cell::new(in_words(row)));
         matrix.add_row(cells);
     }
-    let mut text = format!("{matrix}\n* the invariant that must catch it; numbers are seeds\n\n");
+    let mut text = format!(
+        "{matrix}\n* the invariant that must catch it; numbers are seeds, of those that were run until it had\n\n"
+    );
     text.push_str(&together.text(catalog));
     for row in rows {
         if let Err(problem) = &row.outcome {

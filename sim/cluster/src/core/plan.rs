@@ -202,11 +202,11 @@ impl Node {
         };
         let mutations = sealed.mutations();
         if observed {
-            return mutations
-                .iter()
-                .enumerate()
-                .map(|(i, m)| group(Which::Range(i as u16, i as u16), replicas(m)))
-                .collect();
+            // Both servers keep a batch's mutations in a table hashed by key: they leave in no order of the statements'.
+            let mut order: Vec<u16> = (0..mutations.len() as u16).collect();
+            order.sort_by_key(|i| mutations[usize::from(*i)].token);
+            let mutation = |i: u16| group(Which::Range(i, i), replicas(&mutations[usize::from(i)]));
+            return order.into_iter().map(mutation).collect();
         }
         let mut sets: Vec<(NodeSet, Vec<u16>)> = vec![];
         for (i, m) in mutations.iter().enumerate() {
