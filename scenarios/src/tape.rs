@@ -223,6 +223,8 @@ mod tests {
             quote_amount: 0,
             buyer_refund: 0,
             seller_refund: 0,
+            buyer_is_maker: false,
+            fees: Default::default(),
             buyer_base_version: None,
             buyer_quote_version: None,
             seller_base_version: None,
