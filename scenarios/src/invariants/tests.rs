@@ -292,9 +292,9 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             |e| e.untrue_metrics.push("acknowledged went back".into()),
             &[13],
         ),
-        ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[15]),
-        ("a batch at ONE", |e| requests(e).below_quorum = 1, &[15]),
-        ("a batch in two parts", |e| requests(e).contents += 2, &[15]),
+        ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[16]),
+        ("a batch at ONE", |e| requests(e).below_quorum = 1, &[16]),
+        ("a batch in two parts", |e| requests(e).contents += 2, &[16]),
         ("a trade without its fees", |e| trade(e).fees.push(1), &[3]),
         (
             "a trade with the wrong maker",
