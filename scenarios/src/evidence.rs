@@ -124,6 +124,10 @@ pub struct Evidence {
     pub trade_meta: BTreeMap<u64, (u64, bool)>,
     /// Refused events by sequence, with the reason that must be given.
     pub refused: BTreeMap<u64, String>,
+    /// When the operator decided to skip which event, simulated ms.
+    pub decided_ms: BTreeMap<u64, u64>,
+    /// Where the acknowledged watermark was seen when, simulated ms, ascending.
+    pub acknowledged_ms: Vec<(u64, u64)>,
     /// The books as they should be.
     pub books: Books,
     /// What a client reads at the end, on the healed cluster.

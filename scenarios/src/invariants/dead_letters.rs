@@ -73,5 +73,17 @@ fn skips(evidence: &Evidence) -> Vec<Finding> {
                 "event {seq} is recorded as skipped, but there is nothing wrong with it"
             ))
         });
-    unrecorded.chain(wrong).collect()
+    let early = evidence.refused.keys().filter_map(|seq| {
+        let passed = evidence
+            .acknowledged_ms
+            .iter()
+            .find(|(_, acknowledged)| acknowledged >= seq);
+        let (passed_ms, decided_ms) = (passed?.0, evidence.decided_ms.get(seq).copied().unwrap_or(u64::MAX));
+        (passed_ms < decided_ms).then(|| {
+            Finding::text(format!(
+                "event {seq} was refused and passed over at {passed_ms} ms, before an operator had decided to skip it"
+            ))
+        })
+    });
+    unrecorded.chain(wrong).chain(early).collect()
 }

@@ -75,7 +75,7 @@ invariants! {
     12 "idempotence" idempotence false: "settling everything again changes no cell and no timestamp of any replica";
     13 "metrics" metrics false: "what settlement's metrics say is so";
     14 "bounds" bounds false: "memory, WAL, queues and retry rates stay within their stated bounds";
-    15 "requests" requests false: "one LOGGED batch per event, at a quorum, the same bytes each time it is sent";
+    16 "requests" requests false: "one LOGGED batch per event, at a quorum, the same bytes each time it is sent";
 }
 
 /// At most this many findings of one invariant are kept: a broken design breaks thousands of rows the same way.

@@ -1,4 +1,4 @@
-//! Invariant 15. What leaves settlement for the database is what the design says: one LOGGED batch per event, at a quorum,
+//! Invariant 16. What leaves settlement for the database is what the design says: one LOGGED batch per event, at a quorum,
 //! and the same bytes each time it is sent. Verified on the wire. Final books cannot tell: a retry that is long enough
 //! repairs what a weaker write has left behind, and a reader sees half an event until then. Not verified here: what is
 //! in a batch (1, 2, 3, 6, 7), and other requests than batches.

@@ -47,6 +47,8 @@ fn evidence() -> Evidence {
             .filter_map(|e| Some((e.output_sequence.0, (e.trade()?.match_seq.0, e.trade()?.buyer_is_maker))))
             .collect(),
         refused: BTreeMap::new(),
+        decided_ms: BTreeMap::new(),
+        acknowledged_ms: Vec::new(),
         books,
         replicas_before_heal: vec![Arc::new(found.clone())],
         replicas_after_heal: vec![Arc::new(found.clone())],
@@ -290,9 +292,9 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             |e| e.untrue_metrics.push("acknowledged went back".into()),
             &[13],
         ),
-        ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[15]),
-        ("a batch at ONE", |e| requests(e).below_quorum = 1, &[15]),
-        ("a batch in two parts", |e| requests(e).contents += 2, &[15]),
+        ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[16]),
+        ("a batch at ONE", |e| requests(e).below_quorum = 1, &[16]),
+        ("a batch in two parts", |e| requests(e).contents += 2, &[16]),
         ("a trade without its fees", |e| trade(e).fees.push(1), &[3]),
         (
             "a trade with the wrong maker",
@@ -424,6 +426,11 @@ fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
     assert_eq!(spoken(&e), [9].into(), "passed over, and nobody decided it");
     skip(&mut e, seq as i64);
     assert_eq!(spoken(&e), BTreeSet::new());
+    e.decided_ms.insert(seq, 500);
+    e.acknowledged_ms = vec![(100, 1), (600, seq)];
+    assert_eq!(spoken(&e), BTreeSet::new());
+    e.decided_ms.insert(seq, 700);
+    assert_eq!(spoken(&e), [9].into(), "passed over before anybody had decided");
 }
 
 #[test]

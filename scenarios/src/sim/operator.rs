@@ -3,15 +3,21 @@
 use super::client::Client;
 use crate::rows::Tables;
 use scylla::statement::Consistency;
-use std::collections::BTreeSet;
+use sim_world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often the dead letters are looked at. A person, not a program.
 const LOOKS_EVERY: Duration = Duration::from_secs(3);
 
+/// When the person decided, simulated ms, by sequence.
+pub type Decisions = Arc<Mutex<BTreeMap<u64, u64>>>;
+
 /// Skips every dead letter that has no recorded skip, until it is aborted. Looks at the record each time: what was
 /// acknowledged can be lost again with the power.
-pub async fn run(client: Client, config: settlement::Config) {
+pub async fn run(client: Client, config: settlement::Config, decisions: Decisions) {
+    let world = World::current();
     loop {
         tokio::time::sleep(LOOKS_EVERY).await;
         let mut tables = Tables::default();
@@ -30,9 +36,16 @@ pub async fn run(client: Client, config: settlement::Config) {
             let Ok(sequence) = u64::try_from(letter.output_sequence) else {
                 continue;
             };
+            let decided_ms = world.now_ns() / 1_000_000;
+            note(&decisions, sequence, decided_ms);
             let reason = format!("simulated operator: {}", letter.code);
             // One that fails is tried again at the next look.
             let _tried = settlement::skip(&config, settlement_events::OutputSequence(sequence), &reason).await;
         }
     }
+}
+
+fn note(decisions: &Decisions, sequence: u64, at_ms: u64) {
+    let mut noted = decisions.lock().unwrap_or_else(PoisonError::into_inner);
+    noted.entry(sequence).or_insert(at_ms);
 }

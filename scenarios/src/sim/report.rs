@@ -294,6 +294,8 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         event_ids,
         trade_meta,
         refused,
+        decided_ms: outcome.decisions,
+        acknowledged_ms: outcome.watch.acknowledged_ms,
         books,
         found: outcome.found,
         replicas_before_heal: outcome.before_heal,

@@ -21,7 +21,7 @@ use sim_world::seed::Seed;
 use sim_world::trace::Level;
 use sim_world::{HostState, World, WorldConfig, log};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Every event must settle within this much simulated time after the last fault.
@@ -58,6 +58,8 @@ pub struct Outcome {
     pub reads: Vec<crate::evidence::BalanceRead>,
     /// Durability, bounds, losses.
     pub watch: super::watch::Watched,
+    /// When the operator decided to skip which event, simulated ms.
+    pub decisions: BTreeMap<u64, u64>,
     /// The batches that settlement sent.
     pub requests: Option<crate::evidence::Requests>,
     /// What settling again changed.
@@ -173,7 +175,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
 
     let mut trouble = None;
     let after_heal = collector.money();
-    let reads = helpers.stop();
+    let (reads, decisions) = helpers.stop();
     let watch = watch.stop(&ending);
     let requests = requests.map(RequestWatch::stop);
     let found = match read_everything(&plant, job).await {
@@ -209,6 +211,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         after_heal,
         reads,
         watch,
+        decisions,
         requests,
         resettled,
         ending,
@@ -244,6 +247,7 @@ fn is_settled(ending: &Ending) -> bool {
 /// The reader and the operator, on the judge's machine.
 struct Helpers {
     seen: Seen,
+    decisions: operator::Decisions,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -263,22 +267,25 @@ impl Helpers {
             }
         });
         let mut tasks = vec![reader];
+        let decisions = operator::Decisions::default();
         if !plant.engine_config.contradictions.is_empty() {
-            let config = plant.settlement_config.clone();
+            let (config, noted) = (plant.settlement_config.clone(), decisions.clone());
             tasks.push(plant.judge.spawn(async move {
                 if let Ok(client) = Client::connect(&contact, &keyspace).await {
-                    operator::run(client, config).await;
+                    operator::run(client, config, noted).await;
                 }
             }));
         }
-        Helpers { seen, tasks }
+        Helpers { seen, decisions, tasks }
     }
 
-    fn stop(self) -> Vec<crate::evidence::BalanceRead> {
+    fn stop(self) -> (Vec<crate::evidence::BalanceRead>, BTreeMap<u64, u64>) {
         for task in &self.tasks {
             task.abort();
         }
-        std::mem::take(&mut *self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        let reads = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        (reads, decisions.clone())
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Watched {
     pub bounds: Bounds,
     /// What settlement's metrics said that was not so.
     pub untrue_metrics: Vec<String>,
+    /// Where the acknowledged watermark was seen, whenever it had moved: simulated ms, and where.
+    pub acknowledged_ms: Vec<(u64, u64)>,
     /// When database nodes lost unsynced data, simulated ms.
     pub losses_ms: Vec<u64>,
 }
@@ -154,6 +156,15 @@ impl Looker {
             self.last_note = note;
         }
         self.received_goes_on(all.len(), last.received);
+        let at_ms = self.now_ms();
+        if self
+            .watched
+            .acknowledged_ms
+            .last()
+            .is_none_or(|(_, was)| *was < last.acknowledged)
+        {
+            self.watched.acknowledged_ms.push((at_ms, last.acknowledged));
+        }
         self.consistent(all.len(), last);
     }
 
