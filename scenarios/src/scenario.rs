@@ -403,9 +403,9 @@ catalog![
     "crash-before-batch",
     "mid-batch-timeout",
     "duplicate-delivery",
+    "sequence-gap",
     "damaged-delivery",
     "forged-delivery",
-    "sequence-gap",
     "crash-after-batch",
     "coordinator-loss",
     "refused-event",
@@ -583,7 +583,7 @@ mod tests {
         let told = |name: &str| by_name(name).expect_err(name).to_string();
         for (name, meant) in [
             ("mid-batch-timeot", "(did you mean `mid-batch-timeout`?)"),
-            ("power-los", "(did you mean `power-loss` or `power-loss-all`?)"),
+            ("power-los", "(did you mean `power-loss` or `power-loss-all` or `power-loss-database`?)"),
             ("Steady", "(did you mean `steady`?)"),
             ("process", "(did you mean `process-kill`?)"),
         ] {
