@@ -583,7 +583,10 @@ mod tests {
         let told = |name: &str| by_name(name).expect_err(name).to_string();
         for (name, meant) in [
             ("mid-batch-timeot", "(did you mean `mid-batch-timeout`?)"),
-            ("power-los", "(did you mean `power-loss` or `power-loss-all` or `power-loss-database`?)"),
+            (
+                "power-los",
+                "(did you mean `power-loss` or `power-loss-all` or `power-loss-database`?)",
+            ),
             ("Steady", "(did you mean `steady`?)"),
             ("process", "(did you mean `process-kill`?)"),
         ] {

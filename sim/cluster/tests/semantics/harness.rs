@@ -519,6 +519,13 @@ pub fn ck(c: i64) -> ClusteringKey {
     ClusteringKey::of(&[&c.to_be_bytes()])
 }
 
+/// Partitions 1 to `n` in the order in which a batch's mutations leave: that of hashed keys, not of the statements.
+pub fn leaving(n: i64) -> Vec<i64> {
+    let mut partitions: Vec<i64> = (1..=n).collect();
+    partitions.sort_by_key(|p| pk(*p).token);
+    partitions
+}
+
 /// INSERT INTO table (p, c, v) with an optional USING TIMESTAMP.
 pub fn insert(set: &mut WriteSet, table: TableId, p: i64, c: i64, v: i64, ts: Option<i64>) {
     set.begin(OpKind::Row, table, &p.to_be_bytes(), ts)
