@@ -348,7 +348,17 @@ impl KeyLayout {
                 w.put8(word(value) ^ (1 << 63) ^ if descending { u64::MAX } else { 0 });
                 Ok(())
             }
+            Codec::Raw(_) if !descending => {
+                w.put(value);
+                Ok(())
+            }
             Codec::Raw(n) => put_mapped(w, &value[..n], |_, b| b ^ flip),
+            Codec::Signed(4) => {
+                let number = u32::from_be_bytes(value.try_into().expect("the length was checked"));
+                let mapped = number ^ (1 << 31) ^ if descending { u32::MAX } else { 0 };
+                w.put(&mapped.to_be_bytes());
+                Ok(())
+            }
             Codec::Signed(n) => put_mapped(w, &value[..n], |at, b| b ^ flip ^ if at == 0 { 0x80 } else { 0 }),
             Codec::Float(n) => {
                 let negative = value[0] & 0x80 != 0;
@@ -361,6 +371,11 @@ impl KeyLayout {
                 })
             }
             Codec::Escaped => {
+                if !descending && !value.contains(&0) {
+                    w.put(value);
+                    w.put(&[0, 0]);
+                    return Ok(());
+                }
                 for b in value {
                     match b {
                         0 => w.put(&[flip, 0xff ^ flip]),

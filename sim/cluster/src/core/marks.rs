@@ -4,10 +4,11 @@
 //! The question it answers is that of idempotence: after everything was written again, is every cell, with its
 //! timestamp, what it was?
 
+use super::Node;
+use super::fold::Fold;
 use super::log::{CommitLog, LogPos};
 use super::snapshot::{self, SnapshotRow};
 use super::store::{StoredRow, TableStore};
-use super::{Node, murmur3};
 use crate::model::{PartitionKey, Row, TableId, Token};
 use std::collections::BTreeSet;
 
@@ -45,19 +46,14 @@ impl Changes {
 
 /// A hash of a row's key and live cells, write times included: the same on every replica that holds the same.
 pub fn row_hash(partition: &[u8], row: &Row) -> u128 {
-    let mut bytes = Vec::with_capacity(256);
-    bytes.extend_from_slice(&(partition.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(partition);
-    bytes.extend_from_slice(&(row.clustering().len() as u32).to_le_bytes());
-    bytes.extend_from_slice(row.clustering());
+    let mut fold = Fold::default();
+    fold.add_bytes(partition);
+    fold.add_bytes(row.clustering());
     for cell in row.cells() {
-        bytes.extend_from_slice(&cell.column.0.to_le_bytes());
-        bytes.extend_from_slice(&cell.timestamp_us.to_le_bytes());
-        bytes.extend_from_slice(&(cell.value.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(cell.value);
+        fold.add(cell.column.0.into(), cell.timestamp_us as u64);
+        fold.add_bytes(cell.value);
     }
-    let (high, low) = murmur3::hash128(&bytes);
-    u128::from(high) << 64 | u128::from(low)
+    fold.value()
 }
 
 /// Looks at rows of one table as a client would see them at `now_s`.

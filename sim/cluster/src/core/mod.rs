@@ -17,13 +17,14 @@
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
 //! | [`snapshot`], [`marks`] | what a replica holds, and what changed since, for judges |
 //! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
-//! | [`clock`], [`rng`], `timers` | a node's clock, its draws, its timers |
+//! | [`clock`], [`rng`], `timers`, `fold` | a node's clock, its draws, its timers; hashes of contents |
 
 mod agree;
 pub mod boundary;
 pub mod clock;
 pub mod config;
 pub mod flavor;
+mod fold;
 mod gossip;
 mod hints;
 pub mod key;

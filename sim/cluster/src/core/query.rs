@@ -4,9 +4,9 @@
 //! rows as wanted. The coordinator merges answers, and only up to where every replica that stopped early had got to:
 //! beyond that one of them may know a deletion that nobody has told.
 
+use super::fold::Fold;
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::CommitLog;
-use super::murmur3;
 use super::row::{Deletion, RowState};
 use super::store::{PartitionState, RangeTombstone, TableStore};
 use crate::model::{
@@ -58,16 +58,13 @@ pub struct ReadLimits {
     pub now_s: u32,
 }
 
-/// Room for what a digest is made of, to begin with.
-const DIGEST_BYTES: usize = 4 << 10;
-
 /// What is kept of the rows that a read comes across.
 #[derive(Debug)]
 enum Keep {
     /// The rows.
     Rows,
-    /// Only what their digest is made of.
-    Digest(Vec<u8>),
+    /// Only their digest, and how many rows are in it.
+    Digest(Fold, usize),
 }
 
 struct Reader<'a> {
@@ -107,18 +104,12 @@ pub fn read_digest(
         // Rows are digested in storage order, in which a reversed read does not come across them.
         return Ok(read(table, log, command, part, after, limits)?.digest());
     }
-    let keep = Keep::Digest(Vec::with_capacity(DIGEST_BYTES));
-    let mut reader = Reader::new(table, log, command, limits, keep);
+    let mut reader = Reader::new(table, log, command, limits, Keep::Digest(Fold::default(), 0));
     reader.part(part, after)?;
     match &reader.keep {
-        Keep::Digest(bytes) => Ok(digest_of(bytes)),
+        Keep::Digest(digest, _) => Ok(digest.value()),
         Keep::Rows => Ok(reader.out.digest()),
     }
-}
-
-fn digest_of(bytes: &[u8]) -> u128 {
-    let (h1, h2) = murmur3::hash128(bytes);
-    u128::from(h1) << 64 | u128::from(h2)
 }
 
 impl<'a> Reader<'a> {
@@ -233,7 +224,7 @@ impl Reader<'_> {
             .per_partition
             .saturating_sub(after.map_or(0, |p| p.rows_of_partition));
         let ranges = self.key_ranges(key, after)?;
-        let (start, head_end) = self.begin_digest(&found);
+        let before = self.begin_digest(&found);
         let mut stopped = false;
         for range in &ranges {
             stopped = match self.command.reversed {
@@ -250,7 +241,7 @@ impl Reader<'_> {
         }
         let no_rows = match &self.keep {
             Keep::Rows => found.rows.is_empty(),
-            Keep::Digest(bytes) => bytes.len() == head_end,
+            Keep::Digest(_, rows) => *rows == 0,
         };
         let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !no_rows;
         // A partition of static cells alone is one row for a client, and one for the limit.
@@ -259,20 +250,21 @@ impl Reader<'_> {
         }
         match &mut self.keep {
             Keep::Rows if known => self.out.partitions.push(found),
-            Keep::Digest(bytes) if !known => bytes.truncate(start),
+            Keep::Digest(digest, _) if !known => *digest = before,
             _ => {}
         }
         Ok(())
     }
 
-    /// Begins a partition's part of the digest: where it starts, and where its rows will.
-    fn begin_digest(&mut self, found: &ReplicaPartition) -> (usize, usize) {
-        let Keep::Digest(bytes) = &mut self.keep else {
-            return (0, 0);
+    /// Begins a partition's part of the digest; returns the digest before it.
+    fn begin_digest(&mut self, found: &ReplicaPartition) -> Fold {
+        let Keep::Digest(digest, rows) = &mut self.keep else {
+            return Fold::default();
         };
-        let start = bytes.len();
-        found.digest_head(bytes);
-        (start, bytes.len())
+        let before = *digest;
+        found.digest_head(digest);
+        *rows = 0;
+        before
     }
 
     /// Takes rows until the limits are reached; true when they are.
@@ -289,7 +281,10 @@ impl Reader<'_> {
         for (k, row) in rows {
             let covering = state.and_then(|s| s.covering(k));
             let live = match &mut self.keep {
-                Keep::Digest(bytes) => row.digest_into(bytes, covering, self.limits.now_s),
+                Keep::Digest(digest, rows) => {
+                    *rows += 1;
+                    row.digest_into(digest, covering, self.limits.now_s)
+                }
                 Keep::Rows => {
                     let known = row.state();
                     let live = known.is_live(covering, self.limits.now_s);
@@ -362,14 +357,14 @@ impl Reader<'_> {
 impl ReplicaRows {
     /// A digest: equal for replicas that answered the same.
     pub fn digest(&self) -> u128 {
-        let mut bytes = Vec::with_capacity(DIGEST_BYTES);
+        let mut digest = Fold::default();
         for p in &self.partitions {
-            p.digest_head(&mut bytes);
+            p.digest_head(&mut digest);
             for (_, row) in &p.rows {
-                row.digest_into(&mut bytes);
+                row.digest_into(&mut digest);
             }
         }
-        digest_of(&bytes)
+        digest.value()
     }
 }
 
@@ -413,25 +408,22 @@ fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
 
 impl ReplicaPartition {
     /// What a digest holds of a partition before its rows.
-    fn digest_head(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.key.token.0.to_le_bytes());
-        bytes.extend_from_slice(&(self.key.bytes.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&self.key.bytes);
+    fn digest_head(&self, digest: &mut Fold) {
+        digest.add(self.key.token.0 as u64, u64::from(b'K'));
+        digest.add_bytes(&self.key.bytes);
         if let Some(d) = self.deletion {
-            bytes.push(b'P');
-            bytes.extend_from_slice(&d.timestamp_us.to_le_bytes());
+            digest.add(u64::from(b'P'), d.timestamp_us as u64);
         }
         let mut ranges: Vec<_> = self.ranges.iter().collect();
         ranges.sort_by(|a, b| (&a.range.start, &a.range.end).cmp(&(&b.range.start, &b.range.end)));
         for r in ranges {
-            bytes.push(b'R');
-            bytes.extend_from_slice(&r.start.0);
-            bytes.extend_from_slice(&r.end.0);
-            bytes.extend_from_slice(&[u8::from(r.start.1), u8::from(r.end.1)]);
-            bytes.extend_from_slice(&r.deletion.timestamp_us.to_le_bytes());
+            let inclusive = u64::from(r.start.1) << 8 | u64::from(r.end.1) << 9;
+            digest.add(u64::from(b'R') | inclusive, r.deletion.timestamp_us as u64);
+            digest.add_bytes(&r.start.0);
+            digest.add_bytes(&r.end.0);
         }
-        bytes.push(b'S');
-        self.statics.digest_into(bytes);
+        digest.add(u64::from(b'S'), 0);
+        self.statics.digest_into(digest);
     }
 
     /// The strongest deletion over the row with this storage key, the row's own aside.

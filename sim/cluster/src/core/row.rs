@@ -8,6 +8,7 @@
 //! tombstone over a live value; a value with TTL over one without; the later expiry; the smaller TTL (it was written
 //! later); the larger value as unsigned bytes. It is a total order, so merging is commutative, associative, idempotent.
 
+use super::fold::Fold;
 use crate::model::{ClusteringKey, ColumnId, OpKind, OpView, Row};
 use std::cmp::Ordering;
 
@@ -322,17 +323,14 @@ impl RowState {
             })
     }
 
-    /// Everything known of the row as bytes: equal states give equal bytes. For digests.
-    pub fn digest_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.key_bytes.to_le_bytes());
-        out.extend_from_slice(self.clustering());
+    /// Folds everything known of the row in: equal states give equal digests.
+    pub fn digest_into(&self, out: &mut Fold) {
+        out.add_bytes(self.clustering());
         if let Some(marker) = &self.marker {
             digest_marker(out, marker);
         }
         if let Some(d) = self.deletion {
-            out.push(2);
-            out.extend_from_slice(&d.timestamp_us.to_le_bytes());
-            out.extend_from_slice(&d.at_s.to_le_bytes());
+            out.add(2 | u64::from(d.at_s) << 32, d.timestamp_us as u64);
         }
         for (c, value) in self.cells() {
             digest_cell(out, c, value);
@@ -340,25 +338,25 @@ impl RowState {
     }
 }
 
-fn digest_cell(out: &mut Vec<u8>, cell: &Cell, value: &[u8]) {
-    let mut head = [0; 23];
-    head[0] = 3 + u8::from(cell.dead);
-    head[1..3].copy_from_slice(&cell.column.to_le_bytes());
-    head[3..11].copy_from_slice(&cell.timestamp_us.to_le_bytes());
-    head[11..15].copy_from_slice(&cell.ttl_s.to_le_bytes());
-    head[15..19].copy_from_slice(&cell.local_s.to_le_bytes());
-    head[19..].copy_from_slice(&(value.len() as u32).to_le_bytes());
-    out.extend_from_slice(&head);
-    out.extend_from_slice(value);
+/// The low bits of the first word tell markers, deletions and cells apart.
+fn digest_cell(out: &mut Fold, cell: &Cell, value: &[u8]) {
+    let kind = 3 + u64::from(cell.dead);
+    out.add(
+        kind | u64::from(cell.column) << 8 | u64::from(cell.ttl_s) << 32,
+        cell.timestamp_us as u64,
+    );
+    if cell.local_s != 0 {
+        out.add(5, cell.local_s.into());
+    }
+    out.add_bytes(value);
 }
 
 /// What [`RowState::digest_into`] gives for the row that a record is by itself, without building it; `None`, and nothing
-/// written, when the record's cells are not in order of column. The record is a whole-row write.
-pub(super) fn digest_record(op: &OpView<'_>, out: &mut Vec<u8>) -> Option<()> {
-    let (start, timestamp_us, ttl_s) = (out.len(), op.raw_timestamp(), op.ttl_s());
+/// added, when the record's cells are not in order of column. The record is a whole-row write.
+pub(super) fn digest_record(op: &OpView<'_>, out: &mut Fold) -> Option<()> {
+    let (before, timestamp_us, ttl_s) = (*out, op.raw_timestamp(), op.ttl_s());
     let expiry_s = expiry_s(op);
-    out.extend_from_slice(&(op.clustering().len() as u32).to_le_bytes());
-    out.extend_from_slice(op.clustering());
+    out.add_bytes(op.clustering());
     if op.has_marker() {
         let marker = Marker {
             timestamp_us,
@@ -370,7 +368,7 @@ pub(super) fn digest_record(op: &OpView<'_>, out: &mut Vec<u8>) -> Option<()> {
     let mut next = 0;
     for (column, value) in op.cells() {
         if column.0 < next {
-            out.truncate(start);
+            *out = before;
             return None;
         }
         next = column.0 + 1;
@@ -388,11 +386,11 @@ pub(super) fn digest_record(op: &OpView<'_>, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-fn digest_marker(out: &mut Vec<u8>, marker: &Marker) {
-    out.push(1);
-    out.extend_from_slice(&marker.timestamp_us.to_le_bytes());
-    out.extend_from_slice(&marker.ttl_s.to_le_bytes());
-    out.extend_from_slice(&marker.expiry_s.to_le_bytes());
+fn digest_marker(out: &mut Fold, marker: &Marker) {
+    out.add(1 | u64::from(marker.ttl_s) << 32, marker.timestamp_us as u64);
+    if marker.expiry_s != 0 {
+        out.add(6, marker.expiry_s.into());
+    }
 }
 
 /// When what an operation writes expires, wall clock seconds; 0 without TTL.

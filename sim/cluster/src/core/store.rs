@@ -4,6 +4,7 @@
 //! the log: two words. Anything else (cells of several writes, deletions) is a [`RowState`] on the side. Partition and
 //! range tombstones and static cells are kept per partition, and only where there are any.
 
+use super::fold::Fold;
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
 use super::row::{Deletion, RowState, digest_record};
@@ -212,9 +213,9 @@ impl<'a> StoredRow<'a> {
         }
     }
 
-    /// Appends what [`RowState::digest_into`] gives for it; returns whether the row is live at `now_s`, given the deletion
+    /// Folds in what [`RowState::digest_into`] does for it; returns whether the row is live at `now_s`, given the deletion
     /// that covers it.
-    pub fn digest_into(&self, out: &mut Vec<u8>, covering: Option<Deletion>, now_s: u32) -> bool {
+    pub fn digest_into(&self, out: &mut Fold, covering: Option<Deletion>, now_s: u32) -> bool {
         let record = self.record().filter(|op| op.kind() == OpKind::Row && op.ttl_s() == 0);
         if let Some(op) = record
             && covering.is_none()

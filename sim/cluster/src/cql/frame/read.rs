@@ -164,6 +164,20 @@ impl<'a> Reader<'a> {
     /// [value]
     #[inline]
     pub fn value(&mut self) -> Result<Value<'a>, Malformed> {
+        // Nearly every value has bytes and all of them are there.
+        if let Some((length, rest)) = self.rest().split_first_chunk::<4>()
+            && let Ok(length) = usize::try_from(i32::from_be_bytes(*length))
+            && let Some(bytes) = rest.get(..length)
+        {
+            self.at += 4 + length;
+            return Ok(Value::Bytes(bytes));
+        }
+        self.value_without_bytes()
+    }
+
+    /// A [value] that is null, unset or wrong.
+    #[cold]
+    fn value_without_bytes(&mut self) -> Result<Value<'a>, Malformed> {
         let at = self.at;
         match self.int()? {
             n if n >= 0 => self.take(n as usize, "[value]").map(Value::Bytes),
