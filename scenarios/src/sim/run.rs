@@ -96,6 +96,8 @@ pub fn run_seed(job: &SeedJob) -> SeedReport {
             hash_bytes: true,
             ..NetConfig::default()
         },
+        // A worker's child runs one seed and exits.
+        leave_standing: true,
         ..WorldConfig::default()
     };
     let course = World::run(Seed(job.seed), config, |world| {

@@ -16,4 +16,7 @@ pub struct WorldConfig {
     pub time_limit_ns: Option<u64>,
     /// A task that panics does not fail the run; its panic is reported in the summary only.
     pub tolerate_panics: bool,
+    /// The world is not taken down at the end: for a process that ends with its run, where freeing every row and message
+    /// one by one is time for nothing. A panic in a destructor at the very end goes unseen then.
+    pub leave_standing: bool,
 }

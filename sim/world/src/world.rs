@@ -116,7 +116,7 @@ impl World {
         F: FnOnce(World) -> Fut,
         Fut: Future<Output = R>,
     {
-        let tolerant = config.tolerate_panics;
+        let (tolerant, leave_standing) = (config.tolerate_panics, config.leave_standing);
         let mut runtime = madsim::runtime::Runtime::with_seed_and_config(
             seed.stream("world/kernel").bits(),
             madsim::Config::default(),
@@ -133,7 +133,9 @@ impl World {
                 world.start_courier().await;
                 let result = f(world.clone()).await;
                 let summary = world.summary();
-                world.tear_down().await;
+                if !leave_standing {
+                    world.tear_down().await;
+                }
                 (result, summary)
             })
         }));
@@ -145,8 +147,11 @@ impl World {
         };
         let outcome = outcome.map_err(|payload| RunError::of(payload.as_ref(), world.summary()));
         let late_panics = world.take_panics();
-        drop(world);
-        drop(runtime);
+        if leave_standing {
+            std::mem::forget((world, runtime));
+        } else {
+            drop((world, runtime));
+        }
         let (result, mut summary) = outcome?;
         summary.panics.extend(late_panics);
         match summary.panics.first() {

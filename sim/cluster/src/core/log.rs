@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 pub const ENTRY_HEADER_BYTES: usize = 9;
 /// Memory is taken in buffers of this size; an entry that is larger has one of its own.
 const BUFFER_BYTES: usize = 128 << 10;
+/// Room for segments in a log that shares some: it will share many.
+const SEGMENTS_MIN: usize = 4 << 10;
 /// Entries of fewer bytes than these are copied rather than shared: a segment of their own costs more.
 const SHARE_MIN_BYTES: usize = 256;
 
@@ -181,6 +183,9 @@ impl CommitLog {
         self.close();
         self.unflushed_bytes += entries.len();
         let pos = self.open_at(0);
+        if self.closed.capacity() == self.closed.len() {
+            self.closed.reserve(self.closed.len().max(SEGMENTS_MIN));
+        }
         self.closed.push(entries);
         pos
     }

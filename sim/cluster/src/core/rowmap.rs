@@ -3,58 +3,56 @@
 //! Writes are most of what a replica does, and they only ask for one row; so rows are found by a hash of their keys and
 //! new ones stand at the end. The order is made when somebody walks: the places of rows sorted by key, in a large list
 //! that is merged again only once the small one beside it has grown to a share of it, so that walking between writes stays
-//! cheap however large the table is. Nothing depends on the order in which the hash map keeps its rows.
+//! cheap however large the table is. Nothing depends on the order in which the hash table keeps its places.
+//!
+//! What a seed costs is the memory it touches: rows lie in chunks, so that no row is copied when there are more of them, and
+//! the hash table holds a part of each hash, so that it grows without looking at a key.
 
 use super::key::Key;
-use indexmap::IndexMap;
-use indexmap::map::Entry;
-use std::hash::{BuildHasher, Hash, Hasher};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// The small list is merged into the large one when it is longer than the large one's length divided by this.
 const SHARE: usize = 8;
 
-/// Hashes keys by folding their words. Keys begin with a token, which is a hash already.
-#[derive(Debug, Clone, Copy, Default)]
-struct Folding(u64);
+/// Rows of a chunk.
+const CHUNK: usize = 128;
 
-impl Hasher for Folding {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
+/// A part of a key's hash, made by folding its words. Keys begin with a token, which is a hash already.
+fn tag(key: &Key) -> u32 {
+    // wyhash's mixing step.
+    let fold = |state: u64, word: u64| {
+        let wide = u128::from(state ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db;
+        (wide >> 64) as u64 ^ wide as u64
+    };
+    let mut state = key.words().iter().fold(0, |state, word| fold(state, *word));
+    for chunk in key.rest().unwrap_or_default().chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        state = fold(state, u64::from_le_bytes(word));
     }
-    fn write_u64(&mut self, word: u64) {
-        // wyhash's mixing step.
-        let wide = u128::from(self.0 ^ word ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db;
-        self.0 = (wide >> 64) as u64 ^ wide as u64;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    (state >> 32) as u32 ^ state as u32
 }
 
-impl BuildHasher for Folding {
-    type Hasher = Folding;
-    fn build_hasher(&self) -> Folding {
-        *self
-    }
+/// Where a row is, and the tag of its key.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    tag: u32,
+    index: u32,
 }
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.words().iter().for_each(|word| state.write_u64(*word));
-        if let Some(rest) = self.rest() {
-            state.write(rest);
-        }
-    }
+/// What the hash table goes by: the tag, spread over all bits (Fibonacci hashing).
+fn spread(tag: u32) -> u64 {
+    u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// A map with storage keys.
 #[derive(Debug)]
 pub struct RowMap<V> {
-    rows: IndexMap<Key, V, Folding>,
+    /// The rows, [`CHUNK`] at a time, in order of arrival.
+    chunks: Vec<Vec<(Key, V)>>,
+    count: u32,
+    places: HashTable<Place>,
     /// Places of rows, by key.
     large: Vec<u32>,
     /// Places of younger rows, by key. What is in neither is younger still: the rows at the end.
@@ -64,7 +62,9 @@ pub struct RowMap<V> {
 impl<V> Default for RowMap<V> {
     fn default() -> Self {
         RowMap {
-            rows: IndexMap::default(),
+            chunks: Vec::new(),
+            count: 0,
+            places: HashTable::new(),
             large: Vec::new(),
             small: Vec::new(),
         }
@@ -74,30 +74,75 @@ impl<V> Default for RowMap<V> {
 impl<V> RowMap<V> {
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.count as usize
+    }
+
+    fn entry(&self, place: u32) -> &(Key, V) {
+        &self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    }
+
+    fn entry_mut(&mut self, place: u32) -> &mut (Key, V) {
+        &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK]
     }
 
     /// The row with this key.
     pub fn get(&self, key: &Key) -> Option<&V> {
-        self.rows.get(key)
+        let tag = tag(key);
+        let same = |place: &Place| place.tag == tag && self.entry(place.index).0 == *key;
+        let found = self.places.find(spread(tag), same)?;
+        Some(&self.entry(found.index).1)
     }
 
     /// Changes the row with this key, or puts one there.
-    pub fn upsert(&mut self, key: Key, new: impl FnOnce() -> V, change: impl FnOnce(&mut V)) {
-        match self.rows.entry(key) {
-            Entry::Occupied(mut row) => change(row.get_mut()),
+    pub fn upsert(&mut self, key: &Key, new: impl FnOnce() -> V, change: impl FnOnce(&mut V)) {
+        let (tag, chunks) = (tag(key), &mut self.chunks);
+        let at = |index: u32| (index as usize / CHUNK, index as usize % CHUNK);
+        let same = |place: &Place| {
+            let (chunk, row) = at(place.index);
+            place.tag == tag && chunks[chunk][row].0 == *key
+        };
+        match self.places.entry(spread(tag), same, |place| spread(place.tag)) {
+            Entry::Occupied(found) => {
+                let (chunk, row) = at(found.get().index);
+                change(&mut chunks[chunk][row].1);
+            }
             Entry::Vacant(free) => {
-                free.insert(new());
+                free.insert(Place { tag, index: self.count });
+                let (chunk, _) = at(self.count);
+                if chunk == chunks.len() {
+                    chunks.push(Vec::with_capacity(CHUNK));
+                }
+                chunks[chunk].push((key.clone(), new()));
+                self.count += 1;
             }
         }
     }
 
     /// Takes the row with this key away. The order has to be made anew.
     pub fn remove(&mut self, key: &Key) -> Option<V> {
-        let row = self.rows.swap_remove(key)?;
+        let tag = tag(key);
+        let chunks = &self.chunks;
+        let same = |place: &Place| {
+            let index = place.index as usize;
+            place.tag == tag && chunks[index / CHUNK][index % CHUNK].0 == *key
+        };
+        let found = self.places.find_entry(spread(tag), same).ok()?;
+        let (gone, _) = found.remove();
         self.large.clear();
         self.small.clear();
-        Some(row)
+        // The last row takes its place.
+        self.count -= 1;
+        let mut row = self.chunks.last_mut().and_then(Vec::pop)?;
+        if self.chunks.last().is_some_and(Vec::is_empty) {
+            self.chunks.pop();
+        }
+        if gone.index != self.count {
+            let (moved, last) = (self::tag(&row.0), self.count);
+            let place = self.places.find_mut(spread(moved), |place| place.index == last)?;
+            place.index = gone.index;
+            std::mem::swap(self.entry_mut(gone.index), &mut row);
+        }
+        Some(row.1)
     }
 
     /// Takes all rows away.
@@ -106,11 +151,11 @@ impl<V> RowMap<V> {
     }
 
     fn key(&self, place: u32) -> &Key {
-        self.rows.get_index(place as usize).expect("a place of a row").0
+        &self.entry(place).0
     }
 
     fn unordered(&self) -> std::ops::Range<u32> {
-        (self.large.len() + self.small.len()) as u32..self.rows.len() as u32
+        (self.large.len() + self.small.len()) as u32..self.count
     }
 
     /// Makes the order of rows that came since the last time, so that walking does not have to.
@@ -273,7 +318,8 @@ impl<'a, V> Walk<'a, V> {
     }
 
     fn row(&self, place: u32) -> Option<(&'a Key, &'a V)> {
-        self.map.rows.get_index(place as usize)
+        let (key, value) = self.map.entry(place);
+        Some((key, value))
     }
 }
 
@@ -331,7 +377,7 @@ mod tests {
             for op in ops {
                 match op {
                     Op::Put(key, value) => {
-                        rows.upsert(key.clone(), || value, |old: &mut u32| *old = old.wrapping_add(value));
+                        rows.upsert(&key, || value, |old: &mut u32| *old = old.wrapping_add(value));
                         plain.entry(key).and_modify(|old: &mut u32| *old = old.wrapping_add(value)).or_insert(value);
                     }
                     Op::Remove(key) => prop_assert_eq!(rows.remove(&key), plain.remove(&key)),

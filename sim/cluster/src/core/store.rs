@@ -338,9 +338,11 @@ impl TableStore {
         self.truncated_at_us
     }
 
-    fn apply(&mut self, op: &OpView<'_>, key: Key, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
+    fn apply(&mut self, op: &OpView<'_>, key: &Key, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
         match op.kind() {
-            OpKind::Row => apply_row(&mut self.rows, key, op, pos, log),
+            OpKind::Row => self
+                .rows
+                .upsert(key, || Slot::Logged(pos), |slot| write_over(slot, op, pos, log)),
             OpKind::RowDelete => merge_row(&mut self.rows, key, op, pos, log),
             OpKind::RangeDelete => {
                 let inclusive = |flag| op.flags() & flag == 0;
@@ -378,8 +380,8 @@ impl TableStore {
         Ok(())
     }
 
-    fn partition_mut(&mut self, key: Key, op: &OpView<'_>) -> &mut PartitionState {
-        self.partitions.entry(key).or_insert_with(|| PartitionState {
+    fn partition_mut(&mut self, key: &Key, op: &OpView<'_>) -> &mut PartitionState {
+        self.partitions.entry(key.clone()).or_insert_with(|| PartitionState {
             key: op.partition_key().to_vec(),
             token: op.token().0,
             ..PartitionState::default()
@@ -449,10 +451,6 @@ fn relation(old: &OpView<'_>, new: &OpView<'_>) -> Relation {
     }
 }
 
-fn apply_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
-    rows.upsert(key, || Slot::Logged(pos), |slot| write_over(slot, op, pos, log));
-}
-
 /// A whole-row write comes to a row that is there.
 fn write_over(slot: &mut Slot, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
     match slot {
@@ -489,7 +487,7 @@ fn general(op: &OpView<'_>, state: RowState, changed_at: LogPos) -> Slot {
 }
 
 /// Merges an operation into the row with that key, in its general form.
-fn merge_row(rows: &mut RowMap<Slot>, key: Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
+fn merge_row(rows: &mut RowMap<Slot>, key: &Key, op: &OpView<'_>, pos: LogPos, log: &CommitLog) {
     let new = || general(op, RowState::from_op(op), pos);
     rows.upsert(key, new, |slot| {
         if let Slot::Logged(at) = *slot {
@@ -577,9 +575,13 @@ impl Store {
         for op in Ops::new(payload) {
             let table = self.tables.get_mut(usize::from(op.table().0)).and_then(Option::as_mut);
             let table = table.ok_or(ApplyError::NoTable(op.table()))?;
+            let own;
             let key = match keys.get(count) {
-                Some(k) => k.clone(),
-                None => table.layout.of_op(&op)?,
+                Some(known) => known,
+                None => {
+                    own = table.layout.of_op(&op)?;
+                    &own
+                }
             };
             table.apply(&op, key, pos.plus(offset), log)?;
             table.signature = table.signature.wrapping_add(mixed(checksum << 32 | count as u64));
@@ -633,7 +635,7 @@ impl Store {
                         changed_at,
                     }));
                     // It is there: it was looked at just above.
-                    t.rows.upsert(key, || Slot::Logged(changed_at), |slot| *slot = row);
+                    t.rows.upsert(&key, || Slot::Logged(changed_at), |slot| *slot = row);
                 }
             }
         }

@@ -632,7 +632,7 @@ impl PendingRead {
             .iter()
             .map(|v| v.as_deref().map_or(Value::Null, Value::Bytes))
             .collect();
-        let mut cells = Vec::new();
+        let mut cells = Vec::with_capacity(expected_bytes(result, columns.count));
         let mut count = 0;
         for partition in &result.partitions {
             count += select.put_partition(partition, &bound, self.most - count, &mut cells)?;
@@ -670,6 +670,12 @@ impl PendingRead {
         response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
         Ok(())
     }
+}
+
+/// Room for the rows of an answer: their bytes with those of their keys, and a length for each column.
+fn expected_bytes(result: &model::ReadResult, columns: usize) -> usize {
+    let row = |key: &model::PartitionKey, row: &model::Row| key.bytes.len() + row.size_bytes() + 4 * columns;
+    result.rows().map(|(key, of)| row(key, of)).sum()
 }
 
 fn owned(value: &Value<'_>) -> Option<Vec<u8>> {

@@ -276,6 +276,10 @@ impl Row {
     pub fn cells(&self) -> impl Iterator<Item = CellView<'_>> {
         self.cells.iter().map(|c| self.view(c))
     }
+    /// Bytes of its clustering key and its values.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
     /// Whether it has no cells (a row of INSERTed keys only has none and is still a row).
     pub fn has_no_cells(&self) -> bool {
         self.cells.is_empty()

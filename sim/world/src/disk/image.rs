@@ -8,6 +8,9 @@ const CHUNK: usize = 64 << 10;
 /// Fewer bytes than these are copied rather than shared: a chunk of its own costs more.
 const SHARE_MIN: usize = 256;
 
+/// Room for chunks in a file that shares some: it will share many.
+const SHARED_MIN: usize = 4 << 10;
+
 /// What is written.
 #[derive(Clone)]
 pub(super) enum Content<'a> {
@@ -95,6 +98,9 @@ impl Image {
                 let start = self.len;
                 self.len += bytes.len();
                 let data = Data::Shared(bytes);
+                if self.chunks.capacity() == self.chunks.len() {
+                    self.chunks.reserve(self.chunks.len().max(SHARED_MIN));
+                }
                 self.chunks.push(Chunk { start, data });
             }
             content => self.extend(content.bytes()),

@@ -169,6 +169,9 @@ pub fn rows(
     skip_metadata: bool,
     page: &RowsBody<'_>,
 ) {
+    /// Room for a frame's header and what stands before the rows but the column specifications, generously.
+    const HEAD_BYTES: usize = 64;
+    out.reserve(HEAD_BYTES + columns.specs.len() + page.paging_state.map_or(0, <[u8]>::len) + page.cells.len());
     frame(out, stream, Opcode::Result, warnings, |b| {
         put_int(b, kind::ROWS);
         let mut flags = if skip_metadata {
