@@ -202,7 +202,9 @@ impl Node {
         };
         let mutations = sealed.mutations();
         if observed {
-            // Both servers keep a batch's mutations in a table hashed by key: they leave in no order of the statements'.
+            // Both servers keep a batch's mutations in a table hashed by partition key and send them in its order, not in
+            // the statements' (Scylla: `batch_statement::get_mutations`, an `unordered_set`; Cassandra:
+            // `BatchUpdatesCollector.toMutations`, a `HashMap`). By token is such an order, and the same in every run.
             let mut order: Vec<u16> = (0..mutations.len() as u16).collect();
             order.sort_by_key(|i| mutations[usize::from(*i)].token);
             let mutation = |i: u16| group(Which::Range(i, i), replicas(&mutations[usize::from(i)]));
