@@ -185,10 +185,21 @@ fn by_name<'a>(node: &'a NodeView<'_>) -> impl Iterator<Item = &'a Table> {
     ids.filter_map(|id| node.schema.table(*id)).map(|t| &**t)
 }
 
+/// The server's own tables, if they are listed.
+fn own_tables(node: &NodeView<'_>) -> Vec<Table> {
+    if node.lists_own_tables {
+        super::tables::all(node.is_scylla()).collect()
+    } else {
+        Vec::new()
+    }
+}
+
 fn tables(node: &NodeView<'_>) -> Vec<Fields> {
+    let own = own_tables(node);
     let double = |x: f64| x.to_be_bytes().to_vec();
     let kept = |t: &Table, name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
     by_name(node)
+        .chain(&own)
         .map(|t| {
             BTreeMap::from([
                 ("keyspace_name", text(&t.keyspace)),
@@ -234,8 +245,9 @@ fn kind(kind: ColumnKind) -> &'static str {
 }
 
 fn columns(node: &NodeView<'_>) -> Vec<Fields> {
+    let own = own_tables(node);
     let mut all = Vec::new();
-    for table in by_name(node) {
+    for table in by_name(node).chain(&own) {
         let mut sorted: Vec<_> = table.columns.iter().collect();
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         all.extend(sorted.into_iter().map(|c| {

@@ -79,6 +79,7 @@ pub(super) fn view(node: &Node) -> NodeView<'_> {
         generation: i32::try_from(node.generation()).unwrap_or(i32::MAX),
         port: CQL_PORT,
         schema: node.schema(),
+        lists_own_tables: false,
     }
 }
 

@@ -325,5 +325,6 @@ fn view(node: &Node, port: u16) -> NodeView<'_> {
         generation: i32::try_from(node.generation()).unwrap_or(i32::MAX),
         port,
         schema: node.schema(),
+        lists_own_tables: true,
     }
 }
