@@ -58,14 +58,17 @@ impl DataDir {
             flavor,
             nodes,
         };
-        let there = read_identity(path)?;
-        // A start that was cut short may have left the lock and nothing else.
-        if there.is_none() && !is_empty && !only_lock(path) {
+        if let Some(there) = read_identity(path)? {
+            there.matches(&wanted, path)?;
+        } else if !is_empty && !only_lock(path) {
+            // A start that was cut short may have left the lock and nothing else.
             return Err(StartError::NotOurs {
                 path: path.to_path_buf(),
             });
         }
         let lock = lock(path)?;
+        // Another process may have made it meanwhile, and gone.
+        let there = read_identity(path)?;
         match &there {
             Some(there) => there.matches(&wanted, path)?,
             None => write_identity(path, &wanted).map_err(|e| failed("written", e))?,

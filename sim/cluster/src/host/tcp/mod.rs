@@ -39,20 +39,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, sleep, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
 /// Nodes of a cluster at most (`ClusterConfig::nodes`).
 pub const NODES_MAX: usize = 64;
 /// Messages between nodes delivered in one turn. Above it clients and deadlines get theirs first: handing over many hints
 /// is a long conversation.
 const MESSAGES_PER_TURN_MAX: usize = 10_000;
+/// A directory in use is looked at again for so long: a killed process takes a moment to go, and its lock with it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// A stop waits so long for requests under way: a little more than the longest of them takes, a range read of 10 s.
 const DRAIN: Duration = Duration::from_secs(11);
 /// And so long for the last sync of the logs: slow disks take a second or two.
 const LAST_SYNC: Duration = Duration::from_secs(20);
 /// And so long for the last answers to be written to clients that may not read them.
 const LAST_WRITES: Duration = Duration::from_millis(300);
-/// How often a stop looks whether it is there.
+/// How often those who wait look.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What a cluster is to be.
@@ -128,7 +130,7 @@ impl TcpCluster {
     /// See [`StartError`]; nothing of an existing directory is changed then.
     pub async fn start(options: Options, tell: Tell) -> Result<TcpCluster, StartError> {
         let (sockets, addresses) = listen(&options).await?;
-        let data = DataDir::open(&options.data_dir, options.flavor, options.nodes)?;
+        let data = open_data(&options).await?;
         let clock = Clock::start();
         let config = Arc::new(cluster_config(&options, &addresses));
         let mut nodes = Vec::new();
@@ -368,6 +370,17 @@ fn cluster_config(options: &Options, addresses: &[SocketAddr]) -> ClusterConfig 
         node.ip = address.ip();
     }
     config
+}
+
+/// Opens the data directory, with a little patience for a user of it that is just dying.
+async fn open_data(options: &Options) -> Result<DataDir, StartError> {
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match DataDir::open(&options.data_dir, options.flavor, options.nodes) {
+            Err(StartError::InUse { .. }) if Instant::now() < give_up => sleep(LOOK).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Takes the addresses of all nodes. Port 0 is one that the system chooses, the same for all.
