@@ -1,7 +1,7 @@
 """Python's cassandra-driver against scylla-sim, as an application uses it. Run by ci/strangers:
 
     driver.py PORT write    connects, creates tables, writes, batches, pages, is refused
-    driver.py PORT read     after a kill -9 and a new start: everything is there
+    driver.py PORT read     after a kill -9 and a new start: everything is there; drops it
 """
 
 import datetime
@@ -114,6 +114,11 @@ def read(session):
     insist(local.cluster_name and local.release_version, f"a node says that it is {local.release_version}")
 
 
+def drop(cluster, session):
+    session.execute("DROP KEYSPACE strangers")
+    insist("strangers" not in cluster.metadata.keyspaces, "a dropped keyspace is gone from the driver's metadata")
+
+
 def main():
     port, phase = int(sys.argv[1]), sys.argv[2]
     profile = ExecutionProfile(
@@ -125,6 +130,8 @@ def main():
     if phase == "write":
         write(cluster, session)
     read(session)
+    if phase == "read":
+        drop(cluster, session)
     cluster.shutdown()
 
 

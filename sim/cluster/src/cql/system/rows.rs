@@ -17,6 +17,12 @@ impl NodeView<'_> {
     fn is_scylla(&self) -> bool {
         self.config.flavor == crate::core::flavor::Flavor::Scylla
     }
+
+    /// The server's own tables, if they are listed.
+    pub(in crate::cql) fn own_tables(&self) -> impl Iterator<Item = Table> + use<> {
+        let listed = self.lists_own_tables.then(|| super::tables::all(self.is_scylla()));
+        listed.into_iter().flatten()
+    }
 }
 
 /// Values by column name.
@@ -185,17 +191,8 @@ fn by_name<'a>(node: &'a NodeView<'_>) -> impl Iterator<Item = &'a Table> {
     ids.filter_map(|id| node.schema.table(*id)).map(|t| &**t)
 }
 
-/// The server's own tables, if they are listed.
-fn own_tables(node: &NodeView<'_>) -> Vec<Table> {
-    if node.lists_own_tables {
-        super::tables::all(node.is_scylla()).collect()
-    } else {
-        Vec::new()
-    }
-}
-
 fn tables(node: &NodeView<'_>) -> Vec<Fields> {
-    let own = own_tables(node);
+    let own: Vec<Table> = node.own_tables().collect();
     let double = |x: f64| x.to_be_bytes().to_vec();
     let kept = |t: &Table, name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
     by_name(node)
@@ -245,7 +242,7 @@ fn kind(kind: ColumnKind) -> &'static str {
 }
 
 fn columns(node: &NodeView<'_>) -> Vec<Fields> {
-    let own = own_tables(node);
+    let own: Vec<Table> = node.own_tables().collect();
     let mut all = Vec::new();
     for table in by_name(node).chain(&own) {
         let mut sorted: Vec<_> = table.columns.iter().collect();
