@@ -143,7 +143,8 @@ fn options(cli: &Cli) -> Options {
 fn tell(verbose: bool) -> Tell {
     Arc::new(move |notice: Notice| {
         if verbose || !notice.is_detail() {
-            eprintln!("scylla-sim: {notice}");
+            // Nobody reads it where standard error is closed.
+            let _unread = writeln!(io::stderr(), "scylla-sim: {notice}");
         }
     })
 }

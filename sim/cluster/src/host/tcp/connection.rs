@@ -14,6 +14,8 @@ use tokio::time::{Duration, sleep};
 const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes read at a time at least.
 const READ_BYTES: usize = 64 << 10;
+/// An empty buffer that is larger is given back: one large request or answer of each connection would add up.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 /// Connections of one node: drivers open one or two each, and what is open costs a file descriptor. The usual limit of a
 /// process is 1,024 of those.
 const CONNECTIONS_MAX: usize = 900;
@@ -68,6 +70,9 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
                 }
                 let taken = shared.turn(|state, now_us| state.process(node).requests(id, &input, now_us));
                 input.drain(..taken);
+                if input.is_empty() && input.capacity() > KEPT_BYTES_MAX {
+                    input = Vec::new();
+                }
             }
             written = writer.write(&unsent[sent..]), if left > 0 => {
                 match written? {
@@ -77,6 +82,9 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
                 if sent == unsent.len() {
                     unsent.clear();
                     sent = 0;
+                    if unsent.capacity() > KEPT_BYTES_MAX {
+                        unsent = Vec::new();
+                    }
                 }
             }
             () = wake.notified() => {}
