@@ -41,10 +41,7 @@ impl Notice {
         match self {
             Notice::Event { event, .. } => !matches!(
                 event,
-                Event::BatchReplayed { .. }
-                    | Event::Status { .. }
-                    | Event::HintRefused { .. }
-                    | Event::Recovered { .. }
+                Event::BatchReplayed { .. } | Event::HintRefused { .. } | Event::Recovered { .. }
             ),
             Notice::Halted { .. } | Notice::Accept { .. } => false,
         }
