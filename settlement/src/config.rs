@@ -536,7 +536,7 @@ mod tests {
     #[test]
     fn the_example_file_is_valid() {
         let config = Config::from_toml(include_str!("../settlement.example.toml")).expect("is valid");
-        assert_eq!(config.registry.symbols().len(), 1);
+        assert_eq!(config.registry.symbols().len(), 3);
         assert_eq!(config.durable, Durable::default());
     }
 

@@ -48,10 +48,10 @@ const LAYOUT: [Arrows; 15] = [
         ..arrows("madsim-zeromq", &["sim-tokio"])
     },
     Arrows {
-        simulated: &["sim-world", "sim-tokio"],
+        simulated: &["sim-world"],
         // The driver is what its edge is tried with.
         tests: &["madsim-scylla"],
-        ..arrows("sim-cluster", &[])
+        ..arrows("sim-cluster", &["sim-tokio"])
     },
     arrows("settlement-events", &[]),
     arrows("schema", &["madsim-scylla", "settlement-events", "sim-tokio"]),

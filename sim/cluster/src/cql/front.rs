@@ -8,6 +8,7 @@
 use super::answer::{self, Words};
 use super::bind::write::{Scratch, only_writes};
 use super::bind::{Context, Plan, Prepared, Server, ddl, paging::PagingState, prepare, statement_id};
+use super::describe;
 use super::error::CqlError;
 use super::frame::response::{self, Event, RowsBody};
 use super::frame::{
@@ -367,6 +368,11 @@ impl Front {
                     first: Some(table.clone()),
                 };
                 Ok(Some((model::Request::Truncate(table.id), kind)))
+            }
+            Plan::Describe(what) => {
+                let answer = describe::describe(call.node, connection.keyspace.as_deref(), what)?;
+                answer.put(call.out, call.stream, &call.warnings);
+                Ok(None)
             }
             Plan::Use(keyspace) => {
                 if !system::is_system_keyspace(keyspace) && !call.node.schema.keyspaces.contains_key(keyspace) {

@@ -8,7 +8,7 @@
 //! | [`parse`] | text to a syntax tree |
 //! | [`bind`] | a syntax tree against the schema: plans, and values to typed requests |
 //! | [`types`], [`values`] | CQL types and their values as bytes |
-//! | [`system`] | `system`, `system_schema` and their like |
+//! | [`system`], [`describe`] | `system`, `system_schema` and their like; DESCRIBE |
 //! | [`front`] | the conversation with one client, and the prepared statements of the node |
 //! | [`answer`], [`error`] | what the core answers, in the words of the flavour |
 //!
@@ -19,6 +19,7 @@
 
 pub mod answer;
 pub mod bind;
+pub mod describe;
 pub mod error;
 pub mod frame;
 pub mod front;

@@ -60,6 +60,7 @@ impl Node {
             generation: 1_735_689_600,
             port: 9042,
             schema,
+            lists_own_tables: false,
         }
     }
 

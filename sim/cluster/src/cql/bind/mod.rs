@@ -17,7 +17,7 @@ pub mod write;
 use super::error::CqlError;
 use super::frame::response::Columns;
 use super::frame::{Value, Values};
-use super::parse::ast::{Parsed, Statement, TableName, Term};
+use super::parse::ast::{Describe, Parsed, Statement, TableName, Term};
 use super::system;
 use super::{types, values};
 use crate::model::{CqlType, Schema, Table};
@@ -79,6 +79,8 @@ pub enum Plan {
     Truncate(Arc<Table>),
     /// USE.
     Use(String),
+    /// DESCRIBE: looked up when executed.
+    Describe(Describe),
 }
 
 impl Prepared {
@@ -90,7 +92,7 @@ impl Prepared {
             Plan::Batch(b) => b.statements.iter().all(|w| same(&w.table)),
             Plan::Select(s) => s.is_system || same(&s.table),
             Plan::Truncate(t) => same(t),
-            Plan::Schema(_) | Plan::Use(_) => true,
+            Plan::Schema(_) | Plan::Use(_) | Plan::Describe(_) => true,
         }
     }
 
@@ -165,6 +167,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         }
         Statement::Truncate(name) => (Plan::Truncate(user_table(context, &name)?), None),
         Statement::Use(keyspace) => (Plan::Use(keyspace), None),
+        Statement::Describe(what) => (Plan::Describe(what), None),
         ddl @ (Statement::CreateKeyspace(_)
         | Statement::DropKeyspace { .. }
         | Statement::CreateTable(_)

@@ -62,6 +62,34 @@ pub enum Statement {
     Batch(Batch),
     /// SELECT.
     Select(Select),
+    /// DESCRIBE.
+    Describe(Describe),
+}
+
+/// What DESCRIBE is to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Describe {
+    /// CLUSTER.
+    Cluster,
+    /// KEYSPACES.
+    Keyspaces,
+    /// TABLES: of the connection's keyspace, or of all.
+    Tables,
+    /// TYPES, FUNCTIONS, AGGREGATES: there are none here.
+    NoneOfThem,
+    /// SCHEMA.
+    Schema,
+    /// [ONLY] KEYSPACE.
+    Keyspace {
+        /// Keyspace, `None` means the connection's.
+        name: Option<String>,
+        /// Without its tables.
+        only: bool,
+    },
+    /// TABLE.
+    Table(TableName),
+    /// A name: a keyspace's or a table's.
+    Other(TableName),
 }
 
 /// CREATE KEYSPACE.

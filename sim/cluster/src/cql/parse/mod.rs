@@ -10,7 +10,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-use ast::{Literal, Parsed, Statement, TableName, Term};
+use ast::{Describe, Literal, Parsed, Statement, TableName, Term};
 use lexer::{Kind, Token};
 use thiserror::Error;
 
@@ -122,6 +122,11 @@ const RESERVED: [&str; 57] = [
     "view",
     "where",
 ];
+
+/// Whether a word cannot be a name without double quotes.
+pub fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
 
 /// Parses one statement, with or without a final semicolon.
 ///
@@ -440,6 +445,43 @@ impl Parser<'_> {
         Ok(Term::Map(entries))
     }
 
+    fn describe(&mut self) -> Parse<Describe> {
+        // Not in DESCRIBE: user types and the like, which are listed as none and found as none.
+        const NOT_HERE: [&str; 6] = ["full", "type", "function", "aggregate", "index", "materialized"];
+        self.at += 1;
+        if self.accept_word("cluster") {
+            return Ok(Describe::Cluster);
+        }
+        if self.accept_word("keyspaces") {
+            return Ok(Describe::Keyspaces);
+        }
+        if self.accept_word("tables") || self.accept_word("columnfamilies") {
+            return Ok(Describe::Tables);
+        }
+        if self.accept_word("types") || self.accept_word("functions") || self.accept_word("aggregates") {
+            return Ok(Describe::NoneOfThem);
+        }
+        if self.accept_word("schema") {
+            return Ok(Describe::Schema);
+        }
+        let only = self.accept_words(&["only", "keyspace"]);
+        if only || self.accept_word("keyspace") {
+            let is_current = matches!(self.peek(), Kind::End) || self.is_symbol(";");
+            let name = if is_current { None } else { Some(self.name()?) };
+            return Ok(Describe::Keyspace { name, only });
+        }
+        if self.accept_word("table") || self.accept_word("columnfamily") {
+            return self.table_name().map(Describe::Table);
+        }
+        match NOT_HERE.iter().find(|w| self.is_keyword(w)) {
+            // A word that stands alone is a name.
+            Some(word) if !matches!(self.peek_at(1), Kind::End | Kind::Symbol(_)) => {
+                Err(ParseError::Unsupported(format!("DESCRIBE {}", word.to_uppercase())))
+            }
+            _ => self.table_name().map(Describe::Other),
+        }
+    }
+
     fn statement(&mut self) -> Parse<Statement> {
         let Kind::Word(word) = self.peek().clone() else {
             return Err(self.no_alternative().into());
@@ -462,7 +504,8 @@ impl Parser<'_> {
                 self.at += 1;
                 self.name().map(Statement::Use)
             }
-            "grant" | "revoke" | "list" | "describe" | "desc" | "prune" | "add" | "attach" | "detach" => {
+            "describe" | "desc" => self.describe().map(Statement::Describe),
+            "grant" | "revoke" | "list" | "prune" | "add" | "attach" | "detach" => {
                 let next = if let Kind::Word(w) = self.peek_at(1) {
                     format!(" {}", w.to_uppercase())
                 } else {

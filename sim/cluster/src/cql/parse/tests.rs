@@ -81,7 +81,7 @@ fn what_is_not_carried_out_is_refused_by_name() {
         ("ALTER TABLE t DROP a", "ALTER TABLE … DROP"),
         ("ALTER TABLE t RENAME a TO b", "ALTER TABLE … RENAME"),
         ("GRANT SELECT ON t TO r", "GRANT SELECT"),
-        ("DESCRIBE TABLES", "DESCRIBE TABLES"),
+        ("DESCRIBE INDEX i", "DESCRIBE INDEX"),
         ("INSERT INTO t JSON '{}'", "INSERT … JSON"),
         ("INSERT INTO t (a) VALUES (now())", "the function now() as a value"),
         ("INSERT INTO t (a) VALUES ((1, 2))", "tuple values and type casts"),

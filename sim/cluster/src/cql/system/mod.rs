@@ -30,6 +30,9 @@ pub struct NodeView<'a> {
     pub port: u16,
     /// The schema as the node knows it.
     pub schema: &'a Arc<Schema>,
+    /// Whether `system_schema` lists the server's own tables too, as real servers do; cqlsh reads none that it does not
+    /// find there. Drivers read the whole list with every session, so the simulator, where nobody looks, leaves them out.
+    pub lists_own_tables: bool,
 }
 
 /// Whether the keyspace is the server's own.

@@ -17,6 +17,12 @@ impl NodeView<'_> {
     fn is_scylla(&self) -> bool {
         self.config.flavor == crate::core::flavor::Flavor::Scylla
     }
+
+    /// The server's own tables, if they are listed.
+    pub(in crate::cql) fn own_tables(&self) -> impl Iterator<Item = Table> + use<> {
+        let listed = self.lists_own_tables.then(|| super::tables::all(self.is_scylla()));
+        listed.into_iter().flatten()
+    }
 }
 
 /// Values by column name.
@@ -186,9 +192,11 @@ fn by_name<'a>(node: &'a NodeView<'_>) -> impl Iterator<Item = &'a Table> {
 }
 
 fn tables(node: &NodeView<'_>) -> Vec<Fields> {
+    let own: Vec<Table> = node.own_tables().collect();
     let double = |x: f64| x.to_be_bytes().to_vec();
     let kept = |t: &Table, name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
     by_name(node)
+        .chain(&own)
         .map(|t| {
             BTreeMap::from([
                 ("keyspace_name", text(&t.keyspace)),
@@ -234,8 +242,9 @@ fn kind(kind: ColumnKind) -> &'static str {
 }
 
 fn columns(node: &NodeView<'_>) -> Vec<Fields> {
+    let own: Vec<Table> = node.own_tables().collect();
     let mut all = Vec::new();
-    for table in by_name(node) {
+    for table in by_name(node).chain(&own) {
         let mut sorted: Vec<_> = table.columns.iter().collect();
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         all.extend(sorted.into_iter().map(|c| {

@@ -1,8 +1,9 @@
 //! Definitions of the system tables.
 
 use crate::model::{ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, Table, TableId, TableOptions};
+use md5::{Digest, Md5};
 use std::sync::Arc;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// Which flavour has a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -182,6 +183,15 @@ pub fn find(is_scylla: bool, keyspace: &str, name: &str) -> Option<Arc<Table>> {
     DEFINITIONS.iter().find(is_here).map(|d| Arc::new(build(d)))
 }
 
+/// All tables of the flavour.
+pub fn all(is_scylla: bool) -> impl Iterator<Item = Table> {
+    let flavour = if is_scylla { Has::Scylla } else { Has::Cassandra };
+    // Those of `system_virtual_schema` are made up by the server and listed in none of its tables.
+    let is_here =
+        move |d: &&Definition| (d.has == Has::Both || d.has == flavour) && !d.keyspace.starts_with("system_virtual");
+    DEFINITIONS.iter().filter(is_here).map(build)
+}
+
 fn build(definition: &Definition) -> Table {
     let mut columns = Vec::new();
     for (i, text) in definition.columns.split(',').enumerate() {
@@ -208,7 +218,7 @@ fn build(definition: &Definition) -> Table {
     Table {
         // No table of the cluster can have this number: it is only ever read by name.
         id: TableId(u16::MAX),
-        uuid: Uuid::nil(),
+        uuid: uuid(definition),
         keyspace: definition.keyspace.to_string(),
         name: definition.name.to_string(),
         partition_columns: count(ColumnKind::PartitionKey),
@@ -217,6 +227,12 @@ fn build(definition: &Definition) -> Table {
         dropped: Vec::new(),
         options: TableOptions::default(),
     }
+}
+
+/// Made of its name, as Cassandra makes the ids of its own tables: the same on every node.
+fn uuid(definition: &Definition) -> Uuid {
+    let name = format!("{}{}", definition.keyspace, definition.name);
+    Builder::from_md5_bytes(Md5::digest(name).into()).into_uuid()
 }
 
 fn column_type(word: &str) -> CqlType {

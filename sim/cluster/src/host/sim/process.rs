@@ -8,10 +8,11 @@ use super::record;
 use crate::core::Node;
 use crate::core::boundary::BoundaryHook;
 use crate::core::message::{ClientRef, Effect, Input};
-use crate::cql::frame::response::{self, Event, SchemaChange};
+use crate::cql::frame::response::{self, Event};
 use crate::cql::front::{Front, Pending, Submission};
 use crate::cql::system::NodeView;
-use crate::model::{NodeIdx, Response, Schema, Table};
+use crate::host::changes::schema_changes;
+use crate::model::{NodeIdx, Response, Schema};
 use sim_world::disk::DiskFile;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -78,6 +79,7 @@ pub(super) fn view(node: &Node) -> NodeView<'_> {
         generation: i32::try_from(node.generation()).unwrap_or(i32::MAX),
         port: CQL_PORT,
         schema: node.schema(),
+        lists_own_tables: false,
     }
 }
 
@@ -288,46 +290,4 @@ impl Process {
             }
         }
     }
-}
-
-/// What changed from one schema to another, as events tell it: dropped tables before their keyspace, created keyspaces
-/// before their tables.
-fn schema_changes(before: &Schema, after: &Schema) -> Vec<SchemaChange> {
-    let change = |change, keyspace: &str, table: Option<&str>| SchemaChange {
-        change,
-        keyspace: keyspace.to_owned(),
-        table: table.map(str::to_owned),
-    };
-    let mut changes = Vec::new();
-    let table_of = |schema: &Schema, t: &Table| schema.table_named(&t.keyspace, &t.name).cloned();
-    for old in before.all_tables() {
-        match table_of(after, old) {
-            Some(new) if new.id != old.id => {
-                changes.push(change("DROPPED", &old.keyspace, Some(&old.name)));
-            }
-            Some(new) if new != *old => changes.push(change("UPDATED", &old.keyspace, Some(&old.name))),
-            Some(_) => {}
-            None => changes.push(change("DROPPED", &old.keyspace, Some(&old.name))),
-        }
-    }
-    for old in before.keyspaces.values() {
-        if !after.keyspaces.contains_key(&old.name) {
-            changes.push(change("DROPPED", &old.name, None));
-        }
-    }
-    for new in after.keyspaces.values() {
-        match before.keyspaces.get(&new.name) {
-            None => changes.push(change("CREATED", &new.name, None)),
-            Some(old) if old.replication != new.replication || old.durable_writes != new.durable_writes => {
-                changes.push(change("UPDATED", &new.name, None));
-            }
-            Some(_) => {}
-        }
-    }
-    for new in after.all_tables() {
-        if table_of(before, new).is_none_or(|old| old.id != new.id) {
-            changes.push(change("CREATED", &new.keyspace, Some(&new.name)));
-        }
-    }
-    changes
 }

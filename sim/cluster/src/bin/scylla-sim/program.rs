@@ -1,0 +1,231 @@
+//! Command line, start-up text, signals and exit codes of `scylla-sim`.
+
+use clap::{Parser, ValueEnum};
+use sim_cluster::core::{CommitlogSync, Flavor};
+use sim_cluster::host::tcp::{Notice, Options, TcpCluster, Tell};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// It could not start, or could not go on.
+const EXIT_FAILED: u8 = 1;
+/// Ended by a second signal before it had stopped in good order.
+const EXIT_CUT_SHORT: u8 = 130;
+
+#[derive(Parser)]
+#[command(
+    name = "scylla-sim",
+    version,
+    about = "A simulated ScyllaDB or Cassandra cluster on real TCP and real files, in one process",
+    after_help = "\
+A first run:
+    scylla-sim --data scylla-data
+    cqlsh 127.0.0.1 9042
+
+The nodes listen on addresses in a row (127.0.0.1, 127.0.0.2, 127.0.0.3) and one port. Started again with the same
+directory the cluster goes on with what its logs hold. As with the real servers, a write is acknowledged before it is
+on the disk unless --commitlog-sync batch is given: kill -9 loses up to 10 s of writes (flavour scylla), or about 0.1 s
+(flavour cassandra).
+
+It is for tests and development: there is no authentication, everything is kept in memory, and the logs are never
+shortened. What it does not carry out (lightweight transactions, counters, views, indexes) is refused by name."
+)]
+struct Cli {
+    /// Number of nodes, 1 to 64.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// Address and port of the first node; the others have the addresses after it and the same port.
+    #[arg(long, default_value = "127.0.0.1:9042", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// The directory with the commit logs; made if it is not there.
+    #[arg(long, default_value = "scylla-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Which server the cluster behaves like.
+    #[arg(long, default_value = "scylla")]
+    flavor: FlavorArg,
+    /// When a write reaches the disk: before it is acknowledged (batch), or every so often (periodic).
+    #[arg(long, default_value = "periodic", value_name = "MODE")]
+    commitlog_sync: SyncArg,
+    /// How often, in milliseconds (periodic only).
+    #[arg(long, default_value_t = 10_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    commitlog_sync_period_ms: u64,
+    /// Say everything that happens between the nodes, on standard error.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FlavorArg {
+    /// ScyllaDB 2025.4.
+    Scylla,
+    /// Apache Cassandra 5.0.
+    Cassandra,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum SyncArg {
+    /// The default of both servers.
+    Periodic,
+    /// Nothing acknowledged is lost.
+    Batch,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about a terminal that is gone.
+            let _unprinted = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_FAILED } else { 0 });
+        }
+    };
+    // One thread runs all nodes; the disk's syncs have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(&cli)),
+        Err(error) => Err(format!("the runtime cannot be started: {error}")),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("scylla-sim: {message}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<u8, String> {
+    let mut signals = Signals::new().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let cluster = TcpCluster::start(options(cli), tell(cli.verbose))
+        .await
+        .map_err(|error| error.to_string())?;
+    say(&started(cli, &cluster));
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = cluster.ended() => return Err(no_node_left(&cluster)),
+    };
+    say(&format!("{signal}: stopping (again: at once)\n"));
+    tokio::select! {
+        in_order = cluster.stop() => {
+            if in_order {
+                say("stopped; everything acknowledged is on the disk\n");
+                return Ok(0);
+            }
+            Err("it did not stop in good order: the next start finds what is on the disk, as after a kill".into())
+        }
+        _ = signals.next() => Ok(EXIT_CUT_SHORT),
+    }
+}
+
+fn options(cli: &Cli) -> Options {
+    Options {
+        nodes: cli.nodes,
+        listen: cli.listen,
+        data_dir: cli.data.clone(),
+        flavor: match cli.flavor {
+            FlavorArg::Scylla => Flavor::Scylla,
+            FlavorArg::Cassandra => Flavor::Cassandra,
+        },
+        commitlog_sync: match cli.commitlog_sync {
+            SyncArg::Batch => CommitlogSync::Batch,
+            SyncArg::Periodic => CommitlogSync::Periodic {
+                period_ms: cli.commitlog_sync_period_ms,
+            },
+        },
+    }
+}
+
+/// Tells the person at the terminal.
+fn tell(verbose: bool) -> Tell {
+    Arc::new(move |notice: Notice| {
+        if verbose || !notice.is_detail() {
+            // Nobody reads it where standard error is closed.
+            let _unread = writeln!(io::stderr(), "scylla-sim: {notice}");
+        }
+    })
+}
+
+/// Text for standard output, which may be closed: nobody reads it then.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _unread = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn started(cli: &Cli, cluster: &TcpCluster) -> String {
+    let nodes = cluster.nodes();
+    let first = nodes[0].address;
+    let (ip, port) = (first.ip(), first.port());
+    let sync = match cli.commitlog_sync {
+        SyncArg::Batch => "before they are acknowledged".to_owned(),
+        SyncArg::Periodic => format!("every {} ms", cli.commitlog_sync_period_ms),
+    };
+    let mut text = format!(
+        "scylla-sim {}: {} of flavour {}\n    data in {}{}; writes reach the disk {sync}\n",
+        env!("CARGO_PKG_VERSION"),
+        match nodes.len() {
+            1 => "1 node".to_owned(),
+            n => format!("{n} nodes"),
+        },
+        options(cli).flavor.name(),
+        cli.data.display(),
+        if cluster.is_new() { " (new)" } else { "" },
+    );
+    for (i, node) in nodes.iter().enumerate() {
+        text += &format!("    node {}: {}, generation {}\n", i + 1, node.address, node.generation);
+    }
+    text += &format!(
+        "
+Rust (scylla = \"1.9\"):
+    let session = SessionBuilder::new().known_node(\"{first}\").build().await?;
+Python (pip install cassandra-driver):
+    from cassandra.cluster import Cluster
+    session = Cluster([\"{ip}\"], port={port}).connect()
+cqlsh (pip install cqlsh):
+    cqlsh {ip} {port}
+settlement.toml:
+    contact_points = [\"{first}\"]
+
+"
+    );
+    if nodes.iter().any(|n| !n.address.ip().is_loopback()) {
+        text += "Anyone who can reach these addresses can read and write everything: there is no authentication.\n";
+    }
+    text + "serving; Ctrl-C stops it in good order\n"
+}
+
+fn no_node_left(cluster: &TcpCluster) -> String {
+    let reasons = cluster.nodes().into_iter().enumerate();
+    let reasons: Vec<String> = reasons
+        .filter_map(|(i, n)| n.halted.map(|why| format!("node {}: {why}", i + 1)))
+        .collect();
+    format!(
+        "no node can go on ({}). Once the cause is gone, start it again: what is on the disk is kept",
+        reasons.join("; ")
+    )
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

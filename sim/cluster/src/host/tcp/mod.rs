@@ -1,0 +1,438 @@
+//! A cluster on real TCP and real files, all nodes in this process: the same core and the same CQL edge as in the
+//! simulator, under tokio and the machine's clock. It is what `scylla-sim` runs, and can be run inside a test.
+//!
+//! - `process`: one node, and the carrying out of what its core asks for,
+//! - `connection`: one client of it,
+//! - `data_dir`: the directory, its lock, and the logs,
+//! - `clock`, `error`, `notice`: the time, why a start fails, what a person is told.
+//!
+//! All nodes share one lock. Whoever has something for a node (bytes of a client, a deadline, a finished sync) takes it,
+//! gives it to the node, and delivers what nodes say to each other until nobody has anything more to say: messages between
+//! nodes take no time. Files are appended under the lock (the kernel takes the bytes); syncs run on threads of their own,
+//! one at a time for each node, and one serves all that wait when it begins.
+//!
+//! Everything is kept in memory and a log is never shortened: this is for tests and development, not for keeping data.
+
+mod clock;
+mod connection;
+mod data_dir;
+mod error;
+mod notice;
+mod process;
+
+pub use error::StartError;
+pub use notice::{Notice, Tell};
+
+use crate::core::config::{ClusterConfig, CommitlogSync};
+use crate::core::flavor::Flavor;
+use crate::core::message::{Input, Msg};
+use crate::core::node::Node;
+use crate::model::NodeIdx;
+use clock::Clock;
+use data_dir::DataDir;
+use process::Process;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+
+/// Nodes of a cluster at most (`ClusterConfig::nodes`).
+pub const NODES_MAX: usize = 64;
+/// Messages between nodes delivered in one turn. Above it clients and deadlines get theirs first: handing over many hints
+/// is a long conversation.
+const MESSAGES_PER_TURN_MAX: usize = 10_000;
+/// A directory in use is looked at again for so long: a killed process takes a moment to go, and its lock with it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// A stop waits so long for requests under way: a little more than the longest of them takes, a range read of 10 s.
+const DRAIN: Duration = Duration::from_secs(11);
+/// And so long for the last sync of the logs: slow disks take a second or two.
+const LAST_SYNC: Duration = Duration::from_secs(20);
+/// And so long for the last answers to be written to clients that may not read them.
+const LAST_WRITES: Duration = Duration::from_millis(300);
+/// How often those who wait look.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What a cluster is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Where the first node listens; the others have the addresses after it and the same port.
+    pub listen: SocketAddr,
+    /// Where the data are.
+    pub data_dir: PathBuf,
+    /// Which server it behaves like.
+    pub flavor: Flavor,
+    /// When a write reaches the disk.
+    pub commitlog_sync: CommitlogSync,
+}
+
+/// What all tasks share.
+struct Shared {
+    state: Mutex<State>,
+    clock: Clock,
+    tell: Tell,
+    /// Wakes the pump for an earlier deadline, or for what did not fit into a turn.
+    pump: Notify,
+    over: watch::Sender<bool>,
+}
+
+/// The nodes.
+struct State {
+    nodes: Vec<Process>,
+    /// What nodes say to each other: (to, from, what). As much as their requests under way make; see `host::sim::inbox`.
+    mail: VecDeque<(NodeIdx, NodeIdx, Msg)>,
+    /// When the pump will look.
+    armed_us: u64,
+}
+
+/// A node that runs.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Its CQL address.
+    pub address: SocketAddr,
+    /// `gossip_generation`: grows with every start.
+    pub generation: u32,
+    /// Why it cannot go on, if so.
+    pub halted: Option<String>,
+}
+
+/// A cluster that runs. Dropping it ends it at once, as kill -9 would; [`TcpCluster::stop`] does it in good order.
+#[must_use = "dropping a cluster ends it"]
+pub struct TcpCluster {
+    shared: Arc<Shared>,
+    addresses: Arc<[SocketAddr]>,
+    is_new: bool,
+    listeners: JoinSet<()>,
+    /// Pump and syncs; ended when this is dropped.
+    _tasks: JoinSet<()>,
+    /// Its lock is held until the last.
+    _data: DataDir,
+}
+
+impl std::fmt::Debug for TcpCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpCluster")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TcpCluster {
+    /// Starts a cluster: takes its addresses, locks its directory, reads its logs, and serves.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing of an existing directory is changed then.
+    pub async fn start(options: Options, tell: Tell) -> Result<TcpCluster, StartError> {
+        let (sockets, addresses) = listen(&options).await?;
+        let data = open_data(&options).await?;
+        let clock = Clock::start();
+        let config = Arc::new(cluster_config(&options, &addresses));
+        let mut nodes = Vec::new();
+        for node in config.node_indices() {
+            let (log, bytes) = data.open_log(node)?;
+            let seed = clock.now_us().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(node.0);
+            let core = Node::new(config.clone(), node, seed);
+            nodes.push((Process::new(core, log, addresses.clone(), tell.clone()), bytes));
+        }
+        let now_us = clock.now_us();
+        for (process, bytes) in &mut nodes {
+            process.boot(now_us, &std::mem::take(bytes));
+        }
+        let state = State {
+            nodes: nodes.into_iter().map(|(process, _)| process).collect(),
+            mail: VecDeque::new(),
+            armed_us: 0,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            clock,
+            tell,
+            pump: Notify::new(),
+            over: watch::channel(false).0,
+        });
+        let mut tasks = JoinSet::new();
+        let mut listeners = JoinSet::new();
+        tasks.spawn(pump(shared.clone()));
+        for (node, socket) in config.node_indices().zip(sockets) {
+            tasks.spawn(sync_log(shared.clone(), node));
+            listeners.spawn(connection::accept(shared.clone(), node, socket));
+        }
+        shared.turn(|_, _| {});
+        Ok(TcpCluster {
+            shared,
+            addresses,
+            is_new: data.is_new,
+            listeners,
+            _tasks: tasks,
+            _data: data,
+        })
+    }
+
+    /// The CQL addresses of all nodes.
+    pub fn contact_points(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Whether the data directory was made by this start.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The nodes as they are.
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        let state = self.shared.lock();
+        let each = state.nodes.iter().zip(self.addresses.iter());
+        each.map(|(p, address)| NodeStatus {
+            address: *address,
+            generation: p.node.generation(),
+            halted: p.halted.clone(),
+        })
+        .collect()
+    }
+
+    /// Waits until no node can go on (their disk is full, say).
+    pub async fn ended(&self) {
+        let mut over = self.shared.over.subscribe();
+        // The sender lives as long as the cluster.
+        let _ended = over.wait_for(|over| *over).await;
+    }
+
+    /// Stops in good order: no new connections, requests under way finish, logs are synced. Returns whether all of that
+    /// was done within its time; if not, the next start finds what a kill would have left.
+    pub async fn stop(mut self) -> bool {
+        self.listeners.shutdown().await;
+        self.shared.lock().nodes.iter_mut().for_each(Process::drain);
+        let drained = timeout(DRAIN, self.until(|p| p.is_over || p.node.operations() == 0)).await;
+        self.shared.turn(|state, now_us| {
+            for process in &mut state.nodes {
+                process.step(now_us, Input::Shutdown);
+            }
+        });
+        let synced = timeout(LAST_SYNC, self.until(|p| p.is_over)).await;
+        // Answers that nobody reads are no reason to stay.
+        let _unread = timeout(LAST_WRITES, self.until(|p| p.connected() == 0)).await;
+        let halted = self.shared.lock().nodes.iter().any(|p| p.halted.is_some());
+        drained.is_ok() && synced.is_ok() && !halted
+    }
+
+    async fn until(&self, mut done: impl FnMut(&Process) -> bool) {
+        while !self.shared.lock().nodes.iter().all(&mut done) {
+            sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for TcpCluster {
+    fn drop(&mut self) {
+        self.shared.lock().nodes.iter_mut().for_each(Process::end);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic that poisoned it has been reported already.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at one node.
+    fn with<R>(&self, node: NodeIdx, f: impl FnOnce(&mut Process) -> R) -> R {
+        f(self.lock().process(node))
+    }
+
+    fn tell_accept(&self, node: NodeIdx, reason: &str) {
+        (self.tell)(Notice::Accept {
+            node,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Lets `f` give nodes something, and delivers what they say to each other.
+    fn turn<R>(&self, f: impl FnOnce(&mut State, u64) -> R) -> R {
+        let mut state = self.lock();
+        let now_us = self.clock.now_us();
+        let result = f(&mut state, now_us);
+        let next_us = self.deliver(&mut state, now_us);
+        if next_us < state.armed_us {
+            state.armed_us = next_us;
+            self.pump.notify_one();
+        }
+        result
+    }
+
+    /// As [`Shared::turn`], for the deadlines of all nodes: returns when the next one is.
+    fn tick(&self) -> u64 {
+        let mut state = self.lock();
+        let now_us = self.clock.now_us();
+        for process in &mut state.nodes {
+            process.tick(now_us);
+        }
+        state.armed_us = self.deliver(&mut state, now_us);
+        state.armed_us
+    }
+
+    fn deliver(&self, state: &mut State, now_us: u64) -> u64 {
+        let next_us = state.deliver(now_us);
+        if state.nodes.iter().all(|p| p.is_over) {
+            self.over.send_replace(true);
+        }
+        next_us
+    }
+}
+
+impl State {
+    fn process(&mut self, node: NodeIdx) -> &mut Process {
+        &mut self.nodes[usize::from(node.0)]
+    }
+
+    /// Delivers what nodes say to each other. Returns when there is something to do next.
+    fn deliver(&mut self, now_us: u64) -> u64 {
+        self.collect();
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            let Some((to, from, msg)) = self.mail.pop_front() else {
+                let next = |p: &mut Process| if p.is_over { None } else { p.node.next_deadline_us() };
+                let next_us = self.nodes.iter_mut().filter_map(next).min();
+                return next_us.unwrap_or(u64::MAX);
+            };
+            let receiver = self.process(to);
+            if receiver.is_over {
+                // As the kernel of a machine does whose process is dead.
+                self.process(from).step(now_us, Input::PeerReset { peer: to });
+            } else {
+                receiver.step(now_us, Input::Peer { from, msg });
+            }
+            self.collect();
+        }
+        0
+    }
+
+    fn collect(&mut self) {
+        for (i, process) in self.nodes.iter_mut().enumerate() {
+            let from = NodeIdx(i as u8);
+            self.mail
+                .extend(process.outbox.drain(..).map(|(to, msg)| (to, from, msg)));
+        }
+    }
+}
+
+/// Gives nodes their deadlines.
+async fn pump(shared: Arc<Shared>) {
+    loop {
+        let next_us = shared.tick();
+        if next_us <= shared.clock.now_us() {
+            // Clients first: what is left may be a lot.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            () = sleep_until(shared.clock.instant(next_us)) => {}
+            () = shared.pump.notified() => {}
+        }
+    }
+}
+
+/// Syncs a node's log whenever its core asks for it; requests that come during a sync share the next one.
+async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
+    let wanted = shared.with(node, |p| p.sync_wanted.clone());
+    loop {
+        let (tokens, file) = shared.with(node, Process::take_syncs);
+        if tokens.is_empty() {
+            wanted.notified().await;
+            continue;
+        }
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        let outcome = synced.unwrap_or_else(|e| Err(io::Error::other(e)));
+        shared.turn(|state, now_us| match outcome {
+            Ok(()) => {
+                for token in tokens {
+                    state.process(node).step(now_us, Input::LogSynced { token });
+                }
+            }
+            Err(error) => {
+                let error = format!("sync: {error}");
+                state.process(node).step(now_us, Input::LogFailed { error });
+            }
+        });
+    }
+}
+
+fn cluster_config(options: &Options, addresses: &[SocketAddr]) -> ClusterConfig {
+    let mut config = ClusterConfig::new(options.nodes, options.flavor);
+    config.commitlog_sync = options.commitlog_sync;
+    // The host's time is the wall clock.
+    config.wall_base_us = 0;
+    for (node, address) in config.nodes.iter_mut().zip(addresses) {
+        node.ip = address.ip();
+    }
+    config
+}
+
+/// Opens the data directory, with a little patience for a user of it that is just dying.
+async fn open_data(options: &Options) -> Result<DataDir, StartError> {
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match DataDir::open(&options.data_dir, options.flavor, options.nodes) {
+            Err(StartError::InUse { .. }) if Instant::now() < give_up => sleep(LOOK).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Takes the addresses of all nodes. Port 0 is one that the system chooses, the same for all.
+async fn listen(options: &Options) -> Result<(Vec<TcpListener>, Arc<[SocketAddr]>), StartError> {
+    let wanted = addresses(options)?;
+    let mut port = options.listen.port();
+    let mut sockets = Vec::new();
+    for (i, address) in wanted.iter().enumerate() {
+        let address = SocketAddr::new(address.ip(), port);
+        let failed = |e| cannot_listen(address, wanted[0], i + 1, e);
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        port = socket.local_addr().map_err(failed)?.port();
+        sockets.push(socket);
+    }
+    let taken = wanted.iter().map(|a| SocketAddr::new(a.ip(), port)).collect();
+    Ok((sockets, taken))
+}
+
+/// The addresses of the nodes: the first one and those after it.
+fn addresses(options: &Options) -> Result<Arc<[SocketAddr]>, StartError> {
+    let (nodes, first) = (options.nodes, options.listen);
+    if nodes == 0 || nodes > NODES_MAX {
+        return Err(StartError::Nodes {
+            asked: nodes,
+            most: NODES_MAX,
+        });
+    }
+    let after = |n: u8| -> Option<IpAddr> {
+        match first.ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                // The last is for broadcast on most networks.
+                let d = d.checked_add(n).filter(|d| n == 0 || *d < 255)?;
+                Some(Ipv4Addr::new(a, b, c, d).into())
+            }
+            IpAddr::V6(ip) => Some(Ipv6Addr::from(u128::from(ip).checked_add(u128::from(n))?).into()),
+        }
+    };
+    (0..nodes as u8)
+        .map(|n| after(n).map(|ip| SocketAddr::new(ip, first.port())))
+        .collect::<Option<Arc<[SocketAddr]>>>()
+        .ok_or(StartError::Addresses { nodes, first })
+}
+
+fn cannot_listen(address: SocketAddr, first: SocketAddr, node: usize, source: io::Error) -> StartError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken {
+            address,
+            node,
+            other: SocketAddr::new(first.ip(), first.port().checked_add(100).unwrap_or(9142)),
+        },
+        io::ErrorKind::AddrNotAvailable => StartError::NoSuchAddress { address, node },
+        _ => StartError::Listen { address, node, source },
+    }
+}

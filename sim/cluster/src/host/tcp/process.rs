@@ -1,0 +1,330 @@
+//! One node on real sockets and files: its core, its front, its clients and its log, and the carrying out of what the core
+//! asks for. What is for other nodes is left in `outbox`: the cluster delivers it.
+
+use super::data_dir::LogFile;
+use super::notice::{Notice, Tell};
+use crate::core::message::{ClientRef, Effect, Input, Msg};
+use crate::core::{Node, Start};
+use crate::cql::frame::response::{self, Event};
+use crate::cql::front::{Connection, Front, Outcome, Pending, Submission};
+use crate::cql::system::NodeView;
+use crate::host::changes::schema_changes;
+use crate::model::{NodeIdx, Response, Schema};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// A client's connection as its node holds it; the socket is its task's.
+#[derive(Debug, Default)]
+struct Client {
+    front: Connection,
+    /// Answers that the task has not taken yet.
+    out: Vec<u8>,
+    /// Whether `wake` was called since the task last took answers.
+    is_woken: bool,
+    /// The connection ends once everything is written.
+    closing: bool,
+    wake: Arc<Notify>,
+}
+
+/// A request that the core works on.
+#[derive(Debug)]
+struct Asked {
+    client: u64,
+    pending: Pending,
+}
+
+/// What a connection's task is to write.
+#[derive(Debug)]
+pub(super) struct ToWrite {
+    pub(super) bytes: Vec<u8>,
+    /// Whether the connection ends after them.
+    pub(super) is_last: bool,
+}
+
+/// A running node.
+pub(super) struct Process {
+    pub(super) node: Node,
+    front: Front,
+    log: LogFile,
+    address: SocketAddr,
+    addresses: Arc<[SocketAddr]>,
+    clients: BTreeMap<u64, Client>,
+    connections: u64,
+    /// Requests under way; at most the core's `in_flight_max`.
+    asked: Vec<Option<Asked>>,
+    free: Vec<u32>,
+    /// Syncs asked for, by token; one sync serves all that wait when it begins.
+    syncs: Vec<u64>,
+    pub(super) sync_wanted: Arc<Notify>,
+    pub(super) is_serving: bool,
+    /// Whether requests are not taken any more.
+    is_draining: bool,
+    /// Whether the node has stopped, in order or because it cannot go on.
+    pub(super) is_over: bool,
+    /// Why it could not go on.
+    pub(super) halted: Option<String>,
+    /// Messages to other nodes, in order.
+    pub(super) outbox: Vec<(NodeIdx, Msg)>,
+    /// The schema that clients were last told of.
+    schema_told: Arc<Schema>,
+    effects: Vec<Effect>,
+    tell: Tell,
+}
+
+impl Process {
+    pub(super) fn new(node: Node, log: LogFile, addresses: Arc<[SocketAddr]>, tell: Tell) -> Process {
+        let address = addresses[usize::from(node.index().0)];
+        let front = Front::new(&view(&node, address.port()), None);
+        let schema_told = node.schema().clone();
+        Process {
+            node,
+            front,
+            log,
+            address,
+            addresses,
+            clients: BTreeMap::new(),
+            connections: 0,
+            asked: Vec::new(),
+            free: Vec::new(),
+            syncs: Vec::new(),
+            sync_wanted: Arc::default(),
+            is_serving: false,
+            is_draining: false,
+            is_over: false,
+            halted: None,
+            outbox: Vec::new(),
+            schema_told,
+            effects: Vec::new(),
+            tell,
+        }
+    }
+
+    /// Starts the core from the bytes of the log.
+    pub(super) fn boot(&mut self, now_us: u64, log: &[u8]) {
+        self.node.boot(now_us, log, Start::Together, &mut self.effects);
+        self.carry_out(now_us);
+    }
+
+    /// Gives the core something that happened, and carries out what it asks for.
+    pub(super) fn step(&mut self, now_us: u64, input: Input) {
+        if !self.is_over {
+            self.node.step(now_us, input, None, &mut self.effects);
+            self.carry_out(now_us);
+        }
+    }
+
+    /// Gives the core its deadlines that have come.
+    pub(super) fn tick(&mut self, now_us: u64) {
+        if !self.is_over && self.node.next_deadline_us().is_some_and(|at_us| at_us <= now_us) {
+            self.step(now_us, Input::Tick);
+        }
+    }
+
+    /// Takes a new connection in: its number, and what wakes its task.
+    pub(super) fn open(&mut self) -> (u64, Arc<Notify>) {
+        self.connections += 1;
+        let client = Client::default();
+        let wake = client.wake.clone();
+        self.clients.insert(self.connections, client);
+        (self.connections, wake)
+    }
+
+    pub(super) fn connected(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Forgets a connection that ended; its requests go on without it.
+    pub(super) fn close(&mut self, id: u64, now_us: u64) {
+        if self.clients.remove(&id).is_some() {
+            self.step(now_us, Input::Disconnected { conn: id });
+        }
+    }
+
+    /// Handles the whole frames at the front of `bytes`; returns how many bytes they were.
+    pub(super) fn requests(&mut self, id: u64, bytes: &[u8], now_us: u64) -> usize {
+        let mut start = 0;
+        while let Some(client) = self.clients.get_mut(&id) {
+            if client.closing || self.is_draining {
+                // Whatever else it sends means nothing any more.
+                return bytes.len();
+            }
+            let view = view(&self.node, self.address.port());
+            let (taken, outcome) = self
+                .front
+                .next(&view, &mut client.front, &bytes[start..], &mut client.out);
+            start += taken;
+            match outcome {
+                Outcome::Incomplete => break,
+                Outcome::Answered => {}
+                Outcome::Submit(submission) => self.submit(id, submission, now_us),
+                Outcome::Close => client.closing = true,
+            }
+        }
+        start
+    }
+
+    fn submit(&mut self, client: u64, submission: Submission, now_us: u64) {
+        let Submission { request, pending } = submission;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.asked.push(None);
+            self.asked.len() as u32 - 1
+        });
+        self.asked[place as usize] = Some(Asked { client, pending });
+        let from = ClientRef {
+            conn: client,
+            request: u64::from(place),
+        };
+        self.step(now_us, Input::Client { from, request });
+    }
+
+    /// What the task of a connection is to write; `None` when the connection is not known any more.
+    pub(super) fn take_answers(&mut self, id: u64) -> Option<ToWrite> {
+        let client = self.clients.get_mut(&id)?;
+        client.is_woken = false;
+        Some(ToWrite {
+            bytes: std::mem::take(&mut client.out),
+            is_last: client.closing,
+        })
+    }
+
+    /// Ends all connections once what they have is written.
+    fn close_all(&mut self) {
+        for client in self.clients.values_mut() {
+            client.closing = true;
+            client.wake.notify_one();
+        }
+    }
+
+    /// What is to be synced: the tokens that wait for it, and the file.
+    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>) {
+        (std::mem::take(&mut self.syncs), self.log.shared())
+    }
+
+    fn carry_out(&mut self, now_us: u64) {
+        // A failed write to the log is told to the core at once and has effects of its own.
+        while !self.effects.is_empty() {
+            let mut effects = std::mem::take(&mut self.effects);
+            for effect in effects.drain(..) {
+                self.effect(now_us, effect);
+            }
+            if self.effects.is_empty() {
+                // Kept for its memory.
+                self.effects = effects;
+            }
+        }
+    }
+
+    fn effect(&mut self, now_us: u64, effect: Effect) {
+        match effect {
+            Effect::Send { to, msg } => self.outbox.push((to, msg)),
+            Effect::Reply { to, response } => self.reply(to, response),
+            Effect::LogAppend { pieces } => {
+                if let Err(error) = self.log.append(&pieces) {
+                    self.log_failed(now_us, format!("append: {error}"));
+                }
+            }
+            Effect::LogSync { token } => {
+                self.syncs.push(token);
+                self.sync_wanted.notify_one();
+            }
+            Effect::LogTruncate { length_bytes } => {
+                if let Err(error) = self.log.truncate(length_bytes) {
+                    self.log_failed(now_us, format!("truncate: {error}"));
+                }
+            }
+            Effect::Ready => self.is_serving = true,
+            Effect::Status { peer, up } => {
+                let of_peer = self.addresses[usize::from(peer.0)];
+                self.tell_clients(&Event::Status {
+                    up,
+                    address: of_peer.ip(),
+                    port: of_peer.port(),
+                });
+            }
+            Effect::SchemaChanged { schema } => {
+                let before = std::mem::replace(&mut self.schema_told, schema.clone());
+                for change in schema_changes(&before, &schema) {
+                    self.tell_clients(&Event::Schema(change));
+                }
+            }
+            // Verdicts of a hook, and there is none here.
+            Effect::KillSelf | Effect::PauseSelf { .. } => {}
+            Effect::Stopped => self.end(),
+            Effect::Halted { reason } => {
+                let node = self.node.index();
+                (self.tell)(Notice::Halted {
+                    node,
+                    reason: reason.clone(),
+                });
+                self.halted = Some(reason);
+                self.end();
+            }
+            Effect::Event(event) => (self.tell)(Notice::Event {
+                node: self.node.index(),
+                event,
+            }),
+        }
+    }
+
+    fn log_failed(&mut self, now_us: u64, error: String) {
+        self.node
+            .step(now_us, Input::LogFailed { error }, None, &mut self.effects);
+    }
+
+    /// Takes no more requests: the node is about to stop.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Nothing more comes out of the node.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+        self.is_serving = false;
+        self.close_all();
+        self.sync_wanted.notify_one();
+    }
+
+    fn reply(&mut self, to: ClientRef, response: Response) {
+        let place = to.request as usize;
+        let Some(asked) = self.asked.get_mut(place).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(place as u32);
+        let Some(client) = self.clients.get_mut(&asked.client) else {
+            return;
+        };
+        let view = view(&self.node, self.address.port());
+        self.front.complete(&view, asked.pending, response, &mut client.out);
+        wake(client);
+    }
+
+    /// Tells the clients that registered for it.
+    fn tell_clients(&mut self, event: &Event) {
+        for client in self.clients.values_mut().filter(|c| c.front.wants(event)) {
+            response::event(&mut client.out, event);
+            wake(client);
+        }
+    }
+}
+
+fn wake(client: &mut Client) {
+    if !std::mem::replace(&mut client.is_woken, true) {
+        client.wake.notify_one();
+    }
+}
+
+/// What the front is told of a node.
+fn view(node: &Node, port: u16) -> NodeView<'_> {
+    NodeView {
+        config: node.config(),
+        ring: node.ring(),
+        me: node.index(),
+        generation: i32::try_from(node.generation()).unwrap_or(i32::MAX),
+        port,
+        schema: node.schema(),
+        lists_own_tables: true,
+    }
+}
