@@ -101,6 +101,71 @@ pub struct Ending {
     pub stopped: Option<String>,
 }
 
+/// A value for each event, by its sequence. Sequences run from 1, so that looking one up is counting and not searching:
+/// the judge does it several times for every row.
+#[derive(Clone, Debug)]
+pub struct BySequence<T> {
+    near: Vec<Option<T>>,
+    /// What would leave a large hole.
+    far: BTreeMap<u64, T>,
+}
+
+/// The largest hole that is kept as one.
+const HOLE_MAX: usize = 4_096;
+
+impl<T> Default for BySequence<T> {
+    fn default() -> Self {
+        Self {
+            near: Vec::new(),
+            far: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> BySequence<T> {
+    /// The value of an event.
+    pub fn get(&self, sequence: &u64) -> Option<&T> {
+        let near = usize::try_from(*sequence)
+            .ok()
+            .and_then(|at| self.near.get(at)?.as_ref());
+        near.or_else(|| self.far.get(sequence))
+    }
+
+    /// Sets the value of an event.
+    pub fn insert(&mut self, sequence: u64, value: T) {
+        let len = self.near.len();
+        match usize::try_from(sequence).ok().filter(|at| *at <= len + HOLE_MAX) {
+            Some(at) => {
+                if at >= len {
+                    self.near.resize_with(at + 1, || None);
+                }
+                self.near[at] = Some(value);
+            }
+            None => {
+                self.far.insert(sequence, value);
+            }
+        }
+    }
+}
+
+impl<T> FromIterator<(u64, T)> for BySequence<T> {
+    fn from_iter<I: IntoIterator<Item = (u64, T)>>(values: I) -> Self {
+        let mut by_sequence = Self::default();
+        for (sequence, value) in values {
+            by_sequence.insert(sequence, value);
+        }
+        by_sequence
+    }
+}
+
+impl<T> std::ops::Index<&u64> for BySequence<T> {
+    type Output = T;
+
+    fn index(&self, sequence: &u64) -> &T {
+        self.get(sequence).expect("the event has a value")
+    }
+}
+
 /// Everything the judge knows.
 #[derive(Clone, Debug)]
 pub struct Evidence {
@@ -111,17 +176,17 @@ pub struct Evidence {
     /// The facts, in order of sequence, refused events left out.
     pub facts: Vec<(u64, Fact)>,
     /// Digest of every event by sequence, refused ones included.
-    pub digests: BTreeMap<u64, Digest>,
+    pub digests: BySequence<Digest>,
     /// Kind of every event by sequence, as rows name it.
-    pub kinds: BTreeMap<u64, &'static str>,
+    pub kinds: BySequence<&'static str>,
     /// Time of every event by sequence, ms.
-    pub times_ms: BTreeMap<u64, u64>,
+    pub times_ms: BySequence<u64>,
     /// The epoch of the stream.
     pub epoch: u32,
     /// Deposits and withdrawals by sequence: event id.
-    pub event_ids: BTreeMap<u64, u64>,
+    pub event_ids: BySequence<u64>,
     /// Matches by sequence: match_seq, and whether the buyer's order rested.
-    pub trade_meta: BTreeMap<u64, (u64, bool)>,
+    pub trade_meta: BySequence<(u64, bool)>,
     /// Refused events by sequence, with the reason that must be given.
     pub refused: BTreeMap<u64, String>,
     /// When the operator decided to skip which event, simulated ms.

@@ -1,7 +1,7 @@
 //! The judge as an ordinary client: a session of the real driver on a machine of its own, which reads whole tables and,
 //! beside the workload, single users' balances. It knows tables and columns by name and nothing of how settlement
 //! writes them.
-use crate::rows::{self, Cell, Tables};
+use crate::rows::{COLUMNS_MAX, Cell, TableKind, Tables};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::ColumnIterator;
@@ -78,15 +78,16 @@ impl Client {
         consistency: Consistency,
         tables: &mut Tables,
     ) -> Result<(), ReadError> {
-        let Some(columns) = rows::columns(name) else {
+        let Some(kind) = TableKind::of(name, symbol) else {
             return Ok(());
         };
+        let columns = kind.columns();
         let present = self.columns_of(name);
-        let wanted: Vec<&str> = columns
-            .iter()
-            .copied()
-            .filter(|column| present.contains(&(*column).to_string()))
+        // Where among our columns each of the statement's goes: found once, not with every row.
+        let places: Vec<usize> = (0..columns.len())
+            .filter(|place| present.iter().any(|column| column == columns[*place]))
             .collect();
+        let wanted: Vec<&str> = places.iter().map(|place| columns[*place]).collect();
         let cql = format!("SELECT {} FROM {}.{name}", wanted.join(", "), self.keyspace);
         let prepared = self.prepare(cql, consistency).await?;
         let mut state = PagingState::start();
@@ -97,18 +98,18 @@ impl Client {
                 why,
             };
             let rows = result.into_rows_result().map_err(|e| failed(e.to_string()))?;
+            tables.reserve(kind, rows.rows_num());
             for row in rows
                 .rows::<ColumnIterator<'_, '_>>()
                 .map_err(|e| failed(e.to_string()))?
             {
                 let mut found = row.map_err(|e| failed(e.to_string()))?;
-                let mut cells: Vec<Cell<'_>> = Vec::with_capacity(columns.len());
-                for column in columns {
-                    let cell = if wanted.contains(column) { found.next() } else { None };
-                    let cell = cell.transpose().map_err(|e| failed(e.to_string()))?;
-                    cells.push(cell.and_then(|cell| cell.slice).map(|slice| slice.as_slice()));
+                let mut cells: [Cell<'_>; COLUMNS_MAX] = [None; COLUMNS_MAX];
+                for (place, cell) in places.iter().zip(&mut found) {
+                    let cell = cell.map_err(|e| failed(e.to_string()))?;
+                    cells[*place] = cell.slice.map(|slice| slice.as_slice());
                 }
-                tables.add(name, symbol, &cells);
+                tables.add(kind, name, &cells[..columns.len()]);
             }
             match next.into_paging_control_flow() {
                 ControlFlow::Break(()) => return Ok(()),
