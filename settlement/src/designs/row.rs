@@ -174,14 +174,12 @@ impl Cell<'_> {
             return self.write_by_driver(typ, writer);
         };
         let written = match (self, native) {
-            (Self::Bigint(value), NativeType::BigInt) => {
-                let value = i64::try_from(value.0).map_err(SerializationError::new)?;
-                writer.set_value(&value.to_be_bytes())
+            (Self::Bigint(value), NativeType::BigInt) if i64::try_from(value.0).is_ok() => {
+                writer.set_value(&value.0.to_be_bytes())
             }
             (Self::Signed(value), NativeType::BigInt) => writer.set_value(&value.to_be_bytes()),
-            (Self::Int(value), NativeType::Int) => {
-                let value = i32::try_from(value.0).map_err(SerializationError::new)?;
-                writer.set_value(&value.to_be_bytes())
+            (Self::Int(value), NativeType::Int) if i32::try_from(value.0).is_ok() => {
+                writer.set_value(&value.0.to_be_bytes())
             }
             (Self::SignedInt(value), NativeType::Int) => writer.set_value(&value.to_be_bytes()),
             (Self::Bool(value), NativeType::Boolean) => writer.set_value(&[u8::from(*value)]),
