@@ -131,20 +131,17 @@ impl<T> BySequence<T> {
         near.or_else(|| self.far.get(sequence))
     }
 
-    /// Sets the value of an event.
-    pub fn insert(&mut self, sequence: u64, value: T) {
+    /// Sets the value of an event, and returns what it was.
+    pub fn insert(&mut self, sequence: u64, value: T) -> Option<T> {
         let len = self.near.len();
-        match usize::try_from(sequence).ok().filter(|at| *at <= len + HOLE_MAX) {
-            Some(at) => {
-                if at >= len {
-                    self.near.resize_with(at + 1, || None);
-                }
-                self.near[at] = Some(value);
-            }
-            None => {
-                self.far.insert(sequence, value);
-            }
+        let Some(at) = usize::try_from(sequence).ok().filter(|at| *at <= len + HOLE_MAX) else {
+            return self.far.insert(sequence, value);
+        };
+        if at >= len {
+            self.near.resize_with(at + 1, || None);
         }
+        let far = self.far.remove(&sequence);
+        self.near[at].replace(value).or(far)
     }
 }
 
