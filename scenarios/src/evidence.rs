@@ -262,7 +262,29 @@ pub fn format_minor(minor: i128, decimals: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::format_minor;
+    use super::{BySequence, HOLE_MAX, format_minor};
+
+    #[test]
+    fn a_value_by_sequence_is_found_wherever_it_lies_and_replaced_once() {
+        let beyond = 2 * HOLE_MAX as u64;
+        let mut values = BySequence::default();
+        assert_eq!((values.insert(3, 'a'), values.insert(beyond, 'b')), (None, None));
+        assert_eq!(
+            (values.get(&3), values.get(&2), values.get(&beyond)),
+            (Some(&'a'), None, Some(&'b'))
+        );
+        // Once what lies before it is there, it is near.
+        assert_eq!(values.insert(HOLE_MAX as u64, 'c'), None);
+        assert_eq!(values.get(&beyond), Some(&'b'));
+        assert_eq!(
+            (values.insert(beyond, 'd'), values.insert(3, 'e')),
+            (Some('b'), Some('a'))
+        );
+        assert_eq!(
+            (values.get(&3), values.get(&beyond), values.get(&u64::MAX)),
+            (Some(&'e'), Some(&'d'), None)
+        );
+    }
 
     #[test]
     fn amounts_read_as_people_write_them() {
