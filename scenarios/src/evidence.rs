@@ -101,6 +101,68 @@ pub struct Ending {
     pub stopped: Option<String>,
 }
 
+/// A value for each event, by its sequence. Sequences run from 1, so that looking one up is counting and not searching:
+/// the judge does it several times for every row.
+#[derive(Clone, Debug)]
+pub struct BySequence<T> {
+    near: Vec<Option<T>>,
+    /// What would leave a large hole.
+    far: BTreeMap<u64, T>,
+}
+
+/// The largest hole that is kept as one.
+const HOLE_MAX: usize = 4_096;
+
+impl<T> Default for BySequence<T> {
+    fn default() -> Self {
+        Self {
+            near: Vec::new(),
+            far: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> BySequence<T> {
+    /// The value of an event.
+    pub fn get(&self, sequence: &u64) -> Option<&T> {
+        let near = usize::try_from(*sequence)
+            .ok()
+            .and_then(|at| self.near.get(at)?.as_ref());
+        near.or_else(|| self.far.get(sequence))
+    }
+
+    /// Sets the value of an event, and returns what it was.
+    pub fn insert(&mut self, sequence: u64, value: T) -> Option<T> {
+        let len = self.near.len();
+        let Some(at) = usize::try_from(sequence).ok().filter(|at| *at <= len + HOLE_MAX) else {
+            return self.far.insert(sequence, value);
+        };
+        if at >= len {
+            self.near.resize_with(at + 1, || None);
+        }
+        let far = self.far.remove(&sequence);
+        self.near[at].replace(value).or(far)
+    }
+}
+
+impl<T> FromIterator<(u64, T)> for BySequence<T> {
+    fn from_iter<I: IntoIterator<Item = (u64, T)>>(values: I) -> Self {
+        let mut by_sequence = Self::default();
+        for (sequence, value) in values {
+            by_sequence.insert(sequence, value);
+        }
+        by_sequence
+    }
+}
+
+impl<T> std::ops::Index<&u64> for BySequence<T> {
+    type Output = T;
+
+    fn index(&self, sequence: &u64) -> &T {
+        self.get(sequence).expect("the event has a value")
+    }
+}
+
 /// Everything the judge knows.
 #[derive(Clone, Debug)]
 pub struct Evidence {
@@ -111,17 +173,17 @@ pub struct Evidence {
     /// The facts, in order of sequence, refused events left out.
     pub facts: Vec<(u64, Fact)>,
     /// Digest of every event by sequence, refused ones included.
-    pub digests: BTreeMap<u64, Digest>,
+    pub digests: BySequence<Digest>,
     /// Kind of every event by sequence, as rows name it.
-    pub kinds: BTreeMap<u64, &'static str>,
+    pub kinds: BySequence<&'static str>,
     /// Time of every event by sequence, ms.
-    pub times_ms: BTreeMap<u64, u64>,
+    pub times_ms: BySequence<u64>,
     /// The epoch of the stream.
     pub epoch: u32,
     /// Deposits and withdrawals by sequence: event id.
-    pub event_ids: BTreeMap<u64, u64>,
+    pub event_ids: BySequence<u64>,
     /// Matches by sequence: match_seq, and whether the buyer's order rested.
-    pub trade_meta: BTreeMap<u64, (u64, bool)>,
+    pub trade_meta: BySequence<(u64, bool)>,
     /// Refused events by sequence, with the reason that must be given.
     pub refused: BTreeMap<u64, String>,
     /// When the operator decided to skip which event, simulated ms.
@@ -200,7 +262,29 @@ pub fn format_minor(minor: i128, decimals: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::format_minor;
+    use super::{BySequence, HOLE_MAX, format_minor};
+
+    #[test]
+    fn a_value_by_sequence_is_found_wherever_it_lies_and_replaced_once() {
+        let beyond = 2 * HOLE_MAX as u64;
+        let mut values = BySequence::default();
+        assert_eq!((values.insert(3, 'a'), values.insert(beyond, 'b')), (None, None));
+        assert_eq!(
+            (values.get(&3), values.get(&2), values.get(&beyond)),
+            (Some(&'a'), None, Some(&'b'))
+        );
+        // Once what lies before it is there, it is near.
+        assert_eq!(values.insert(HOLE_MAX as u64, 'c'), None);
+        assert_eq!(values.get(&beyond), Some(&'b'));
+        assert_eq!(
+            (values.insert(beyond, 'd'), values.insert(3, 'e')),
+            (Some('b'), Some('a'))
+        );
+        assert_eq!(
+            (values.get(&3), values.get(&beyond), values.get(&u64::MAX)),
+            (Some(&'e'), Some(&'d'), None)
+        );
+    }
 
     #[test]
     fn amounts_read_as_people_write_them() {

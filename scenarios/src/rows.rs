@@ -174,27 +174,77 @@ pub struct Tables {
     pub bad: Vec<BadRow>,
 }
 
-/// The columns of a table that [`Tables::add`] wants, or None for a table that the judge does not read.
-pub fn columns(table: &str) -> Option<&'static [&'static str]> {
-    Some(match table {
-        _ if table.starts_with("settled_trades_") => TradeRow::COLUMNS,
-        "user_balances" => BalanceRow::COLUMNS,
-        "balance_ledger" => LedgerRow::COLUMNS,
-        "orders" => OrderRow::COLUMNS,
-        "settled_events" => SettledRow::COLUMNS,
-        "ledger_events" => LedgerEventRow::COLUMNS,
-        "trades_by_user" => TradeByUserRow::COLUMNS,
-        "dead_letters" => DeadLetterRow::COLUMNS,
-        "skips" => SkipRow::COLUMNS,
-        "failed_trades" => FailedRow::COLUMNS,
-        "settlement_checkpoint" => CheckpointRow::COLUMNS,
-        _ => return None,
-    })
+/// A table that the judge reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    /// `settled_trades_<symbol>`, with the symbol's id.
+    Trades(u32),
+    /// `user_balances`
+    Balances,
+    /// `balance_ledger`
+    Ledger,
+    /// `orders`
+    Orders,
+    /// `settled_events`
+    Settled,
+    /// `ledger_events`
+    LedgerEvents,
+    /// `trades_by_user`
+    TradesByUser,
+    /// `dead_letters`
+    DeadLetters,
+    /// `skips`
+    Skips,
+    /// `failed_trades`
+    Failed,
+    /// `settlement_checkpoint`
+    Checkpoint,
 }
 
+impl TableKind {
+    /// The table of this name, or None for one that the judge does not read. `symbol` is the symbol's id for a trade
+    /// table. Names are looked at here and not with every row.
+    pub fn of(table: &str, symbol: u32) -> Option<TableKind> {
+        Some(match table {
+            _ if table.starts_with("settled_trades_") => TableKind::Trades(symbol),
+            "user_balances" => TableKind::Balances,
+            "balance_ledger" => TableKind::Ledger,
+            "orders" => TableKind::Orders,
+            "settled_events" => TableKind::Settled,
+            "ledger_events" => TableKind::LedgerEvents,
+            "trades_by_user" => TableKind::TradesByUser,
+            "dead_letters" => TableKind::DeadLetters,
+            "skips" => TableKind::Skips,
+            "failed_trades" => TableKind::Failed,
+            "settlement_checkpoint" => TableKind::Checkpoint,
+            _ => return None,
+        })
+    }
+
+    /// The columns that [`Tables::add`] wants; at most [`COLUMNS_MAX`].
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            TableKind::Trades(_) => TradeRow::COLUMNS,
+            TableKind::Balances => BalanceRow::COLUMNS,
+            TableKind::Ledger => LedgerRow::COLUMNS,
+            TableKind::Orders => OrderRow::COLUMNS,
+            TableKind::Settled => SettledRow::COLUMNS,
+            TableKind::LedgerEvents => LedgerEventRow::COLUMNS,
+            TableKind::TradesByUser => TradeByUserRow::COLUMNS,
+            TableKind::DeadLetters => DeadLetterRow::COLUMNS,
+            TableKind::Skips => SkipRow::COLUMNS,
+            TableKind::Failed => FailedRow::COLUMNS,
+            TableKind::Checkpoint => CheckpointRow::COLUMNS,
+        }
+    }
+}
+
+/// The columns of the widest table.
+pub const COLUMNS_MAX: usize = TradeRow::COLUMNS.len();
+
 impl Tables {
-    /// Adds one row of `table`, its cells in the order of [`columns`]. `symbol` is the symbol's id for a trade table.
-    pub fn add(&mut self, table: &str, symbol: u32, cells: &[Cell<'_>]) {
+    /// Adds one row of `table`, its cells in the order of [`TableKind::columns`].
+    pub fn add(&mut self, table: TableKind, name: &str, cells: &[Cell<'_>]) {
         let Tables { bad, .. } = self;
         fn keep<R: Row>(into: &mut Vec<R>, bad: &mut Vec<BadRow>, table: &str, cells: &[Cell<'_>]) {
             match R::from_cells(cells) {
@@ -206,19 +256,28 @@ impl Tables {
             }
         }
         match table {
-            _ if table.starts_with("settled_trades_") => {
-                keep(self.trades.entry(symbol).or_default(), bad, table, cells);
-            }
-            "user_balances" => keep(&mut self.balances, bad, table, cells),
-            "balance_ledger" => keep(&mut self.ledger, bad, table, cells),
-            "orders" => keep(&mut self.orders, bad, table, cells),
-            "settled_events" => keep(&mut self.settled, bad, table, cells),
-            "ledger_events" => keep(&mut self.ledger_events, bad, table, cells),
-            "trades_by_user" => keep(&mut self.trades_by_user, bad, table, cells),
-            "dead_letters" => keep(&mut self.dead_letters, bad, table, cells),
-            "skips" => keep(&mut self.skips, bad, table, cells),
-            "failed_trades" => keep(&mut self.failed, bad, table, cells),
-            "settlement_checkpoint" => keep(&mut self.checkpoint, bad, table, cells),
+            TableKind::Trades(symbol) => keep(self.trades.entry(symbol).or_default(), bad, name, cells),
+            TableKind::Balances => keep(&mut self.balances, bad, name, cells),
+            TableKind::Ledger => keep(&mut self.ledger, bad, name, cells),
+            TableKind::Orders => keep(&mut self.orders, bad, name, cells),
+            TableKind::Settled => keep(&mut self.settled, bad, name, cells),
+            TableKind::LedgerEvents => keep(&mut self.ledger_events, bad, name, cells),
+            TableKind::TradesByUser => keep(&mut self.trades_by_user, bad, name, cells),
+            TableKind::DeadLetters => keep(&mut self.dead_letters, bad, name, cells),
+            TableKind::Skips => keep(&mut self.skips, bad, name, cells),
+            TableKind::Failed => keep(&mut self.failed, bad, name, cells),
+            TableKind::Checkpoint => keep(&mut self.checkpoint, bad, name, cells),
+        }
+    }
+
+    /// Makes room for so many more rows of the large tables: those that would grow again and again, each time copied.
+    pub fn reserve(&mut self, table: TableKind, rows: usize) {
+        match table {
+            TableKind::Trades(symbol) => self.trades.entry(symbol).or_default().reserve(rows),
+            TableKind::Ledger => self.ledger.reserve(rows),
+            TableKind::Orders => self.orders.reserve(rows),
+            TableKind::Settled => self.settled.reserve(rows),
+            TableKind::TradesByUser => self.trades_by_user.reserve(rows),
             _ => {}
         }
     }
@@ -256,7 +315,7 @@ mod tests {
             None,
         ];
         let mut tables = Tables::default();
-        tables.add("user_balances", 0, &cells);
+        tables.add(TableKind::Balances, "user_balances", &cells);
         assert_eq!(
             tables.balances,
             [BalanceRow {
@@ -269,8 +328,8 @@ mod tests {
             }]
         );
         tables.add(
+            TableKind::Balances,
             "user_balances",
-            0,
             &[cells[0], cells[1], cells[2], None, cells[4], None],
         );
         assert_eq!(

@@ -5,8 +5,9 @@
 //! The memory is bounded: what was not touched for long is forgotten, and then only the event itself is checked. What
 //! the database holds is not looked at: there is no read before a new event's write.
 
-use std::collections::BTreeMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
+use indexmap::IndexMap;
 use settlement_events::{
     Amount, AssetId, BalanceChange, Digest, Event, OrderId, OrderState, OrderStatus, Quantity, Refusal, RefusalCode,
     Registry, SignedAmount, UserId, Version,
@@ -16,16 +17,45 @@ use settlement_events::{
 /// still used comes back young. At most `entries_max` entries; no order of iteration is ever used.
 #[derive(Debug)]
 struct Memory<K, V> {
-    young: BTreeMap<K, V>,
-    old: BTreeMap<K, V>,
+    young: Half<K, V>,
+    old: Half<K, V>,
     half_max: usize,
 }
 
-impl<K: Ord + Copy, V: Copy> Memory<K, V> {
+type Half<K, V> = IndexMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// Hashes ids. The matching engine numbers its users and orders itself, so that nobody chooses ids that collide, and
+/// the hash is the same in every run.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The fractional part of the golden ratio: odd, and neighbours end far from each other.
+        self.0 = (self.0.rotate_left(29) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table looks at the lowest and the highest bits; the multiplication leaves the lowest poor.
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+impl<K: Hash + Eq + Copy, V: Copy> Memory<K, V> {
     fn new(entries_max: usize) -> Self {
         Self {
-            young: BTreeMap::new(),
-            old: BTreeMap::new(),
+            young: Half::default(),
+            old: Half::default(),
             half_max: (entries_max / 2).max(1),
         }
     }

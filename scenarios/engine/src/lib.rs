@@ -44,3 +44,10 @@ pub use session::run;
 pub use source::Source;
 pub use tape::{Tape, TapeError, TapeReport, TapeSpec};
 pub use workload::WorkloadSpec;
+
+/// Does once what the first engine of a process would do: the socket library compiles the patterns of its addresses when
+/// the first one is read. A process that forks for each of many runs does it before.
+pub fn warm_up() {
+    // Whatever comes of it: the patterns are there.
+    let _ = "tcp://127.0.0.1:1".parse::<zeromq::Endpoint>();
+}

@@ -321,6 +321,8 @@ fn check_torn(bytes: &[u8], offset: usize, index: u64) -> Result<(), LogError> {
 pub struct Fact {
     /// The event.
     pub event: Event,
+    /// The digest of its bytes as the log holds them.
+    pub digest: Digest,
     /// The code with which a reader must refuse it, if it contradicts itself on purpose.
     pub contradictory: Option<RefusalCode>,
 }
@@ -343,8 +345,9 @@ pub enum FactsError {
 
 /// Every event of a log, in order; a torn tail (never published) is left out.
 pub fn read_facts(bytes: &[u8]) -> Result<Vec<Fact>, FactsError> {
-    let mut facts = Vec::new();
-    for record in scan(bytes)?.records {
+    let records = scan(bytes)?.records;
+    let mut facts = Vec::with_capacity(records.iter().map(|record| record.entries.len()).sum());
+    for record in records {
         for entry in record.entries {
             let event = Event::decode(entry).map_err(|source| FactsError::Event {
                 index: record.index,
@@ -352,6 +355,7 @@ pub fn read_facts(bytes: &[u8]) -> Result<Vec<Fact>, FactsError> {
             })?;
             facts.push(Fact {
                 event,
+                digest: Digest::of(entry),
                 contradictory: contradictory(record.origin),
             });
         }

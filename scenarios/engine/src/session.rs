@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use settlement_events::{Body, Envelope, Epoch, Event, Heartbeat, RefusalCode, Registry, TimeMs};
+use settlement_events::{Body, Envelope, Epoch, Event, Heartbeat, RefusalCode, Registry, TimeMs, UserId};
 
 use crate::command::{Command, Rejection, TimedCommand};
 use crate::contradiction::Contradiction;
@@ -42,12 +42,72 @@ pub enum RecoveryError {
     },
 }
 
+/// Exchange and source: what would happen, before it becomes events of a stream.
+#[derive(Debug)]
+struct Course {
+    exchange: Exchange,
+    source: OpenSource,
+    source_ended: bool,
+    /// What the last command did.
+    bodies: Vec<Body>,
+}
+
+impl Course {
+    fn new(registry: Registry, source: &Source) -> Result<Self, WorkloadError> {
+        let source = source.open(&registry)?;
+        Ok(Self {
+            exchange: Exchange::new(registry),
+            source_ended: matches!(source, OpenSource::None),
+            source,
+            bodies: Vec::new(),
+        })
+    }
+
+    /// Carries out the source's next command that is accepted; `None` when the source has ended.
+    fn step(&mut self) -> Option<TimedCommand> {
+        // Bounded: a tape ends, and a workload ends itself when too many of its commands are declined in a row.
+        while !self.source_ended {
+            let Some(timed) = self.source.next(&self.exchange) else {
+                self.source_ended = true;
+                break;
+            };
+            let result = self.exchange.execute(&timed.command, &mut self.bodies);
+            self.source.executed(result.is_ok());
+            if result.is_ok() {
+                return Some(timed);
+            }
+        }
+        None
+    }
+}
+
+/// What a source will do, as far as it can be known before it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// For each event, in order, the number of accepted commands before it.
+    pub commands_before: Vec<u64>,
+    /// Users with accounts, ascending.
+    pub users: Vec<UserId>,
+}
+
+/// Carries out everything a source gives without making a stream of it: no event is encoded, no digest taken.
+pub fn rehearse(registry: Registry, source: &Source) -> Result<Rehearsal, WorkloadError> {
+    let mut course = Course::new(registry, source)?;
+    let (mut commands_before, mut accepted) = (Vec::new(), 0);
+    while course.step().is_some() {
+        commands_before.extend(course.bodies.drain(..).map(|_| accepted));
+        accepted += 1;
+    }
+    let mut users: Vec<UserId> = course.exchange.accounts().map(|(user, _, _)| user).collect();
+    users.dedup();
+    Ok(Rehearsal { commands_before, users })
+}
+
 /// Exchange, stream and source.
 #[derive(Debug)]
 pub struct Session {
-    exchange: Exchange,
+    course: Course,
     stream: Stream,
-    source: OpenSource,
     contradictions: VecDeque<Contradiction>,
     published_contradictions: u32,
     /// Accepted commands so far.
@@ -55,34 +115,29 @@ pub struct Session {
     /// Records so far: commands and contradictions.
     records: u64,
     last_at: TimeMs,
-    source_ended: bool,
-    bodies: Vec<Body>,
 }
 
 impl Session {
     /// A session at the beginning of epoch 1.
     pub fn new(registry: Registry, source: &Source, contradictions: &[Contradiction]) -> Result<Self, WorkloadError> {
-        let source = source.open(&registry)?;
+        let course = Course::new(registry, source)?;
         let mut contradictions = contradictions.to_vec();
         contradictions.sort();
         Ok(Self {
-            exchange: Exchange::new(registry),
+            course,
             stream: Stream::new(Epoch(1)),
-            source_ended: matches!(source, OpenSource::None),
-            source,
             contradictions: contradictions.into(),
             published_contradictions: 0,
             commands: 0,
             records: 0,
             last_at: TimeMs(0),
-            bodies: Vec::new(),
         })
     }
 
     /// The exchange as it is now.
     #[must_use]
     pub fn exchange(&self) -> &Exchange {
-        &self.exchange
+        &self.course.exchange
     }
 
     /// The last event made.
@@ -94,7 +149,7 @@ impl Session {
     /// Whether the source has nothing more to give.
     #[must_use]
     pub const fn source_ended(&self) -> bool {
-        self.source_ended
+        self.course.source_ended
     }
 
     /// The time of the last command.
@@ -109,33 +164,25 @@ impl Session {
         if let Some(record) = self.step_contradiction() {
             return Some(record);
         }
-        // Bounded: a tape ends, and a workload ends itself when too many of its commands are declined in a row.
-        while !self.source_ended {
-            let Some(timed) = self.source.next(&self.exchange) else {
-                self.source_ended = true;
-                break;
-            };
-            let result = self.execute(Origin::Source, timed);
-            self.source.executed(result.is_ok());
-            if let Ok(record) = result {
-                return Some(record);
-            }
-        }
-        None
+        let timed = self.course.step()?;
+        Some(self.accepted(Origin::Source, timed))
     }
 
     /// Carries out a command from outside.
     pub fn intake(&mut self, at: TimeMs, command: Command) -> Result<Record, Rejection> {
         let at = at.max(self.last_at);
-        self.execute(Origin::Intake, TimedCommand { at, command })
+        self.course.exchange.execute(&command, &mut self.course.bodies)?;
+        Ok(self.accepted(Origin::Intake, TimedCommand { at, command }))
     }
 
-    fn execute(&mut self, origin: Origin, timed: TimedCommand) -> Result<Record, Rejection> {
-        self.exchange.execute(&timed.command, &mut self.bodies)?;
+    /// The record of a command that was just carried out.
+    fn accepted(&mut self, origin: Origin, timed: TimedCommand) -> Record {
         self.last_at = timed.at;
         self.commands += 1;
-        let bodies = std::mem::take(&mut self.bodies);
-        Ok(self.record(origin, timed.at, Some(timed.command), bodies))
+        let mut bodies = std::mem::take(&mut self.course.bodies);
+        let record = self.record(origin, timed.at, Some(timed.command), bodies.drain(..));
+        self.course.bodies = bodies;
+        record
     }
 
     fn step_contradiction(&mut self) -> Option<Record> {
@@ -147,12 +194,18 @@ impl Session {
         self.contradictions.pop_front();
         let body = due
             .falsehood
-            .body(self.published_contradictions, self.exchange.registry());
+            .body(self.published_contradictions, self.course.exchange.registry());
         self.published_contradictions += 1;
-        Some(self.record(Origin::Contradiction(due.falsehood), self.last_at, None, vec![body]))
+        Some(self.record(Origin::Contradiction(due.falsehood), self.last_at, None, [body]))
     }
 
-    fn record(&mut self, origin: Origin, at: TimeMs, command: Option<Command>, bodies: Vec<Body>) -> Record {
+    fn record(
+        &mut self,
+        origin: Origin,
+        at: TimeMs,
+        command: Option<Command>,
+        bodies: impl IntoIterator<Item = Body>,
+    ) -> Record {
         let index = self.records;
         self.records += 1;
         let entries = bodies.into_iter().map(|body| self.stream.seal(at, body)).collect();

@@ -173,22 +173,35 @@ fn cause(cause: Cause) -> String {
 }
 
 fn ledger(evidence: &Evidence) -> Vec<Finding> {
-    let mut found: BTreeMap<AccountKey, BTreeMap<u64, &LedgerRow>> = BTreeMap::new();
     let mut findings = Vec::new();
-    for row in &evidence.found.ledger {
-        let key = (row.user_id as u64, row.asset_id as u32);
-        if found.entry(key).or_default().insert(row.seq as u64, row).is_some() {
+    let mut found: Vec<(AccountKey, u64, &LedgerRow)> = evidence
+        .found
+        .ledger
+        .iter()
+        .map(|row| ((row.user_id as u64, row.asset_id as u32), row.seq as u64, row))
+        .collect();
+    found.sort_by_key(|(key, version, _)| (*key, *version));
+    found.dedup_by(|later, earlier| {
+        let twice = (later.0, later.1) == (earlier.0, earlier.1);
+        if twice {
+            let (user, version) = (later.0.0, later.2.seq);
             findings.push(Finding::text(format!(
-                "user {}: ledger version {} was read twice",
-                key.0, row.seq
+                "user {user}: ledger version {version} was read twice"
             )));
+            *earlier = *later;
         }
-    }
+        twice
+    });
+    // Both sides ascend, so that they are walked side by side.
+    let (mut rest, mut of_nobody) = (found.as_slice(), Vec::new());
     for (key, account) in &evidence.books.accounts {
-        let rows = found.remove(key).unwrap_or_default();
+        let (before, others) = rest.split_at(rest.partition_point(|(other, ..)| other < key));
+        of_nobody.extend(before);
+        let (rows, others) = others.split_at(others.partition_point(|(other, ..)| other == key));
+        rest = others;
         for posting in &account.postings {
-            match rows.get(&posting.version) {
-                None => findings.push(Finding::text(format!(
+            match rows.binary_search_by_key(&posting.version, |(_, version, _)| *version) {
+                Err(_) => findings.push(Finding::text(format!(
                     "user {} {}: ledger version {} ({}, event {}) is missing",
                     key.0,
                     evidence.asset_name(key.1),
@@ -196,16 +209,22 @@ fn ledger(evidence: &Evidence) -> Vec<Finding> {
                     cause(posting.cause),
                     posting.seq
                 ))),
-                Some(row) => findings.extend(posting_differs(evidence, *key, posting, row)),
+                Ok(at) => findings.extend(posting_differs(evidence, *key, posting, rows[at].2)),
             }
         }
-        for version in rows.keys().filter(|v| account.version(**v).is_none()) {
+        for (_, version, _) in rows
+            .iter()
+            .filter(|(_, version, _)| account.version(*version).is_none())
+        {
             findings.push(extra(evidence, *key, *version));
         }
     }
-    for (key, rows) in found {
-        findings.extend(rows.keys().map(|version| extra(evidence, key, *version)));
-    }
+    of_nobody.extend(rest);
+    findings.extend(
+        of_nobody
+            .into_iter()
+            .map(|(key, version, _)| extra(evidence, key, version)),
+    );
     findings
 }
 

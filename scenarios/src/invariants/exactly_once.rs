@@ -2,10 +2,9 @@
 //! extra, every field equal. Verified on what a client reads at the end; on every replica before the heal, that there is
 //! nothing extra. Not verified here: balances (1, 2).
 use super::Finding;
-use crate::evidence::{Evidence, distinct};
+use crate::evidence::{BySequence, Evidence, distinct};
 use crate::rows::{Tables, TradeRow};
 use oracle::TradeRecord;
-use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = trades(evidence);
@@ -24,21 +23,27 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
 }
 
 fn trades(evidence: &Evidence) -> Vec<Finding> {
-    let mut found: BTreeMap<u64, Vec<(u32, &TradeRow)>> = BTreeMap::new();
-    for (symbol, rows) in &evidence.found.trades {
-        for row in rows {
-            found.entry(row.trade_id as u64).or_default().push((*symbol, row));
-        }
-    }
+    let tables = evidence.found.trades.iter();
+    let mut found: Vec<(u64, u32, &TradeRow)> = tables
+        .flat_map(|(symbol, rows)| rows.iter().map(|row| (row.trade_id as u64, *symbol, row)))
+        .collect();
+    found.sort_by_key(|(id, ..)| *id);
     let mut findings = extra_trades(evidence, &evidence.found, "");
+    // Both sides ascend, so that they are walked side by side.
+    let mut rest = found.as_slice();
     for (id, record) in &evidence.books.trades {
-        match found.get(id).map(Vec::as_slice) {
-            None | Some([]) => findings.push(Finding::text(format!(
+        let from = rest.iter().position(|(other, ..)| other >= id).unwrap_or(rest.len());
+        rest = &rest[from..];
+        let count = rest.iter().take_while(|(other, ..)| other == id).count();
+        let (rows, behind) = rest.split_at(count);
+        rest = behind;
+        match rows {
+            [] => findings.push(Finding::text(format!(
                 "trade {id} (event {}, {} for {} by users {} and {}) is not settled",
                 record.seq, record.trade.quantity, record.quote_amount, record.buyer, record.seller
             ))),
-            Some([(symbol, row)]) => findings.extend(differs(evidence, record, *symbol, row)),
-            Some(rows) => findings.push(Finding::text(format!("trade {id} is settled {} times", rows.len()))),
+            [(_, symbol, row)] => findings.extend(differs(evidence, record, *symbol, row)),
+            rows => findings.push(Finding::text(format!("trade {id} is settled {} times", rows.len()))),
         }
     }
     findings
@@ -66,7 +71,7 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
     let pair = evidence.registry.symbol(settlement_events::SymbolId(record.symbol))?;
     let (match_seq, buyer_is_maker) = evidence.trade_meta.get(&record.seq).copied().unwrap_or_default();
     let event_time_ms = evidence.times_ms.get(&record.seq).copied().unwrap_or_default();
-    let mut fields: Vec<(&str, u64, i64)> = vec![
+    let fields: [(&str, u64, i64); 16] = [
         ("symbol", record.symbol.into(), symbol.into()),
         ("output_sequence", record.seq, row.output_sequence),
         ("match_seq", match_seq, row.match_seq),
@@ -84,16 +89,18 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
         ("seller_refund", record.seller_refund, row.seller_refund),
         ("buyer_is_maker", buyer_is_maker.into(), row.buyer_is_maker.into()),
     ];
+    let versions = [
+        ("buyer_base_version", row.buyer_base_version),
+        ("buyer_quote_version", row.buyer_quote_version),
+        ("seller_base_version", row.seller_base_version),
+        ("seller_quote_version", row.seller_quote_version),
+    ];
+    let versions = versions
+        .into_iter()
+        .zip(&record.versions)
+        .filter(|_| evidence.promises.ledger)
+        .map(|((name, found), (_, version))| (name, *version, found.unwrap_or(-1)));
     if evidence.promises.ledger {
-        let columns = [
-            ("buyer_base_version", row.buyer_base_version),
-            ("buyer_quote_version", row.buyer_quote_version),
-            ("seller_base_version", row.seller_base_version),
-            ("seller_quote_version", row.seller_quote_version),
-        ];
-        for ((name, found), (_, version)) in columns.into_iter().zip(&record.versions) {
-            fields.push((name, *version, found.unwrap_or(-1)));
-        }
         let digest = evidence.digests.get(&record.seq).map(|d| d.short());
         if row.digest.as_deref() != digest.as_ref().map(|d| &d[..]) {
             return Some(Finding::text(format!(
@@ -102,7 +109,7 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
             )));
         }
     }
-    if row.fees.as_slice() != fees(record) {
+    if !row.fees.iter().copied().eq(fees(record)) {
         return Some(Finding::text(format!(
             "trade {}: the fees column is {:02x?}, the engine charged {:?}",
             row.trade_id, row.fees, record.trade.fees
@@ -110,6 +117,7 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
     }
     let (name, expected, found) = fields
         .into_iter()
+        .chain(versions)
         .find(|(_, expected, found)| i128::from(*expected) != i128::from(*found))?;
     Some(Finding::text(format!(
         "trade {}: {name} is {found}, the engine says {expected}",
@@ -118,28 +126,23 @@ fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRo
 }
 
 /// The column: payer, asset and amount of each fee, big-endian.
-fn fees(record: &TradeRecord) -> Vec<u8> {
-    let fee = |fee: &oracle::Fee| {
-        let (payer, asset, amount) = (
-            fee.payer.to_be_bytes(),
-            fee.asset.to_be_bytes(),
-            fee.amount.to_be_bytes(),
-        );
-        [&payer[..], &asset[..], &amount[..]].concat()
-    };
-    record.trade.fees.iter().flat_map(fee).collect()
+fn fees(record: &TradeRecord) -> impl Iterator<Item = u8> + '_ {
+    record.trade.fees.iter().flat_map(|fee| {
+        let (payer, asset) = (fee.payer.to_be_bytes(), fee.asset.to_be_bytes());
+        payer.into_iter().chain(asset).chain(fee.amount.to_be_bytes())
+    })
 }
 
 fn events(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let expected: BTreeSet<u64> = evidence.facts.iter().map(|(seq, _)| *seq).collect();
-    let mut found = BTreeSet::new();
+    let expected: BySequence<()> = evidence.facts.iter().map(|(seq, _)| (*seq, ())).collect();
+    let mut found = BySequence::default();
     for row in &evidence.found.settled {
         let seq = row.output_sequence as u64;
-        if !found.insert(seq) {
+        if found.insert(seq, ()).is_some() {
             findings.push(Finding::text(format!("event {seq} stands twice in settled_events")));
         }
-        if !expected.contains(&seq) {
+        if expected.get(&seq).is_none() {
             findings.push(Finding::text(format!(
                 "event {seq} is marked settled, but the engine published no such event"
             )));
@@ -171,11 +174,8 @@ fn events(evidence: &Evidence) -> Vec<Finding> {
             )));
         }
     }
-    findings.extend(
-        expected
-            .difference(&found)
-            .map(|seq| Finding::text(format!("event {seq} is not in settled_events"))),
-    );
+    let missing = evidence.facts.iter().filter(|(seq, _)| found.get(seq).is_none());
+    findings.extend(missing.map(|(seq, _)| Finding::text(format!("event {seq} is not in settled_events"))));
     findings
 }
 

@@ -2,7 +2,9 @@
 //! books exactly the invariants that should speak.
 use super::check;
 use crate::convert;
-use crate::evidence::{BalanceRead, Bounds, Durability, DurabilityBreach, Ending, Evidence, Promises, Requests};
+use crate::evidence::{
+    BalanceRead, Bounds, BySequence, Durability, DurabilityBreach, Ending, Evidence, Promises, Requests,
+};
 use crate::rows::{
     BalanceRow, Blob, CheckpointRow, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, SkipRow, Tables,
     TradeByUserRow, TradeRow,
@@ -80,7 +82,7 @@ fn evidence() -> Evidence {
     }
 }
 
-fn event_ids(events: &[Event]) -> BTreeMap<u64, u64> {
+fn event_ids(events: &[Event]) -> BySequence<u64> {
     let id = |e: &Event| match &e.body {
         Body::Deposit { event_id, .. } | Body::Withdrawal { event_id, .. } => Some((e.output_sequence.0, event_id.0)),
         _ => None,

@@ -1,7 +1,8 @@
 //! The judge as an ordinary client: a session of the real driver on a machine of its own, which reads whole tables and,
 //! beside the workload, single users' balances. It knows tables and columns by name and nothing of how settlement
 //! writes them.
-use crate::rows::{self, Cell, Tables};
+use crate::rows::{COLUMNS_MAX, Cell, TableKind, Tables};
+use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::ColumnIterator;
@@ -9,7 +10,9 @@ use scylla::response::{PagingState, PagingStateResponse};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, Statement};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rows per page: the driver's default, stated because the number of requests depends on it.
@@ -22,9 +25,10 @@ const ATTEMPTS: u32 = 12;
 /// Pause between two of them.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A reading client.
+/// A reading client; a clone shares its session.
+#[derive(Clone)]
 pub struct Client {
-    session: Session,
+    session: Arc<Session>,
     keyspace: String,
 }
 
@@ -41,10 +45,15 @@ impl Client {
     pub async fn connect(contact_points: &[SocketAddr], keyspace: &str) -> Result<Client, ReadError> {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            match SessionBuilder::new().known_nodes_addr(contact_points).build().await {
+            // One keyspace is looked at, and one connection to a node carries all that is ever asked at a time.
+            let builder = SessionBuilder::new()
+                .known_nodes_addr(contact_points)
+                .keyspaces_to_fetch([keyspace])
+                .pool_size(PoolSize::PerHost(NonZeroUsize::MIN));
+            match builder.build().await {
                 Ok(session) => {
                     return Ok(Client {
-                        session,
+                        session: Arc::new(session),
                         keyspace: keyspace.into(),
                     });
                 }
@@ -78,15 +87,16 @@ impl Client {
         consistency: Consistency,
         tables: &mut Tables,
     ) -> Result<(), ReadError> {
-        let Some(columns) = rows::columns(name) else {
+        let Some(kind) = TableKind::of(name, symbol) else {
             return Ok(());
         };
+        let columns = kind.columns();
         let present = self.columns_of(name);
-        let wanted: Vec<&str> = columns
-            .iter()
-            .copied()
-            .filter(|column| present.contains(&(*column).to_string()))
+        // Where among our columns each of the statement's goes: found once, not with every row.
+        let places: Vec<usize> = (0..columns.len())
+            .filter(|place| present.iter().any(|column| column == columns[*place]))
             .collect();
+        let wanted: Vec<&str> = places.iter().map(|place| columns[*place]).collect();
         let cql = format!("SELECT {} FROM {}.{name}", wanted.join(", "), self.keyspace);
         let prepared = self.prepare(cql, consistency).await?;
         let mut state = PagingState::start();
@@ -97,18 +107,18 @@ impl Client {
                 why,
             };
             let rows = result.into_rows_result().map_err(|e| failed(e.to_string()))?;
+            tables.reserve(kind, rows.rows_num());
             for row in rows
                 .rows::<ColumnIterator<'_, '_>>()
                 .map_err(|e| failed(e.to_string()))?
             {
                 let mut found = row.map_err(|e| failed(e.to_string()))?;
-                let mut cells: Vec<Cell<'_>> = Vec::with_capacity(columns.len());
-                for column in columns {
-                    let cell = if wanted.contains(column) { found.next() } else { None };
-                    let cell = cell.transpose().map_err(|e| failed(e.to_string()))?;
-                    cells.push(cell.and_then(|cell| cell.slice).map(|slice| slice.as_slice()));
+                let mut cells: [Cell<'_>; COLUMNS_MAX] = [None; COLUMNS_MAX];
+                for (place, cell) in places.iter().zip(&mut found) {
+                    let cell = cell.map_err(|e| failed(e.to_string()))?;
+                    cells[*place] = cell.slice.map(|slice| slice.as_slice());
                 }
-                tables.add(name, symbol, &cells);
+                tables.add(kind, name, &cells[..columns.len()]);
             }
             match next.into_paging_control_flow() {
                 ControlFlow::Break(()) => return Ok(()),
@@ -146,14 +156,20 @@ impl Client {
         table.map_or_else(Vec::new, |table| table.columns.keys().cloned().collect())
     }
 
-    /// Names of the keyspace's tables, sorted.
-    pub fn tables(&self) -> Vec<String> {
+    /// Names of the keyspace's tables, sorted. None at all is an error: a driver that lost sight of the schema knows none.
+    pub fn tables(&self) -> Result<Vec<String>, ReadError> {
         let state = self.session.get_cluster_state();
         let mut names: Vec<String> = state
             .get_keyspace(&self.keyspace)
             .map_or_else(Vec::new, |keyspace| keyspace.tables.keys().cloned().collect());
         names.sort_unstable();
-        names
+        if names.is_empty() {
+            return Err(ReadError {
+                what: format!("list the tables of {}", self.keyspace),
+                why: "the driver knows of none".into(),
+            });
+        }
+        Ok(names)
     }
 
     /// Prepares the balance query of the reader that runs beside the workload.

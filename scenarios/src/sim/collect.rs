@@ -1,12 +1,10 @@
 //! What replicas hold, as the judge's rows, and what settling again changed of it. Reading storage changes nothing,
 //! unlike a read at ALL, which would repair the evidence.
 use super::plant::Plant;
-use crate::rows::{self, Cell, Tables};
+use crate::rows::{COLUMNS_MAX, Cell, TableKind, Tables};
 use settlement_events::Registry;
 use sim_cluster::core::marks::{Changes, Marks};
-use sim_cluster::model::{
-    ColumnId, ColumnKind, Components, NodeIdx, Row, Schema, Table, TableId, partition_key_components,
-};
+use sim_cluster::model::{ColumnKind, Components, NodeIdx, Row, Schema, Table, TableId, partition_key_components};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,23 +23,15 @@ pub fn symbols(registry: &Registry) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// Where a wanted column is found in a stored row.
-#[derive(Clone, Copy)]
-enum Place {
-    Partition(usize),
-    Clustering(usize),
-    Cell(ColumnId),
-    /// The design's table has no such column.
-    Nowhere,
-}
-
-/// A table that the judge reads.
+/// A table that the judge reads, and for each value of a stored row the place among the judge's cells, if it wants it.
 struct Judged {
     id: TableId,
     name: String,
-    symbol: u32,
-    partition_columns: usize,
-    places: Vec<Place>,
+    kind: TableKind,
+    partition: Vec<Option<usize>>,
+    clustering: Vec<Option<usize>>,
+    /// By column id.
+    columns: Vec<Option<usize>>,
 }
 
 /// Collects what replicas hold. Replicas that hold the same share one copy, and so do looks between which nothing
@@ -58,13 +48,8 @@ impl<'a> Collector<'a> {
     pub fn new(plant: &'a Plant) -> Self {
         let symbols = symbols(&plant.settlement_config.registry);
         let judged = |table: &Arc<Table>| {
-            Some(Judged {
-                id: table.id,
-                name: table.name.clone(),
-                symbol: symbols.get(&table.name).copied().unwrap_or(0),
-                partition_columns: table.partition_columns,
-                places: rows::columns(&table.name)?.iter().map(|c| place(table, c)).collect(),
-            })
+            let symbol = symbols.get(&table.name).copied().unwrap_or(0);
+            Some(Judged::new(table, TableKind::of(&table.name, symbol)?))
         };
         let tables = of_keyspace(&plant.cluster.config().schema, plant.settlement_config.keyspace());
         Collector {
@@ -100,7 +85,9 @@ impl<'a> Collector<'a> {
             return tables.clone();
         }
         let mut found = Tables::default();
+        let events = usize::try_from(self.plant.published()).unwrap_or(0);
         for table in tables() {
+            found.reserve(table.kind, expected_rows(table.kind, events));
             let add = |partition: &[u8], row: &Row| table.add(partition, row, &mut found);
             self.plant.cluster.visit(node, table.id, add);
         }
@@ -122,34 +109,72 @@ impl<'a> Collector<'a> {
     }
 }
 
+/// About how many rows so many events leave in a table; it only saves growing.
+fn expected_rows(table: TableKind, events: usize) -> usize {
+    match table {
+        TableKind::Ledger => events * 7 / 2,
+        TableKind::Settled | TableKind::TradesByUser => events,
+        TableKind::Orders => events / 2,
+        TableKind::Trades(_) => events / 4,
+        _ => 0,
+    }
+}
+
 fn of_keyspace<'s>(schema: &'s Schema, keyspace: &str) -> impl Iterator<Item = &'s Arc<Table>> {
     schema.all_tables().filter(move |table| table.keyspace == keyspace)
 }
 
-fn place(table: &Table, column: &str) -> Place {
-    let Some(column) = table.column(column) else {
-        return Place::Nowhere;
-    };
-    match column.kind {
-        ColumnKind::PartitionKey => Place::Partition(column.position.into()),
-        ColumnKind::Clustering => Place::Clustering(column.position.into()),
-        _ => Place::Cell(column.id),
-    }
-}
-
 impl Judged {
-    fn add(&self, partition: &[u8], row: &Row, into: &mut Tables) {
-        let cell = |place: &Place| match *place {
-            Place::Partition(_) if self.partition_columns == 1 => Some(partition),
-            Place::Partition(at) => partition_key_components(partition, self.partition_columns)?
-                .get(at)
-                .copied(),
-            Place::Clustering(at) => Components::new(row.clustering()).nth(at),
-            Place::Cell(column) => row.cell(column).map(|cell| cell.value),
-            Place::Nowhere => None,
+    fn new(table: &Table, kind: TableKind) -> Self {
+        let mut judged = Judged {
+            id: table.id,
+            name: table.name.clone(),
+            kind,
+            partition: vec![None; table.partition_columns],
+            clustering: Vec::new(),
+            columns: Vec::new(),
         };
-        let cells: Vec<Cell<'_>> = self.places.iter().map(cell).collect();
-        into.add(&self.name, self.symbol, &cells);
+        // A column that the design's table does not have is nowhere, and its cell stays empty.
+        for (place, name) in kind.columns().iter().enumerate() {
+            let Some(column) = table.column(name) else { continue };
+            let (places, at) = match column.kind {
+                ColumnKind::PartitionKey => (&mut judged.partition, usize::from(column.position)),
+                ColumnKind::Clustering => (&mut judged.clustering, usize::from(column.position)),
+                _ => (&mut judged.columns, usize::from(column.id.0)),
+            };
+            if places.len() <= at {
+                places.resize(at + 1, None);
+            }
+            places[at] = Some(place);
+        }
+        judged
+    }
+
+    fn add(&self, partition: &[u8], row: &Row, into: &mut Tables) {
+        let mut cells: [Cell<'_>; COLUMNS_MAX] = [None; COLUMNS_MAX];
+        let mut put = |place: Option<usize>, value| {
+            if let Some(place) = place {
+                cells[place] = Some(value);
+            }
+        };
+        if let [place] = self.partition[..] {
+            put(place, partition);
+        } else if let Some(components) = partition_key_components(partition, self.partition.len()) {
+            self.partition
+                .iter()
+                .zip(components)
+                .for_each(|(place, value)| put(*place, value));
+        }
+        for (place, value) in self.clustering.iter().zip(Components::new(row.clustering())) {
+            put(*place, value);
+        }
+        for cell in row.cells() {
+            put(
+                self.columns.get(usize::from(cell.column.0)).copied().flatten(),
+                cell.value,
+            );
+        }
+        into.add(self.kind, &self.name, &cells[..self.kind.columns().len()]);
     }
 }
 

@@ -25,4 +25,4 @@ mod run;
 mod storage;
 mod watch;
 
-pub use run::run_seed;
+pub use run::{run_seed, warm_up};

@@ -2,7 +2,7 @@
 //! for the judge. Everything random about them is drawn here, from streams of their own, before anything runs.
 use crate::job::{Kindness, Resolved};
 use crate::scenario::{CommitlogSync, Flavor};
-use engine::session::Session;
+use engine::session;
 use engine::source::Source;
 use engine::tape::{Tape, TapeSpec};
 use engine::workload::WorkloadSpec;
@@ -14,7 +14,7 @@ use settlement_events::Registry;
 use sim_cluster::core;
 use sim_cluster::host::sim::SimCluster;
 use sim_world::{Host, World};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -104,32 +104,23 @@ pub struct Preview {
 }
 
 impl Plant {
-    /// Runs the engine's core without any I/O to learn what the workload will be.
+    /// Rehearses the engine's source to learn what the workload will be. What lies on purpose is not yet known, and comes
+    /// on top.
     pub fn preview(&self) -> Result<Preview, String> {
         let config = &self.engine_config;
-        let mut session = Session::new(config.registry.clone(), &config.source, &config.contradictions)
+        let rehearsal = session::rehearse(config.registry.clone(), &config.source)
             .map_err(|error| format!("the workload: {error}"))?;
-        let mut commands_before = Vec::new();
-        let mut accepted = 0;
-        while let Some(record) = session.step() {
-            commands_before.extend(record.entries.iter().map(|_| accepted));
-            accepted += 1;
-        }
-        let events = commands_before.len() as u64;
+        let events = rehearsal.commands_before.len() as u64;
         let shape = Shape {
             events,
             first_event_ms: START_MS,
             last_event_ms: START_MS + events * 1_000 / config.pacing.events_per_s.max(1),
             nodes: self.cluster.nodes().count() as u16,
         };
-        let users = {
-            let users: BTreeSet<u64> = session.exchange().accounts().map(|(user, _, _)| user.0).collect();
-            users.into_iter().collect()
-        };
         Ok(Preview {
             shape,
-            users,
-            commands_before,
+            users: rehearsal.users.iter().map(|user| user.0).collect(),
+            commands_before: rehearsal.commands_before,
         })
     }
 

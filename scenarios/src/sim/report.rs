@@ -1,7 +1,7 @@
 //! From what a run left to what the command prints: evidence, violations, causes, timeline, verdict.
 use super::run::{Outcome, trouble};
 use crate::convert;
-use crate::evidence::{Evidence, Promises};
+use crate::evidence::{BySequence, Evidence, Promises};
 use crate::invariants;
 use crate::job::Resolved;
 use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport, Verdict, Violation};
@@ -253,13 +253,13 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
     let registry = outcome.registry.clone();
     let mut books = Books::new(convert::market(&registry));
     let mut evidence_facts = Vec::with_capacity(facts.len());
-    let (mut digests, mut kinds, mut event_ids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let (mut trade_meta, mut refused) = (BTreeMap::new(), BTreeMap::new());
-    let (mut times_ms, mut epoch) = (BTreeMap::new(), 0);
+    let (mut digests, mut kinds) = (BySequence::default(), BySequence::default());
+    let (mut event_ids, mut trade_meta) = (BySequence::default(), BySequence::default());
+    let (mut times_ms, mut refused, mut epoch) = (BySequence::default(), BTreeMap::new(), 0);
     for fact in &facts {
         let event = &fact.event;
         let seq = event.output_sequence.0;
-        digests.insert(seq, event.digest());
+        digests.insert(seq, fact.digest);
         times_ms.insert(seq, event.event_time_ms.0);
         epoch = event.epoch.0;
         if let Some(code) = fact.contradictory {

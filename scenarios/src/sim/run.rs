@@ -1,11 +1,12 @@
 //! The course of a run. Everything is started; the plan strikes; when the engine has published everything and the last
 //! timed fault has come, replicas are looked at, the network is healed and nothing else; then every event must settle
 //! within the bound. What is found is [`crate::evidence::Evidence`]; judging it is not done here.
+use super::client::{Client, ReadError};
 use super::plant::{Plant, Preview};
 use super::reader::{self, Seen};
 use super::requests::RequestWatch;
 use super::watch::Watch;
-use super::{client::Client, collect, feed, operator, report};
+use super::{collect, feed, operator, report};
 use crate::evidence::Ending;
 use crate::job::{self, Resolved};
 use crate::protocol::{SeedJob, SeedReport, Verdict};
@@ -21,7 +22,7 @@ use sim_world::seed::Seed;
 use sim_world::trace::Level;
 use sim_world::{HostState, World, WorldConfig, log};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Every event must settle within this much simulated time after the last fault.
@@ -78,6 +79,11 @@ pub struct Outcome {
     pub tape: Option<engine::tape::TapeReport>,
     /// CPU time by stage.
     pub stages_us: BTreeMap<String, u64>,
+}
+
+/// Does what every seed would do and none changes, for a process that runs each seed in a fork of itself.
+pub fn warm_up() {
+    engine::warm_up();
 }
 
 /// Runs one seed and judges it.
@@ -177,10 +183,10 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
 
     let mut trouble = None;
     let after_heal = collector.money();
-    let (reads, decisions) = helpers.stop();
+    let (reads, decisions, client) = helpers.stop();
     let watch = watch.stop(&ending);
     let requests = requests.map(RequestWatch::stop);
-    let found = match read_everything(&plant, job).await {
+    let found = match read_everything(&plant, client).await {
         Ok(found) => found,
         Err(error) => {
             trouble = Some(error);
@@ -249,6 +255,8 @@ fn is_settled(ending: &Ending) -> bool {
 /// The reader and the operator, on the judge's machine.
 struct Helpers {
     seen: Seen,
+    /// The reader's, once it is connected.
+    client: Arc<OnceLock<Client>>,
     decisions: operator::Decisions,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -256,14 +264,16 @@ struct Helpers {
 impl Helpers {
     fn start(plant: &Plant, preview: &Preview, world: &World) -> Helpers {
         let seen = Seen::default();
+        let client = Arc::new(OnceLock::new());
         let contact = plant.cluster.contact_points();
         let keyspace = plant.settlement_config.keyspace().to_string();
         let (users, stream) = (preview.users.clone(), world.stream("reader"));
         let (instances, log) = (plant.instances.clone(), seen.clone());
         let reader = plant.judge.spawn({
-            let (contact, keyspace) = (contact.clone(), keyspace.clone());
+            let (contact, keyspace, connected) = (contact.clone(), keyspace.clone(), client.clone());
             async move {
                 if let Ok(client) = Client::connect(&contact, &keyspace).await {
+                    let _ = connected.set(client.clone());
                     reader::run(client, users, stream, log, move || instances.acknowledged()).await;
                 }
             }
@@ -278,16 +288,22 @@ impl Helpers {
                 }
             }));
         }
-        Helpers { seen, decisions, tasks }
+        Helpers {
+            seen,
+            client,
+            decisions,
+            tasks,
+        }
     }
 
-    fn stop(self) -> (Vec<crate::evidence::BalanceRead>, BTreeMap<u64, u64>) {
+    /// What was read and decided, and the reader's client.
+    fn stop(self) -> (Vec<crate::evidence::BalanceRead>, BTreeMap<u64, u64>, Option<Client>) {
         for task in &self.tasks {
             task.abort();
         }
         let reads = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        (reads, decisions.clone())
+        (reads, decisions.clone(), self.client.get().cloned())
     }
 }
 
@@ -334,30 +350,36 @@ fn everyone_up(plant: &Plant) -> bool {
     plant.world.hosts().iter().all(|host| host.state() == HostState::Up)
 }
 
-/// Reads every table as a client would: at QUORUM, on the judge's machine.
-async fn read_everything(plant: &Plant, job: &Resolved) -> Result<Tables, String> {
+/// Reads every table as a client would: at QUORUM, on the judge's machine. The reader's client goes on with it: a driver
+/// that lived through the faults serves as well as a new one. Only where it does not, a new one is tried.
+async fn read_everything(plant: &Plant, client: Option<Client>) -> Result<Tables, String> {
     let contact = plant.cluster.contact_points();
     let keyspace = plant.settlement_config.keyspace().to_string();
     let symbols = collect::symbols(&plant.settlement_config.registry);
     quiet(&plant.cluster).await;
     let read = async move {
-        let client = Client::connect(&contact, &keyspace).await.map_err(|e| e.to_string())?;
-        let mut tables = Tables::default();
-        for name in client.tables() {
-            let symbol = symbols.get(&name).copied().unwrap_or(0);
-            client
-                .table(&name, symbol, Consistency::Quorum, &mut tables)
-                .await
-                .map_err(|e| e.to_string())?;
+        if let Some(client) = client
+            && let Ok(tables) = read_with(&client, &symbols).await
+        {
+            return Ok(tables);
         }
-        Ok(tables)
+        let client = Client::connect(&contact, &keyspace).await.map_err(|e| e.to_string())?;
+        read_with(&client, &symbols).await.map_err(|e| e.to_string())
     };
-    let _ = job;
     plant
         .judge
         .spawn(read)
         .await
         .unwrap_or_else(|error| Err(error.to_string()))
+}
+
+async fn read_with(client: &Client, symbols: &BTreeMap<String, u32>) -> Result<Tables, ReadError> {
+    let mut tables = Tables::default();
+    for name in client.tables()? {
+        let symbol = symbols.get(&name).copied().unwrap_or(0);
+        client.table(&name, symbol, Consistency::Quorum, &mut tables).await?;
+    }
+    Ok(tables)
 }
 
 /// Waits until no batchlog entry and no hint is left, within a bound: until then replicas may still change.

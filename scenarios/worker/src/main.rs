@@ -39,7 +39,10 @@ fn main() -> std::process::ExitCode {
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
     match reexec::enter() {
-        Ok(()) => zygote::serve(),
+        Ok(()) => {
+            scenarios::sim::warm_up();
+            zygote::serve()
+        }
         Err(problem) => {
             eprintln!("quench-worker: {problem}");
             std::process::ExitCode::from(1)

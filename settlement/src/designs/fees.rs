@@ -2,10 +2,6 @@
 //! because a trade has at most one fee per side; bytes and not a collection, because a collection's cells weigh more
 //! than the money in them.
 
-use scylla::frame::response::result::ColumnType;
-use scylla::serialize::SerializationError;
-use scylla::serialize::value::SerializeValue;
-use scylla::serialize::writers::{CellWriter, WrittenCellProof};
 use settlement_events::{Amount, AssetId, Fee, UserId};
 
 /// The most fees of a trade: one per side. Verification refuses more.
@@ -61,16 +57,6 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<Fee>> {
         fees.iter().map(fee).collect()
     } else {
         None
-    }
-}
-
-impl SerializeValue for FeeBytes {
-    fn serialize<'b>(
-        &self,
-        typ: &ColumnType,
-        writer: CellWriter<'b>,
-    ) -> Result<WrittenCellProof<'b>, SerializationError> {
-        self.as_slice().serialize(typ, writer)
     }
 }
 

@@ -116,7 +116,8 @@ impl Design {
     pub async fn settle(self: Arc<Self>, item: Item) -> Settled {
         match &*self {
             Self::Ledger(design) => design.settle(&item).await,
-            Self::LoggedRmw(design) => design.settle(&item).await,
+            // Boxed: it is far larger, and this future would be as large as the larger of the two, for both.
+            Self::LoggedRmw(design) => Box::pin(design.settle(&item)).await,
         }
     }
 

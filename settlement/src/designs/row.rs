@@ -2,15 +2,19 @@
 //! because value tuples end at sixteen; the names are compared with the database's once, when the statement is
 //! prepared, so that binding itself compares nothing.
 
+use bytes::Bytes;
 use schema::RowTimestamp;
-use scylla::frame::response::result::ColumnType;
+use scylla::frame::response::result::{ColumnType, NativeType};
 use scylla::serialize::SerializationError;
+use scylla::serialize::row::RowSerializationContext;
 use scylla::serialize::value::SerializeValue;
-use scylla::serialize::writers::{CellWriter, WrittenCellProof};
+use scylla::serialize::writers::{CellWriter, RowWriter, WrittenCellProof};
 use settlement_events::{
     Amount, AssetId, EventId, MatchSeq, OrderId, OutputSequence, Price, Quantity, SymbolId, TimeMs, TradeId, UserId,
     Version,
 };
+
+use super::fees::FeeBytes;
 
 /// An unsigned number in a `bigint` column. Above `i64::MAX` it is an error here, at the edge, never a negative number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +91,118 @@ impl SerializeValue for Int {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(pub RowTimestamp);
 
-impl SerializeValue for Stamp {
-    fn serialize<'b>(
-        &self,
-        typ: &ColumnType,
-        writer: CellWriter<'b>,
-    ) -> Result<WrittenCellProof<'b>, SerializationError> {
-        self.0.as_micros().serialize(typ, writer)
+/// A value on its way into a statement. Rows hand their fields over as these, so that one loop writes them all: code
+/// for each field of each table would not stay in the processor's cache from one batch to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// An unsigned number for a `bigint` column.
+    Bigint(Bigint),
+    /// An unsigned number for an `int` column.
+    Int(Int),
+    /// A signed number for a `bigint` column.
+    Signed(i64),
+    /// A signed number for an `int` column.
+    SignedInt(i32),
+    /// A `boolean`.
+    Bool(bool),
+    /// A `text`.
+    Text(&'a str),
+    /// A `blob`.
+    Blob(&'a [u8]),
+}
+
+/// What a row's field can be.
+pub trait AsCell {
+    /// The field as a value.
+    fn cell(&self) -> Cell<'_>;
+}
+
+macro_rules! as_cell {
+    ($($type:ty, $value:ident => $cell:expr;)+) => {
+        $(impl AsCell for $type {
+            fn cell(&self) -> Cell<'_> {
+                let $value = self;
+                $cell
+            }
+        })+
+    };
+}
+
+as_cell! {
+    Bigint, value => Cell::Bigint(*value);
+    Int, value => Cell::Int(*value);
+    Stamp, value => Cell::Signed(value.0.as_micros());
+    i64, value => Cell::Signed(*value);
+    i32, value => Cell::SignedInt(*value);
+    bool, value => Cell::Bool(*value);
+    &str, value => Cell::Text(value);
+    String, value => Cell::Text(value);
+    Vec<u8>, value => Cell::Blob(value);
+    Bytes, value => Cell::Blob(value);
+    FeeBytes, value => Cell::Blob(value.as_slice());
+}
+
+impl<const N: usize> AsCell for [u8; N] {
+    fn cell(&self) -> Cell<'_> {
+        Cell::Blob(self)
+    }
+}
+
+/// Binds a row's values, one for each marker of the statement.
+pub fn write_cells(
+    cells: &[Cell<'_>],
+    ctx: &RowSerializationContext<'_>,
+    writer: &mut RowWriter<'_>,
+) -> Result<(), SerializationError> {
+    let columns = ctx.columns();
+    if columns.len() != cells.len() {
+        return Err(SerializationError::new(WrongWidth {
+            markers: columns.len(),
+            fields: cells.len(),
+        }));
+    }
+    for (cell, column) in cells.iter().zip(columns) {
+        cell.write(column.typ(), writer.make_cell_writer())?;
+    }
+    Ok(())
+}
+
+impl Cell<'_> {
+    /// What fits is written here; what does not is the driver's to complain about, in its words.
+    fn write(&self, typ: &ColumnType<'_>, writer: CellWriter<'_>) -> Result<(), SerializationError> {
+        let ColumnType::Native(native) = typ else {
+            return self.write_by_driver(typ, writer);
+        };
+        let written = match (self, native) {
+            (Self::Bigint(value), NativeType::BigInt) if i64::try_from(value.0).is_ok() => {
+                writer.set_value(&value.0.to_be_bytes())
+            }
+            (Self::Signed(value), NativeType::BigInt) => writer.set_value(&value.to_be_bytes()),
+            (Self::Int(value), NativeType::Int) if i32::try_from(value.0).is_ok() => {
+                writer.set_value(&value.0.to_be_bytes())
+            }
+            (Self::SignedInt(value), NativeType::Int) => writer.set_value(&value.to_be_bytes()),
+            (Self::Bool(value), NativeType::Boolean) => writer.set_value(&[u8::from(*value)]),
+            (Self::Text(value), NativeType::Text | NativeType::Ascii) => writer.set_value(value.as_bytes()),
+            (Self::Blob(value), NativeType::Blob) => writer.set_value(value),
+            _ => return self.write_by_driver(typ, writer),
+        };
+        written.map(drop).map_err(SerializationError::new)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_by_driver(&self, typ: &ColumnType<'_>, writer: CellWriter<'_>) -> Result<(), SerializationError> {
+        let written = match self {
+            Self::Bigint(value) => value.serialize(typ, writer),
+            Self::Int(value) => value.serialize(typ, writer),
+            Self::Signed(value) => value.serialize(typ, writer),
+            Self::SignedInt(value) => value.serialize(typ, writer),
+            Self::Bool(value) => value.serialize(typ, writer),
+            Self::Text(value) => value.serialize(typ, writer),
+            Self::Blob(value) => value.serialize(typ, writer),
+        };
+        written.map(drop)
     }
 }
 
@@ -139,26 +248,11 @@ macro_rules! row {
                 ctx: &scylla::serialize::row::RowSerializationContext<'_>,
                 writer: &mut scylla::serialize::writers::RowWriter,
             ) -> Result<(), scylla::serialize::SerializationError> {
-                const FIELDS: usize = [$(stringify!($field),)+ $(stringify!($stamp),)?].len();
-                let columns: &[_; FIELDS] = ctx.columns().try_into().map_err(|_| {
-                    let wrong = $crate::designs::row::WrongWidth { markers: ctx.columns().len(), fields: FIELDS };
-                    scylla::serialize::SerializationError::new(wrong)
-                })?;
-                let mut at = 0;
-                $(
-                    scylla::serialize::value::SerializeValue::serialize(
-                        &self.$field, columns[at].typ(), writer.make_cell_writer(),
-                    )?;
-                    at += 1;
-                )+
-                $(
-                    scylla::serialize::value::SerializeValue::serialize(
-                        &self.$stamp, columns[at].typ(), writer.make_cell_writer(),
-                    )?;
-                    at += 1;
-                )?
-                debug_assert_eq!(at, FIELDS);
-                Ok(())
+                let cells = [
+                    $($crate::designs::row::AsCell::cell(&self.$field),)+
+                    $($crate::designs::row::AsCell::cell(&self.$stamp),)?
+                ];
+                $crate::designs::row::write_cells(&cells, ctx, writer)
             }
 
             fn is_empty(&self) -> bool {

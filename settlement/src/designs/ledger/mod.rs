@@ -121,7 +121,8 @@ impl Ledger {
             metrics.batches_sent.inc();
             tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, "batch sent");
             let sent = Instant::now();
-            let outcome = Outcome::of(session.batch(&batch, &rows).await);
+            // Boxed: the driver's future is kilobytes, and within this one they would be copied with every event.
+            let outcome = Outcome::of(Box::pin(session.batch(&batch, &rows)).await);
             if outcome.is_applied() {
                 retry::settled(metrics, &config.retry, item.sequence, attempt);
                 let how = How::Acknowledged;
