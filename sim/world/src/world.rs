@@ -129,11 +129,14 @@ impl World {
             runtime.block_on(async {
                 let world = World::build(seed, config);
                 *built.borrow_mut() = Some(world.clone());
-                let _entered = Entered::new(world.clone());
+                let entered = Entered::new(world.clone());
                 world.start_courier().await;
                 let result = f(world.clone()).await;
                 let summary = world.summary();
-                if !leave_standing {
+                if leave_standing {
+                    // Tasks that are ready now are still polled once, and look for their world.
+                    std::mem::forget(entered);
+                } else {
                     world.tear_down().await;
                 }
                 (result, summary)

@@ -12,8 +12,12 @@ use super::seal::Sealed;
 use super::store::{ApplyError, Store, UndoLog};
 use crate::model::{FailureReason, NodeIdx, TableId};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+
+/// Batches that a kind cluster can undo, or knows to be undone. A batch fails within seconds or not at all, and ids grow
+/// with time, so the oldest are forgotten first.
+const UNDO_MAX: usize = 4096;
 
 /// A batch this node keeps for others.
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ pub struct Replica {
     pub(super) sync_set: bool,
     /// What batches changed, while they can still fail. Kind clusters only.
     pub(super) undo: BTreeMap<BatchId, UndoLog>,
+    /// Batches that were undone: what comes of them later came too late. Kind clusters only.
+    pub(super) undone: BTreeSet<BatchId>,
 }
 
 impl Replica {
@@ -135,6 +141,9 @@ impl Node {
             return cx.event(Event::Expired { from });
         }
         if let Some(id) = undo {
+            if self.replica.undone.contains(&id) {
+                return;
+            }
             self.remember_for_undo(id, sealed, which);
         }
         match self.apply_here(cx, sealed, which) {
@@ -166,8 +175,7 @@ impl Node {
                 .store
                 .remember(&sealed.entry(i)[ENTRY_HEADER_BYTES..], &self.replica.log, undo);
         }
-        // Bounded: a batch fails within seconds or not at all, and ids grow with time.
-        while self.replica.undo.len() > 4096 {
+        while self.replica.undo.len() > UNDO_MAX {
             self.replica.undo.pop_first();
         }
     }
@@ -185,6 +193,9 @@ impl Node {
     ) {
         if cx.now_us > expires_us {
             return cx.event(Event::Expired { from });
+        }
+        if self.replica.undone.contains(&id) {
+            return;
         }
         let header = batch_header(id, written_at_us);
         self.replica
@@ -227,6 +238,10 @@ impl Node {
 
     pub(super) fn replica_undo_batch(&mut self, cx: &mut Cx<'_>, id: BatchId) {
         self.forget_batch(cx, id);
+        self.replica.undone.insert(id);
+        while self.replica.undone.len() > UNDO_MAX {
+            self.replica.undone.pop_first();
+        }
         if let Some(undo) = self.replica.undo.remove(&id) {
             self.replica.store.undo(undo, &self.replica.log);
             cx.event(Event::RolledBack { batch: id });
