@@ -217,8 +217,8 @@ impl Drawer<'_> {
                 (self.published(count.into()), Action::Damage { count })
             }
             ForgedDelivery => {
-                let before = self.stream.below(2) == 0;
-                (self.published(1), Action::Forge { before })
+                let instead = self.stream.below(2) == 0;
+                (self.published(1), Action::Forge { instead })
             }
             RefusedEvent => {
                 let kind = self.stream.below(1 << 16) as u32;

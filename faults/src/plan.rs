@@ -148,8 +148,8 @@ pub enum Action {
     },
     /// Deliver another content under the named event's sequence.
     Forge {
-        /// Before the true one, with a chain that does not fit; else behind it.
-        before: bool,
+        /// In place of the true one, which is lost, and with a chain that does not fit; else behind it.
+        instead: bool,
     },
     /// Publish an event that contradicts itself in place of nothing: it takes a sequence of its own.
     PublishRefused {

@@ -62,6 +62,8 @@ pub struct Durability {
     pub looked_at: u64,
     /// What was found missing.
     pub breaches: Vec<DurabilityBreach>,
+    /// The checkpoints that nodes would have served at some time: what is durable, and the digests beside it.
+    pub checkpoints: BTreeMap<u64, BTreeSet<Vec<u8>>>,
 }
 
 /// The largest values that a bounded thing reached, with its stated bound.

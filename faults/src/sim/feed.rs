@@ -185,7 +185,7 @@ enum Effect {
     Duplicate,
     Drop,
     Damage,
-    Forge { before: bool },
+    Forge { instead: bool },
     Hold { wire: Option<Vec<u8>> },
 }
 
@@ -225,12 +225,11 @@ impl PublishTap {
                     let at = wire.len() - payload.len() / 3;
                     wire[at] ^= 1;
                 }
-                Effect::Forge { before } => {
-                    let forged = self.codec.forge(payload, *before);
-                    let forged = forged.map(|forged| with_payload(&wire, payload.len(), &forged));
-                    match *before {
-                        true => out.extend(forged.unwrap_or_default()),
-                        false => behind = forged,
+                Effect::Forge { instead } => {
+                    let forged = self.codec.forge(payload, *instead);
+                    behind = forged.map(|forged| with_payload(&wire, payload.len(), &forged));
+                    if *instead {
+                        times = 0;
                     }
                 }
                 Effect::Hold { wire: kept } if sequence == active.from => {
@@ -287,7 +286,7 @@ impl PublishTap {
                 (from + u64::from(count), Effect::Drop, "lost")
             }
             Action::Damage { count } => (from + u64::from(count), Effect::Damage, "damaged"),
-            Action::Forge { before } => (from + 1, Effect::Forge { before }, "forged"),
+            Action::Forge { instead } => (from + 1, Effect::Forge { instead }, "forged"),
             Action::PublishRefused { .. } => {
                 return executor.fired_until(
                     fault,

@@ -19,18 +19,32 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
-/// The checkpoint's row names an event of the stream by its own digest: a start from it compares the two.
+/// A checkpoint names an event of the stream by its own digest, because a start from it compares the two: the row at the
+/// end, and every row that a node would have served before.
 fn checkpoints(evidence: &Evidence) -> Vec<Finding> {
-    let wrong = evidence.found.checkpoint.iter().filter(|row| {
-        let digest = evidence.digests.get(&(row.durable as u64));
-        row.epoch as u32 != evidence.epoch || digest.map(|digest| &digest.0[..]) != Some(row.digest.as_slice())
-    });
-    wrong
+    let is_of_stream = |durable: u64, digest: &[u8]| {
+        let event = evidence.digests.get(&durable);
+        event.map(|digest| &digest.0[..]) == Some(digest)
+    };
+    let at_the_end =
+        evidence.found.checkpoint.iter().filter(|row| {
+            row.epoch as u32 != evidence.epoch || !is_of_stream(row.durable as u64, row.digest.as_slice())
+        });
+    let mut findings: Vec<Finding> = at_the_end
         .map(|row| {
             Finding::text(format!(
                 "the checkpoint row (epoch {}, durable {}, digest {:02x?}) is not that event of the stream",
                 row.epoch, row.durable, row.digest
             ))
         })
-        .collect()
+        .collect();
+    let seen = evidence.durability.checkpoints.iter();
+    let seen = seen.flat_map(|(durable, digests)| digests.iter().map(move |digest| (*durable, digest)));
+    let wrong = seen.filter(|(durable, digest)| *durable > 0 && !is_of_stream(*durable, digest));
+    findings.extend(wrong.map(|(durable, digest)| {
+        Finding::text(format!(
+            "a checkpoint called event {durable} durable with digest {digest:02x?}, which is not that event's"
+        ))
+    }));
+    findings
 }

@@ -321,6 +321,14 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
         ),
         ("a good event is skipped", |e| skip(e, 1), &[9]),
         ("a checkpoint of something else", |e| checkpoint(e), &[5]),
+        (
+            "a checkpoint of something else, once",
+            |e| {
+                let digest = e.digests[&1].0.to_vec();
+                e.durability.checkpoints.entry(2).or_default().insert(digest);
+            },
+            &[5],
+        ),
     ];
     for (name, spoil, expected) in cases {
         let mut evidence = evidence();

@@ -13,7 +13,8 @@ const BUCKET_SEQUENCES: u64 = 10_000;
 pub struct Storage {
     keyspace: String,
     identities: Option<TableId>,
-    checkpoints: Option<(TableId, ColumnId)>,
+    /// Table, what it calls durable, and the digest of that event.
+    checkpoints: Option<(TableId, ColumnId, ColumnId)>,
 }
 
 /// What all disks would give after a loss of power, read whole.
@@ -31,7 +32,8 @@ impl Storage {
         let schema = &plant.cluster.config().schema;
         let identities = schema.table_named(&keyspace, "settled_events").map(|table| table.id);
         let checkpoints = schema.table_named(&keyspace, "settlement_checkpoint");
-        let checkpoints = checkpoints.and_then(|table| Some((table.id, table.column("durable")?.id)));
+        let checkpoints =
+            checkpoints.and_then(|table| Some((table.id, table.column("durable")?.id, table.column("digest")?.id)));
         Storage {
             keyspace,
             identities,
@@ -49,18 +51,18 @@ impl Storage {
         cluster.nodes().filter(|node| durable(*node)).count()
     }
 
-    /// The highest checkpoint that a running node would serve; 0 when there is none.
-    pub fn checkpoint(&self, cluster: &SimCluster) -> u64 {
-        let Some((table, durable)) = self.checkpoints else {
-            return 0;
+    /// The checkpoints that running nodes would serve: what is durable, and the digest of that event.
+    pub fn checkpoints(&self, cluster: &SimCluster) -> Vec<(u64, Vec<u8>)> {
+        let Some((table, durable, digest)) = self.checkpoints else {
+            return Vec::new();
         };
         let tables = cluster.nodes().filter_map(|node| cluster.live_table(node, table));
-        let value = |row: &SnapshotRow| unsigned(row.row.cell(durable)?.value);
-        tables
-            .flat_map(|table| table.rows)
-            .filter_map(|row| value(&row))
-            .max()
-            .unwrap_or(0)
+        let read = |row: &SnapshotRow| {
+            let digest = row.row.cell(digest).map(|cell| cell.value.to_vec());
+            Some((unsigned(row.row.cell(durable)?.value)?, digest.unwrap_or_default()))
+        };
+        let rows = tables.flat_map(|table| table.rows);
+        rows.filter_map(|row| read(&row)).collect()
     }
 
     /// Reads every log. Costs as much as a start of every node.

@@ -286,7 +286,8 @@ impl Looker {
     /// Holds what is called durable against storage: new claims, and after a loss all of them. A refused event that was
     /// passed over has no row; whatever is a dead letter on some replica is one of those.
     fn durability(&mut self, lost: bool) {
-        self.highest = self.highest.max(self.claimed());
+        let claimed = self.claimed();
+        self.highest = self.highest.max(claimed);
         let (from, when) = if lost {
             (1, "a node lost data")
         } else {
@@ -320,10 +321,18 @@ impl Looker {
     }
 
     /// The highest sequence called durable: by settlement's own watermark, or by the checkpoint that a node serves.
-    fn claimed(&self) -> u64 {
+    /// Notes the checkpoints on the way.
+    fn claimed(&mut self) -> u64 {
         let last = self.instances.last();
-        let metric = last.map_or(0, |instance| instance.metrics.snapshot().durable);
-        metric.max(self.storage.checkpoint(&self.cluster))
+        let mut highest = last.map_or(0, |instance| instance.metrics.snapshot().durable);
+        for (durable, digest) in self.storage.checkpoints(&self.cluster) {
+            highest = highest.max(durable);
+            let seen = self.watched.durability.checkpoints.entry(durable).or_default();
+            if !seen.contains(&digest) {
+                seen.insert(digest);
+            }
+        }
+        highest
     }
 
     fn breach(&mut self, breach: DurabilityBreach) {
