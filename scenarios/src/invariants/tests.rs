@@ -60,6 +60,7 @@ fn evidence() -> Evidence {
         durability: Durability {
             looked_at: head,
             breaches: Vec::new(),
+            checkpoints: BTreeMap::new(),
         },
         resettled: Some(Vec::new()),
         bounds: Bounds {
@@ -245,7 +246,7 @@ fn right_books_are_silent() {
 #[test]
 fn each_wrong_book_is_caught_by_the_invariants_that_should() {
     type Spoil = fn(&mut Evidence);
-    let cases: [(&str, Spoil, &[u32]); 31] = [
+    let cases: [(&str, Spoil, &[u32]); 32] = [
         ("money appears", |e| e.found.balances[0].avail += 1, &[1, 2]),
         ("money moves to another user", |e| swap_money(e), &[2]),
         ("a posting is missing", |e| drop(e.found.ledger.remove(1)), &[2]),
