@@ -5,10 +5,13 @@
 //! | [`protocol`] | what the command and the worker say to each other |
 //! | [`scenario`] | scenario files and the catalog |
 //! | [`rows`] | rows as the judge decodes them |
+//! | [`client`] | the judge as an ordinary client |
+//! | [`facts`] | what the engine's log says happened |
 //! | [`convert`] | from the engine's events to the oracle's facts |
 //! | [`evidence`] | everything the judge has in hand |
 //! | [`invariants`] | one checker per file |
 //! | [`causes`] | what became of money that is wrong |
+//! | [`verdict`] | what is said about a run in the end |
 //! | [`tape`] | whether the settled trades are those of the tape's file |
 //! | [`aftermath`] | what the rows say of a failure, in a line or two |
 //! | [`job`] | from what is asked for to what can be run |
@@ -16,8 +19,10 @@
 //! | `sim` | runs a seed in the simulated world (only there) |
 pub mod aftermath;
 pub mod causes;
+pub mod client;
 pub mod convert;
 pub mod evidence;
+pub mod facts;
 pub mod invariants;
 pub mod job;
 pub mod protocol;
@@ -27,6 +32,7 @@ pub mod scenario;
 pub mod sim;
 pub mod tape;
 pub mod timeline;
+pub mod verdict;
 
 pub use job::{catalog, check};
 #[cfg(madsim)]

@@ -1,6 +1,7 @@
 //! Rows as the judge reads them, whoever it reads them from: a replica's storage or a driver's result. Decoding is the
 //! judge's own, written against the CQL protocol and the columns' names; it shares nothing with settlement's encoding.
 //! A null or malformed cell where a value must be is kept as a [`BadRow`]: an incomplete row is a finding, not noise.
+use settlement_events::Registry;
 use std::collections::BTreeMap;
 
 /// A column's value in a row: None is null or absent.
@@ -237,6 +238,14 @@ impl TableKind {
             TableKind::Checkpoint => CheckpointRow::COLUMNS,
         }
     }
+}
+
+/// Trade tables by name, with their symbols.
+pub fn trade_tables(registry: &Registry) -> BTreeMap<String, u32> {
+    let symbols = registry.symbols().iter();
+    symbols
+        .map(|symbol| (format!("settled_trades_{}", symbol.table_suffix()), symbol.id.0))
+        .collect()
 }
 
 /// The columns of the widest table.

@@ -1,8 +1,7 @@
 //! What replicas hold, as the judge's rows, and what settling again changed of it. Reading storage changes nothing,
 //! unlike a read at ALL, which would repair the evidence.
 use super::plant::Plant;
-use crate::rows::{COLUMNS_MAX, Cell, TableKind, Tables};
-use settlement_events::Registry;
+use crate::rows::{self, COLUMNS_MAX, Cell, TableKind, Tables};
 use sim_cluster::core::marks::{Changes, Marks};
 use sim_cluster::model::{ColumnKind, Components, NodeIdx, Row, Schema, Table, TableId, partition_key_components};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,14 +13,6 @@ const NOT_COMPARED: [&str; 4] = ["settlement_checkpoint", "dead_letters", "skips
 const MONEY: [&str; 2] = ["user_balances", "balance_ledger"];
 /// At most this many differences are reported.
 const DIFFERENCES_MAX: usize = 10;
-
-/// Trade tables by name, with their symbols.
-pub fn symbols(registry: &Registry) -> BTreeMap<String, u32> {
-    let symbols = registry.symbols().iter();
-    symbols
-        .map(|symbol| (format!("settled_trades_{}", symbol.table_suffix()), symbol.id.0))
-        .collect()
-}
 
 /// A table that the judge reads, and for each value of a stored row the place among the judge's cells, if it wants it.
 struct Judged {
@@ -46,7 +37,7 @@ pub struct Collector<'a> {
 impl<'a> Collector<'a> {
     /// Finds the design's tables in the schema that the cluster was started with.
     pub fn new(plant: &'a Plant) -> Self {
-        let symbols = symbols(&plant.settlement_config.registry);
+        let symbols = rows::trade_tables(&plant.settlement_config.registry);
         let judged = |table: &Arc<Table>| {
             let symbol = symbols.get(&table.name).copied().unwrap_or(0);
             Some(Judged::new(table, TableKind::of(&table.name, symbol)?))

@@ -9,11 +9,9 @@
 //! | [`requests`] | what settlement sends to the database, as bytes |
 //! | [`storage`] | what the disks hold of event identities |
 //! | [`watch`] | looks at durability and bounds while the run goes on |
-//! | [`client`] | the judge as an ordinary client |
 //! | [`collect`] | what replicas hold, as rows |
 //! | [`run`] | the course of a run: faults, heal, liveness, evidence |
 //! | [`report`] | from the evidence to the report |
-mod client;
 mod collect;
 mod feed;
 mod operator;

@@ -1,6 +1,6 @@
 //! The person who is paged when an event is refused: looks at the dead letter and, some time later, has it skipped with
 //! a recorded reason. Without this person the watermarks stay before a refused event for ever, as they should.
-use super::client::Client;
+use crate::client::Client;
 use crate::rows::Tables;
 use scylla::statement::Consistency;
 use sim_world::World;

@@ -1,6 +1,6 @@
 //! The reader that runs beside the workload: every so often it reads one user's balances at QUORUM, as a gateway would,
 //! and notes what it saw together with what had been acknowledged before it asked.
-use super::client::Client;
+use crate::client::Client;
 use crate::evidence::BalanceRead;
 use sim_world::World;
 use sim_world::seed::Stream;

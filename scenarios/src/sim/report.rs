@@ -1,41 +1,18 @@
 //! From what a run left to what the command prints: evidence, violations, causes, timeline, verdict.
 use super::run::{Outcome, trouble};
-use crate::convert;
-use crate::evidence::{BySequence, Evidence, Promises};
+use crate::evidence::Evidence;
+use crate::facts::Facts;
 use crate::invariants;
 use crate::job::Resolved;
-use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport, Verdict, Violation};
+use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport};
 use crate::timeline::Story;
-use crate::{aftermath, causes, tape, timeline};
-use faults::{Fault, Plan, budget};
-use oracle::Books;
-use settlement::config::DesignName;
-use settlement_events::Body;
+use crate::{aftermath, causes, tape, timeline, verdict};
+use faults::Fault;
 use sim_world::RunSummary;
 use sim_world::trace::{ClusterRecord, FaultStage, Kind, Record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-
-/// What each design promises. A design that promises less is judged by less, never by other rules.
-pub fn promises(design: DesignName) -> Promises {
-    match design {
-        DesignName::Ledger => Promises {
-            ledger: true,
-            identity: true,
-            dead_letters: true,
-            durable: true,
-            idempotent: true,
-        },
-        DesignName::LoggedRmw => Promises {
-            ledger: false,
-            identity: false,
-            dead_letters: false,
-            durable: false,
-            idempotent: false,
-        },
-    }
-}
 
 fn skeleton(job: &SeedJob, scenario: &str, design: &str) -> SeedReport {
     SeedReport {
@@ -100,7 +77,7 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
             }
             if !report.violations.is_empty() {
                 report.causes = causes::classify(&evidence);
-                let events = events_of(&report.violations);
+                let events = verdict::events_of(&report.violations);
                 // What the world does to end a run explains nothing.
                 let ended = summary.records.partition_point(|record| record.at_ns < ended_ns);
                 let records = &summary.records[..ended];
@@ -113,7 +90,7 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                     rows: &aftermath::rows(&evidence, &followed),
                 });
             }
-            report.verdict = verdict(&report.violations, &report.plan, &windows, &mut report.notes);
+            report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
         }
     }
     let now_us = sim_world::cpu_time_us();
@@ -124,53 +101,6 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
         ..Cost::default()
     };
     report
-}
-
-fn verdict(
-    violations: &[Violation],
-    plan: &serde_json::Value,
-    windows: &[budget::Window],
-    notes: &mut Vec<String>,
-) -> Verdict {
-    let plan: Plan = serde_json::from_value(plan.clone()).unwrap_or_default();
-    if let Err(beyond) = budget::judge_plan(&plan).and_then(|()| budget::judge_windows(windows)) {
-        notes.push(format!("beyond the fault budget: {beyond}"));
-        return Verdict::Inconclusive;
-    }
-    match violations {
-        [] => Verdict::Pass,
-        some if some.iter().any(|v| !invariants::is_liveness(v.invariant)) && !only_unsettled(some) => Verdict::Safety,
-        _ => Verdict::Liveness,
-    }
-}
-
-/// What is not settled when waiting ends is missing from the tables too; that is one failure of liveness, not another
-/// one of safety. Only a run in which nothing but liveness and absences is found counts as such.
-fn only_unsettled(violations: &[Violation]) -> bool {
-    violations.iter().any(|v| invariants::is_liveness(v.invariant))
-        && violations.iter().all(|v| {
-            invariants::is_liveness(v.invariant) || matches!(v.invariant, 1 | 2 | 3 | 6 | 7 | 9 | tape::NUMBER)
-        })
-}
-
-/// The sequences that violations name, as far as their words do.
-fn events_of(violations: &[Violation]) -> BTreeSet<u64> {
-    let mut events = BTreeSet::new();
-    let first = violations.iter().take(3);
-    for text in first.flat_map(|v| {
-        let lines = v
-            .accounts
-            .iter()
-            .flat_map(|a| &a.lines)
-            .filter(|line| line.expected != line.found);
-        std::iter::once(v.text.clone()).chain(lines.map(|line| line.what.clone()))
-    }) {
-        for part in text.split("event ").skip(1) {
-            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
-            events.extend(digits.parse::<u64>().ok());
-        }
-    }
-    events
 }
 
 fn fault_outcomes(job: &SeedJob, outcome: &Outcome, records: &[Record]) -> Vec<FaultOutcome> {
@@ -249,54 +179,22 @@ fn counts(outcome: &Outcome, summary: &RunSummary) -> BTreeMap<String, u64> {
 
 /// Puts the engine's facts beside what was found.
 fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
-    let facts = engine::log::read_facts(&outcome.engine_log).map_err(|error| format!("the engine's log: {error}"))?;
     let registry = outcome.registry.clone();
-    let mut books = Books::new(convert::market(&registry));
-    let mut evidence_facts = Vec::with_capacity(facts.len());
-    let (mut digests, mut kinds) = (BySequence::default(), BySequence::default());
-    let (mut event_ids, mut trade_meta) = (BySequence::default(), BySequence::default());
-    let (mut times_ms, mut refused, mut epoch) = (BySequence::default(), BTreeMap::new(), 0);
-    for fact in &facts {
-        let event = &fact.event;
-        let seq = event.output_sequence.0;
-        digests.insert(seq, fact.digest);
-        times_ms.insert(seq, event.event_time_ms.0);
-        epoch = event.epoch.0;
-        if let Some(code) = fact.contradictory {
-            refused.insert(seq, code.as_str().to_string());
-            continue;
-        }
-        kinds.insert(seq, event.kind().as_str());
-        match &event.body {
-            Body::Deposit { event_id, .. } | Body::Withdrawal { event_id, .. } => {
-                event_ids.insert(seq, event_id.0);
-            }
-            Body::Trade(trade) => {
-                trade_meta.insert(seq, (trade.match_seq.0, trade.buyer_is_maker));
-            }
-            _ => {}
-        }
-        if let Some(fact) = convert::fact(event) {
-            books
-                .apply(seq, &fact)
-                .map_err(|error| format!("the engine's own facts contradict each other: {error}"))?;
-            evidence_facts.push((seq, fact));
-        }
-    }
+    let facts = Facts::read(&outcome.engine_log, &registry)?;
     Ok(Evidence {
-        promises: promises(resolved.design),
+        promises: verdict::promises(resolved.design),
         registry,
-        facts: evidence_facts,
-        digests,
-        kinds,
-        times_ms,
-        epoch,
-        event_ids,
-        trade_meta,
-        refused,
+        facts: facts.facts,
+        digests: facts.digests,
+        kinds: facts.kinds,
+        times_ms: facts.times_ms,
+        epoch: facts.epoch,
+        event_ids: facts.event_ids,
+        trade_meta: facts.trade_meta,
+        refused: facts.refused,
         decided_ms: outcome.decisions,
         acknowledged_ms: outcome.watch.acknowledged_ms,
-        books,
+        books: facts.books,
         found: outcome.found,
         replicas_before_heal: outcome.before_heal,
         replicas_after_heal: outcome.after_heal,

@@ -1,16 +1,17 @@
 //! The course of a run. Everything is started; the plan strikes; when the engine has published everything and the last
 //! timed fault has come, replicas are looked at, the network is healed and nothing else; then every event must settle
 //! within the bound. What is found is [`crate::evidence::Evidence`]; judging it is not done here.
-use super::client::{Client, ReadError};
+use crate::client::Client;
 use super::plant::{Plant, Preview};
 use super::reader::{self, Seen};
 use super::requests::RequestWatch;
 use super::watch::Watch;
 use super::{collect, feed, operator, report};
+use crate::verdict;
 use crate::evidence::Ending;
 use crate::job::{self, Resolved};
 use crate::protocol::{SeedJob, SeedReport, Verdict};
-use crate::rows::Tables;
+use crate::rows::{self, Tables};
 use engine::source::Source;
 use faults::Plan;
 use faults::sim::{Executor, Machines};
@@ -196,7 +197,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     stages.end("read");
     // An engine that keeps only the last events cannot give the first ones again.
     let is_kept = job.scenario.programs.retention_events.is_none();
-    let promised = report::promises(job.design).idempotent;
+    let promised = verdict::promises(job.design).idempotent;
     let resettled = if trouble.is_none() && promised && is_kept && is_settled(&ending) {
         match resettle(&plant).await {
             Ok(differences) => Some(differences),
@@ -321,7 +322,7 @@ async fn publish(plant: &Plant, executor: &Executor, preview: &Preview) {
 /// Waits until everything has settled, or the bound has passed since the last effect of a fault.
 async fn settle(plant: &Plant, executor: &Executor, job: &Resolved) -> Ending {
     let healed_ms = executor.now_ms();
-    let promises = report::promises(job.design);
+    let promises = verdict::promises(job.design);
     loop {
         let last_ms = executor.last_effect_ms().max(healed_ms);
         let now_ms = executor.now_ms();
@@ -355,31 +356,22 @@ fn everyone_up(plant: &Plant) -> bool {
 async fn read_everything(plant: &Plant, client: Option<Client>) -> Result<Tables, String> {
     let contact = plant.cluster.contact_points();
     let keyspace = plant.settlement_config.keyspace().to_string();
-    let symbols = collect::symbols(&plant.settlement_config.registry);
+    let symbols = rows::trade_tables(&plant.settlement_config.registry);
     quiet(&plant.cluster).await;
     let read = async move {
         if let Some(client) = client
-            && let Ok(tables) = read_with(&client, &symbols).await
+            && let Ok(tables) = client.everything(&symbols, Consistency::Quorum).await
         {
             return Ok(tables);
         }
         let client = Client::connect(&contact, &keyspace).await.map_err(|e| e.to_string())?;
-        read_with(&client, &symbols).await.map_err(|e| e.to_string())
+        client.everything(&symbols, Consistency::Quorum).await.map_err(|e| e.to_string())
     };
     plant
         .judge
         .spawn(read)
         .await
         .unwrap_or_else(|error| Err(error.to_string()))
-}
-
-async fn read_with(client: &Client, symbols: &BTreeMap<String, u32>) -> Result<Tables, ReadError> {
-    let mut tables = Tables::default();
-    for name in client.tables()? {
-        let symbol = symbols.get(&name).copied().unwrap_or(0);
-        client.table(&name, symbol, Consistency::Quorum, &mut tables).await?;
-    }
-    Ok(tables)
 }
 
 /// Waits until no batchlog entry and no hint is left, within a bound: until then replicas may still change.

@@ -49,7 +49,7 @@ impl Watch {
             storage: Storage::new(plant),
             quorum: usize::from(plant.settlement_config.replication_factor) / 2 + 1,
             config: plant.settlement_config.clone(),
-            durable_promised: super::report::promises(design).durable,
+            durable_promised: crate::verdict::promises(design).durable,
             generations: Vec::new(),
             checked: 0,
             highest: 0,

@@ -9,6 +9,7 @@ use scylla::deserialize::row::ColumnIterator;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, Statement};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -125,6 +126,23 @@ impl Client {
                 ControlFlow::Continue(more) => state = more,
             }
         }
+    }
+
+    /// Reads every table of the keyspace; `symbols` are the trade tables' ([`crate::rows::trade_tables`]).
+    ///
+    /// # Errors
+    /// What could not be read, after the stated attempts.
+    pub async fn everything(
+        &self,
+        symbols: &BTreeMap<String, u32>,
+        consistency: Consistency,
+    ) -> Result<Tables, ReadError> {
+        let mut tables = Tables::default();
+        for name in self.tables()? {
+            let symbol = symbols.get(&name).copied().unwrap_or(0);
+            self.table(&name, symbol, consistency, &mut tables).await?;
+        }
+        Ok(tables)
     }
 
     async fn page(
