@@ -43,14 +43,21 @@ pub struct ReadError {
 
 impl Client {
     /// Connects; retried, because nodes may be away.
-    pub async fn connect(contact_points: &[SocketAddr], keyspace: &str) -> Result<Client, ReadError> {
+    pub async fn connect(
+        contact_points: &[SocketAddr],
+        keyspace: &str,
+        credentials: Option<(&str, &str)>,
+    ) -> Result<Client, ReadError> {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             // One keyspace is looked at, and one connection to a node carries all that is ever asked at a time.
-            let builder = SessionBuilder::new()
+            let mut builder = SessionBuilder::new()
                 .known_nodes_addr(contact_points)
                 .keyspaces_to_fetch([keyspace])
                 .pool_size(PoolSize::PerHost(NonZeroUsize::MIN));
+            if let Some((user, password)) = credentials {
+                builder = builder.user(user, password);
+            }
             match builder.build().await {
                 Ok(session) => {
                     return Ok(Client {

@@ -15,8 +15,11 @@
 //! | [`tape`] | whether the settled trades are those of the tape's file |
 //! | [`aftermath`] | what the rows say of a failure, in a line or two |
 //! | [`job`] | from what is asked for to what can be run |
+//! | [`reader`] | reads balances beside the workload |
+//! | [`setup`] | what the programs are started with |
 //! | [`timeline`] | the lines that explain a failure |
 //! | `sim` | runs a seed in the simulated world (only there) |
+//! | `live` | runs a scenario with real processes against a real database (only in the production build) |
 pub mod aftermath;
 pub mod causes;
 pub mod client;
@@ -25,9 +28,13 @@ pub mod evidence;
 pub mod facts;
 pub mod invariants;
 pub mod job;
+#[cfg(not(madsim))]
+pub mod live;
 pub mod protocol;
+pub mod reader;
 pub mod rows;
 pub mod scenario;
+pub mod setup;
 #[cfg(madsim)]
 pub mod sim;
 pub mod tape;

@@ -44,6 +44,8 @@ pub enum Work {
     Check(SeedJob),
     /// Run one seed: answered by [`Answer::Seed`].
     Seed(SeedJob),
+    /// Run a scenario with real processes: answered by [`Answer::Seed`]. Only in the production build of the worker.
+    Live(LiveJob),
     /// The worker's own determinism probes: answered by [`Answer::Probe`].
     Probe(ProbeJob),
     /// The worker's own micro-benchmarks: answered by [`Answer::Bench`].
@@ -80,6 +82,28 @@ pub struct SeedJob {
     pub trace_file: Option<String>,
     /// The negative control of the determinism proof: draw once more than needed. The hash must change.
     pub extra_draw: bool,
+}
+
+/// A scenario with real processes against a real database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LiveJob {
+    /// What is run; kindness and traces have no meaning here.
+    pub run: SeedJob,
+    /// Nodes of the database, `host:port`.
+    pub contact: Vec<String>,
+    /// The command that strikes database nodes, called with `kill|freeze|resume|revive N`, N from 1.
+    pub node_control: Option<String>,
+    /// Path of the `engine` program.
+    pub engine: String,
+    /// Path of the `settlement` program.
+    pub settlement: String,
+    /// Where configurations, logs, the engine's log and the WAL are.
+    pub directory: String,
+    /// Leave the keyspace and the directory as they are.
+    pub keep: bool,
+    /// Drop a keyspace that an earlier run of the same seed left.
+    pub replace: bool,
 }
 
 /// Where a scenario comes from.
@@ -183,7 +207,7 @@ pub enum Failed {
 pub struct Ready {
     /// The worker's [`VERSION`].
     pub version: u32,
-    /// `sim`; a build without the simulated world never gets here.
+    /// `sim` or `live`, as it was built.
     pub world: String,
     /// `release` or `debug`.
     pub profile: String,

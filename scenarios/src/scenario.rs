@@ -419,6 +419,7 @@ catalog![
     "disk-trouble",
     "catch-up",
     "retention",
+    "killed-under-load",
     "everything",
     "steady",
 ];

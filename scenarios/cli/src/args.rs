@@ -14,6 +14,7 @@ Examples:
   cargo quench run --seed $(git rev-parse HEAD)        other seeds with every commit
   cargo quench replay target/quench/failures/FILE      the same failure again, checked by its trace hash
   cargo quench list                                    scenarios, designs, invariants, faults, planted bugs
+  cargo quench live --contact 10.0.0.1:9042            real processes against your own database
 
 Exit codes:
   0 pass   1 usage or breakdown   10 safety   11 liveness   12 non-determinism   13 inconclusive   14 hung";
@@ -42,6 +43,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run the plan of a saved failure again and check that it fails identically
     Replay(ReplayArgs),
+    /// Run a scenario with real processes against a real database, and judge it by the same books
+    Live(LiveArgs),
     /// Show scenarios, designs, invariants, fault classes and planted bugs
     List(ListArgs),
     /// Prove that a seed decides everything: run it under perturbations and compare whole traces
@@ -161,6 +164,68 @@ pub struct ReplayArgs {
     /// How to run.
     #[command(flatten)]
     pub worker: WorkerArgs,
+}
+
+const LIVE_EXAMPLES: &str = "\
+The production builds of the engine and of settlement run as processes on this machine, against a database that is
+already there. Settlement is killed with -9 and stopped under load; database nodes too, if --node-control says how:
+it is called as `COMMAND kill|freeze|resume|revive N`, N from 1 in the order of addresses.
+
+It makes a keyspace of its own, quench_live_<design>_<seed>, never touches another, and drops it when all is well.
+A user and a password come from SETTLEMENT_CREDENTIALS__USER and SETTLEMENT_CREDENTIALS__PASSWORD.
+
+Examples:
+  cargo quench live --contact 127.0.0.1:9042
+  cargo quench live --contact 127.0.0.1:9042 --node-control ci/cassandra
+  cargo quench live --contact 10.0.0.1,10.0.0.2 --scenario process-kill --seed 7 --trades 500
+  cargo quench live --contact 127.0.0.1:9042 --node-control ci/cassandra --design logged-rmw";
+
+/// `live`.
+#[derive(Debug, Args)]
+#[command(after_help = LIVE_EXAMPLES)]
+pub struct LiveArgs {
+    /// Nodes of the database; port 9042 if none is given (repeatable, or with commas)
+    #[arg(long, value_name = "HOST[:PORT]", required = true, value_delimiter = ',')]
+    pub contact: Vec<String>,
+    /// The command that strikes database nodes; without it they are left alone
+    #[arg(long, value_name = "COMMAND")]
+    pub node_control: Option<String>,
+    /// A scenario by name, or a .toml file
+    #[arg(long, value_name = "S", default_value = "killed-under-load")]
+    pub scenario: String,
+    /// The settlement design [default: ledger]
+    #[arg(long, value_name = "D", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub design: Option<String>,
+    /// The seed that workload and plan are drawn from: decimal, 0x and hex digits, or a git commit hash
+    #[arg(long, value_name = "X", default_value = "1")]
+    pub seed: String,
+    /// Trades of the workload [default: as the scenario says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub trades: Option<u32>,
+    /// Switch a fault class off (repeatable)
+    #[arg(long, value_name = "CLASS")]
+    pub without: Vec<String>,
+    /// Run this fault plan instead of what the seed draws (a plan, or a saved failure that holds one)
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// Leave the keyspace, the logs and the WAL as they are, whatever comes out
+    #[arg(long)]
+    pub keep: bool,
+    /// Drop the keyspace that an earlier run of this seed has left
+    #[arg(long)]
+    pub replace: bool,
+    /// Use debug builds of the programs (quick to build)
+    #[arg(long)]
+    pub debug_build: bool,
+    /// Wall-clock bound of the run, in seconds
+    #[arg(long, value_name = "S", default_value_t = 1_800, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub limit: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where failures are saved [default: target/quench]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `list`.
@@ -284,7 +349,7 @@ mod tests {
         let mut command = CommandLine::command().term_width(120);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["run", "replay", "list", "determinism", "bench", "canary"] {
+        for name in ["run", "replay", "live", "list", "determinism", "bench", "canary"] {
             let sub = command.find_subcommand_mut(name).unwrap();
             insta::assert_snapshot!(format!("help_{name}"), sub.render_long_help());
         }

@@ -1,5 +1,6 @@
 //! One worker process, as the command sees it: a line out, a line back. Knows the protocol and nothing about what the
 //! jobs mean; scheduling is `pool`'s affair.
+use crate::interrupt;
 use crate::problem::Problem;
 use crate::protocol::{
     Answer, Catalog, Checked, Failed, FromWorker, Job, Ready, ScenarioInfo, SeedJob, SeedReport, ToWorker, VERSION,
@@ -9,6 +10,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How a worker is started. The default is how it is always started outside the determinism proof.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +102,47 @@ impl Client {
             Ok(FromWorker::Failed { failed, .. }) => Reply::Failed(failed),
             Ok(FromWorker::Refused { message }) => Reply::Answer(Box::new(Answer::Error { message })),
             Ok(other) => Reply::Gone(format!("answered job {id} with {other:?}")),
+            Err(why) => Reply::Gone(why),
+        }
+    }
+
+    /// As [`Client::ask`], for work that takes minutes: Ctrl-C, or the limit, closes the worker's input, and the worker
+    /// then ends what it does, cleans up and answers. It is of no use afterwards.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this process simulates nothing; a thread waits for Ctrl-C and for real time to pass"
+    )]
+    pub fn ask_until_interrupted(&mut self, work: Work, limit_ms: u64) -> Reply {
+        const LOOK: Duration = Duration::from_millis(100);
+        let line = ToWorker::Job(Box::new(Job { id: 0, limit_ms, work }));
+        let sent = self.send(&line);
+        let Some(to) = self.to.take() else {
+            return Reply::Gone("its input is closed".into());
+        };
+        let done = Arc::new(AtomicBool::new(false));
+        let late = Arc::new(AtomicBool::new(false));
+        let watch = std::thread::spawn({
+            let (done, late) = (done.clone(), late.clone());
+            move || {
+                let mut left_ms = limit_ms;
+                while !done.load(Ordering::Relaxed) && !interrupt::seen() && left_ms > 0 {
+                    std::thread::sleep(LOOK);
+                    left_ms = left_ms.saturating_sub(100);
+                }
+                late.store(left_ms == 0, Ordering::Relaxed);
+                drop(to);
+            }
+        });
+        let answer = sent.and_then(|()| self.receive());
+        done.store(true, Ordering::Relaxed);
+        let _ = watch.join();
+        if late.load(Ordering::Relaxed) {
+            return Reply::Failed(Failed::Hung { limit_ms });
+        }
+        match answer {
+            Ok(FromWorker::Result { answer, .. }) => Reply::Answer(answer),
+            Ok(FromWorker::Failed { failed, .. }) => Reply::Failed(failed),
+            Ok(other) => Reply::Gone(format!("answered with {other:?}")),
             Err(why) => Reply::Gone(why),
         }
     }
@@ -200,13 +245,21 @@ impl Client {
 
     /// One line out, one line back. A line that does not parse is what a dying child left; the line after it says so.
     fn exchange(&mut self, line: &ToWorker) -> Result<FromWorker, String> {
-        const FRAGMENTS: usize = 2;
+        self.send(line)?;
+        self.receive()
+    }
+
+    fn send(&mut self, line: &ToWorker) -> Result<(), String> {
         let mut text = serde_json::to_string(line).map_err(|error| error.to_string())?;
         text.push('\n');
         let to = self.to.as_mut().ok_or("its input is closed")?;
         to.write_all(text.as_bytes())
             .and_then(|()| to.flush())
-            .map_err(|error| format!("its input broke: {error}"))?;
+            .map_err(|error| format!("its input broke: {error}"))
+    }
+
+    fn receive(&mut self) -> Result<FromWorker, String> {
+        const FRAGMENTS: usize = 2;
         let mut answer = String::new();
         for _ in 0..FRAGMENTS {
             answer.clear();

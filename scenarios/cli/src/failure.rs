@@ -85,13 +85,13 @@ impl FailureFile {
             .map_err(|error| bad(format!("is no saved failure: {error}; `cargo quench run` saves them")))
     }
 
-    /// Saves it below `out` under a name that says what it is. Returns the path.
-    pub fn save(&self, out: &Path) -> Result<PathBuf, Problem> {
+    /// Saves it in `directory` under a name that says what it is. Returns the path.
+    pub fn save(&self, directory: &Path) -> Result<PathBuf, Problem> {
         let report = &self.report;
         let name = format!("{}-{}-{}.json", report.scenario, report.design, report.seed);
         // A scenario's name comes from a file of the user's: it must not lead out of the directory.
         let name = name.replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_");
-        let path = out.join("failures").join(name);
+        let path = directory.join(name);
         let json = serde_json::to_string_pretty(self).map_err(|error| Problem::Content {
             path: path.clone(),
             why: error.to_string(),
@@ -136,7 +136,8 @@ pub fn shown(path: &Path) -> String {
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-fn shell_word(text: &str) -> String {
+/// A word as a shell takes it.
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_string();
@@ -351,10 +352,7 @@ pub mod tests {
         let directory = tempfile::tempdir().unwrap();
         let saved = FailureFile::new(&job, &report, Build::default());
         let path = saved.save(directory.path()).unwrap();
-        assert_eq!(
-            path,
-            directory.path().join("failures/mid-batch-timeout-logged-rmw-137.json")
-        );
+        assert_eq!(path, directory.path().join("mid-batch-timeout-logged-rmw-137.json"));
         let read = FailureFile::read(&path).unwrap();
         assert_eq!(read, saved);
         assert_eq!(read.job.plan, Some(report.plan));
@@ -368,7 +366,7 @@ pub mod tests {
         let path = FailureFile::new(&job, &report, Build::default())
             .save(directory.path())
             .unwrap();
-        assert_eq!(path.parent().unwrap(), directory.path().join("failures"));
+        assert_eq!(path.parent().unwrap(), directory.path());
     }
 
     #[test]

@@ -84,11 +84,28 @@ pub fn worker(profile: Profile) -> Result<PathBuf, Problem> {
             target: &root.join("target/sim"),
             profile,
             what: "the worker",
+            packages: &["quench-worker"],
+            is_simulated: true,
             extra: &[],
         })?;
         write_file(&stamp, now.as_bytes())?;
     }
     Ok(binary)
+}
+
+/// The programs of the real world, built from the sources as they are now. Cargo is asked every time: a run with real
+/// processes takes minutes.
+pub fn real_programs(profile: Profile) -> Result<PathBuf, Problem> {
+    let root = workspace()?;
+    build(&Build {
+        root: &root,
+        target: &root.join("target"),
+        profile,
+        what: "the worker, settlement and the engine",
+        packages: &["quench-worker", "settlement", "engine"],
+        is_simulated: false,
+        extra: &[],
+    })
 }
 
 /// What to build, and where.
@@ -101,19 +118,24 @@ pub struct Build<'a> {
     pub profile: Profile,
     /// For messages.
     pub what: &'a str,
+    /// What to build.
+    pub packages: &'a [&'a str],
+    /// For the simulated world.
+    pub is_simulated: bool,
     /// More arguments for cargo.
     pub extra: &'a [&'a str],
 }
 
-/// Builds a worker with the simulated world and returns its path.
+/// Builds it and returns the directory of the programs.
 pub fn build(wanted: &Build) -> Result<PathBuf, Problem> {
+    let programs = wanted.target.join(wanted.profile.name());
     let attempt = run_cargo(wanted, false)?;
     if attempt.success {
-        return Ok(wanted.target.join(wanted.profile.name()).join("quench-worker"));
+        return Ok(programs);
     }
     // Without a network cargo may still try to look up what it could do without, when everything needed is there already.
     if attempt.wants_network && run_cargo(wanted, true)?.success {
-        return Ok(wanted.target.join(wanted.profile.name()).join("quench-worker"));
+        return Ok(programs);
     }
     let why = if attempt.wants_network {
         "the sources of its dependencies are not all here and the network cannot be reached; run `cargo fetch` once where \
@@ -136,7 +158,10 @@ struct Attempt {
 }
 
 fn run_cargo(wanted: &Build, offline: bool) -> Result<Attempt, Problem> {
-    let mut arguments = vec!["build", "--package", "quench-worker"];
+    let mut arguments = vec!["build"];
+    for package in wanted.packages {
+        arguments.extend(["--package", package]);
+    }
     if wanted.profile == Profile::Release {
         arguments.push("--release");
     }
@@ -151,19 +176,23 @@ fn run_cargo(wanted: &Build, offline: bool) -> Result<Attempt, Problem> {
         .arg("--target-dir")
         .arg(wanted.target)
         .current_dir(wanted.root)
-        .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", sim_flags(|name| std::env::var(name).ok()))
-        .env("QUENCH_EXPECT_WORLD", "sim")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    if wanted.is_simulated {
+        cargo
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", sim_flags(|name| std::env::var(name).ok()))
+            .env("QUENCH_EXPECT_WORLD", "sim");
+    }
     if terminal {
         cargo.env("CARGO_TERM_COLOR", "always");
     }
     let command = format!(
-        "cargo {} --target-dir {}, with --cfg madsim",
+        "cargo {} --target-dir {}{}",
         arguments.join(" "),
-        wanted.target.display()
+        wanted.target.display(),
+        if wanted.is_simulated { ", with --cfg madsim" } else { "" }
     );
     let failed = |error: std::io::Error| Problem::Program {
         program: command.clone(),

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match &asked.command {
         Command::Run(arguments) => commands::run::run(arguments),
         Command::Replay(arguments) => commands::replay::run(arguments),
+        Command::Live(arguments) => commands::live::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
         Command::Determinism(arguments) => commands::determinism::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),

@@ -10,6 +10,7 @@ use engine::{ConfigFile, EngineError, Tape, TapeSpec, WorkloadSpec, log, serve_u
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use settlement_events::{Registry, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A usage error: something that the caller can put right.
@@ -146,17 +147,31 @@ async fn serve(args: ServeArgs) -> Result<(), String> {
         tracing::info!(target: "engine", %report, "tape imported");
     }
     let config = file.into_config(registry, tape, now_ms());
-    let interrupted = async {
-        // Without a signal handler the program still ends when it is killed; its log is made for that.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let exit = serve_until(config, interrupted)
+    let exit = serve_until(config, asked_to_end())
         .await
         .map_err(|error: EngineError| error.to_string())?;
     println!("{} events, head {}", exit.head.head_sequence, exit.head.head_digest);
     Ok(())
+}
+
+/// Completes when somebody asks for an end, with Ctrl-C or as an init system does. Without a handler the program still ends
+/// when it is killed; its log is made for that.
+async fn asked_to_end() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        () = interrupted => {}
+    }
 }
 
 async fn config_file(args: &ServeArgs) -> Result<ConfigFile, String> {

@@ -1,6 +1,6 @@
 //! What faults on the feed must know of it: which event a message holds, how a replay reply is made shorter, and where in
 //! the engine's commands a contradiction goes.
-use super::plant::Preview;
+use crate::setup::Preview;
 use engine::contradiction::{Contradiction, Falsehood};
 use faults::sim::feed::FeedCodec;
 use faults::{Action, Plan, When};

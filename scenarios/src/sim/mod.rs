@@ -5,7 +5,6 @@
 //! | [`plant`] | builds the machines and the programs on them from a resolved job |
 //! | [`feed`] | faults on the feed, handed to the engine's publisher |
 //! | [`operator`] | the person who decides about refused events |
-//! | [`reader`] | reads balances beside the workload |
 //! | [`requests`] | what settlement sends to the database, as bytes |
 //! | [`storage`] | what the disks hold of event identities |
 //! | [`watch`] | looks at durability and bounds while the run goes on |
@@ -16,7 +15,6 @@ mod collect;
 mod feed;
 mod operator;
 mod plant;
-mod reader;
 mod report;
 mod requests;
 mod run;

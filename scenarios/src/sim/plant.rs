@@ -2,12 +2,9 @@
 //! for the judge. Everything random about them is drawn here, from streams of their own, before anything runs.
 use crate::job::{Kindness, Resolved};
 use crate::scenario::{CommitlogSync, Flavor};
-use engine::session;
+use crate::setup::{self, Addresses, Preview};
 use engine::source::Source;
-use engine::tape::{Tape, TapeSpec};
-use engine::workload::WorkloadSpec;
 use engine::{EngineConfig, LOG_FILE};
-use faults::draw::Shape;
 use faults::sim::feed::FeedPorts;
 use settlement::Metrics;
 use settlement_events::Registry;
@@ -24,8 +21,6 @@ const SETTLEMENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 1));
 const JUDGE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 4, 1));
 const PUBLISH_PORT: u16 = 5555;
 const REPLAY_PORT: u16 = 5556;
-/// Roughly when the first event is published: the programs have started by then.
-const START_MS: u64 = 100;
 
 /// The machines of a run, nothing started yet but the database.
 pub struct Plant {
@@ -93,35 +88,10 @@ impl Instances {
     }
 }
 
-/// What the workload will be, known before anything runs.
-pub struct Preview {
-    /// What a draw must know.
-    pub shape: Shape,
-    /// Users with accounts.
-    pub users: Vec<u64>,
-    /// For each event, in order, the number of accepted commands before it.
-    pub commands_before: Vec<u64>,
-}
-
 impl Plant {
-    /// Rehearses the engine's source to learn what the workload will be. What lies on purpose is not yet known, and comes
-    /// on top.
+    /// What the workload will be. What lies on purpose is not yet known, and comes on top.
     pub fn preview(&self) -> Result<Preview, String> {
-        let config = &self.engine_config;
-        let rehearsal = session::rehearse(config.registry.clone(), &config.source)
-            .map_err(|error| format!("the workload: {error}"))?;
-        let events = rehearsal.commands_before.len() as u64;
-        let shape = Shape {
-            events,
-            first_event_ms: START_MS,
-            last_event_ms: START_MS + events * 1_000 / config.pacing.events_per_s.max(1),
-            nodes: self.cluster.nodes().count() as u16,
-        };
-        Ok(Preview {
-            shape,
-            users: rehearsal.users.iter().map(|user| user.0).collect(),
-            commands_before: rehearsal.commands_before,
-        })
+        setup::preview(&self.engine_config, self.cluster.nodes().count() as u16)
     }
 
     /// The last event that the engine has fsynced.
@@ -174,7 +144,7 @@ impl Plant {
 
     /// Builds everything. The engine's contradictions are set later, once the plan is known.
     pub fn build(world: &World, job: &Resolved, seed: u64) -> Result<Plant, String> {
-        let (registry, source) = source(job, seed)?;
+        let (registry, source) = setup::source(job, seed)?;
         let cluster = cluster(world, job, &registry)?;
         let engine = world.host("engine", ENGINE_IP);
         let settlement = world.host("settlement", SETTLEMENT_IP);
@@ -232,33 +202,6 @@ impl Plant {
     }
 }
 
-/// The registry and what drives the engine: the tape, or the generated workload.
-fn source(job: &Resolved, seed: u64) -> Result<(Registry, Source), String> {
-    if let Some((path, bytes)) = &job.tape {
-        let spec = TapeSpec {
-            seed,
-            ..TapeSpec::default()
-        };
-        let tape = Tape::import(path, bytes, &spec).map_err(|error| format!("the tape {path}: {error}"))?;
-        return Ok((tape.registry.clone(), Source::Tape(tape)));
-    }
-    let registry = Registry::example();
-    let workload = &job.scenario.workload;
-    let symbols = registry
-        .symbols()
-        .iter()
-        .take(workload.symbols as usize)
-        .map(|symbol| symbol.name.clone());
-    let spec = WorkloadSpec {
-        seed,
-        trades: workload.trades.into(),
-        users: workload.users,
-        symbols: symbols.collect(),
-        ..WorkloadSpec::default()
-    };
-    Ok((registry, Source::Workload(spec)))
-}
-
 fn cluster(world: &World, job: &Resolved, registry: &Registry) -> Result<SimCluster, String> {
     let settings = &job.scenario.cluster;
     let skews = world.stream("cluster/skew");
@@ -286,40 +229,23 @@ fn cluster(world: &World, job: &Resolved, registry: &Registry) -> Result<SimClus
 }
 
 fn engine_config(job: &Resolved, registry: &Registry, source: Source) -> EngineConfig {
-    let publish = format!("tcp://{ENGINE_IP}:{PUBLISH_PORT}");
-    let replay = format!("tcp://{ENGINE_IP}:{REPLAY_PORT}");
-    let mut config = EngineConfig::new(registry.clone(), source, "/var/lib/engine".into(), &publish, &replay);
-    config.pacing.events_per_s = job.scenario.workload.events_per_s.into();
-    if let Some(events) = job.scenario.programs.retention_events {
-        config.retention_events = events as usize;
-    }
-    config
+    setup::engine_config(job, registry, source, "/var/lib/engine".as_ref(), &addresses())
 }
 
 fn settlement_config(job: &Resolved, registry: &Registry, cluster: &SimCluster) -> settlement::Config {
     let contact_points = cluster.contact_points().iter().map(ToString::to_string).collect();
-    let mut config = settlement::Config::new(
+    setup::settlement_config(
+        job,
+        registry,
         contact_points,
-        format!("tcp://{ENGINE_IP}:{PUBLISH_PORT}"),
-        format!("tcp://{ENGINE_IP}:{REPLAY_PORT}"),
-        "/var/lib/settlement",
-        registry.clone(),
-    );
-    config.design = job.design;
-    let programs = &job.scenario.programs;
-    if let Some(max) = programs.in_flight_max {
-        config.limits.in_flight_max = max as usize;
+        "/var/lib/settlement".as_ref(),
+        &addresses(),
+    )
+}
+
+fn addresses() -> Addresses {
+    Addresses {
+        publish: format!("tcp://{ENGINE_IP}:{PUBLISH_PORT}"),
+        replay: format!("tcp://{ENGINE_IP}:{REPLAY_PORT}"),
     }
-    if let Some(max) = programs.ready_max {
-        config.limits.ready_max = max as usize;
-    }
-    if let Some(bytes) = programs.wal_segment_bytes {
-        config.wal.segment_bytes = bytes;
-        config.wal.group_bytes_max = config.wal.group_bytes_max.min(bytes);
-    }
-    config.durable.sync_period_ms = match job.scenario.cluster.commitlog_sync {
-        CommitlogSync::Periodic => job.scenario.cluster.commitlog_period_ms,
-        CommitlogSync::Batch => 0,
-    };
-    config
 }

@@ -1,17 +1,18 @@
 //! The course of a run. Everything is started; the plan strikes; when the engine has published everything and the last
 //! timed fault has come, replicas are looked at, the network is healed and nothing else; then every event must settle
 //! within the bound. What is found is [`crate::evidence::Evidence`]; judging it is not done here.
-use crate::client::Client;
-use super::plant::{Plant, Preview};
-use super::reader::{self, Seen};
+use super::plant::{Instances, Plant};
 use super::requests::RequestWatch;
 use super::watch::Watch;
 use super::{collect, feed, operator, report};
-use crate::verdict;
+use crate::client::Client;
 use crate::evidence::Ending;
 use crate::job::{self, Resolved};
 use crate::protocol::{SeedJob, SeedReport, Verdict};
+use crate::reader::{self, Seen};
 use crate::rows::{self, Tables};
+use crate::setup::Preview;
+use crate::verdict;
 use engine::source::Source;
 use faults::Plan;
 use faults::sim::{Executor, Machines};
@@ -19,7 +20,7 @@ use scylla::statement::Consistency;
 use settlement_events::{OutputSequence, Registry};
 use sim_cluster::host::sim::SimCluster;
 use sim_world::net::NetConfig;
-use sim_world::seed::Seed;
+use sim_world::seed::{Seed, Stream};
 use sim_world::trace::Level;
 use sim_world::{HostState, World, WorldConfig, log};
 use std::collections::BTreeMap;
@@ -253,6 +254,27 @@ fn is_settled(ending: &Ending) -> bool {
     ending.stopped.is_none() && ending.acknowledged >= ending.head && ending.durable >= ending.head
 }
 
+/// What the reader knows of the simulated run.
+struct Beside {
+    world: World,
+    stream: Stream,
+    instances: Instances,
+}
+
+impl reader::Beside for Beside {
+    fn now_ms(&self) -> u64 {
+        self.world.now_ns() / 1_000_000
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.instances.acknowledged()
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.stream.below(bound)
+    }
+}
+
 /// The reader and the operator, on the judge's machine.
 struct Helpers {
     seen: Seen,
@@ -273,9 +295,14 @@ impl Helpers {
         let reader = plant.judge.spawn({
             let (contact, keyspace, connected) = (contact.clone(), keyspace.clone(), client.clone());
             async move {
-                if let Ok(client) = Client::connect(&contact, &keyspace).await {
+                if let Ok(client) = Client::connect(&contact, &keyspace, None).await {
                     let _ = connected.set(client.clone());
-                    reader::run(client, users, stream, log, move || instances.acknowledged()).await;
+                    let beside = Beside {
+                        world: World::current(),
+                        stream,
+                        instances,
+                    };
+                    reader::run(client, users, log, beside).await;
                 }
             }
         });
@@ -284,7 +311,7 @@ impl Helpers {
         if !plant.engine_config.contradictions.is_empty() {
             let (config, noted) = (plant.settlement_config.clone(), decisions.clone());
             tasks.push(plant.judge.spawn(async move {
-                if let Ok(client) = Client::connect(&contact, &keyspace).await {
+                if let Ok(client) = Client::connect(&contact, &keyspace, None).await {
                     operator::run(client, config, noted).await;
                 }
             }));
@@ -364,8 +391,13 @@ async fn read_everything(plant: &Plant, client: Option<Client>) -> Result<Tables
         {
             return Ok(tables);
         }
-        let client = Client::connect(&contact, &keyspace).await.map_err(|e| e.to_string())?;
-        client.everything(&symbols, Consistency::Quorum).await.map_err(|e| e.to_string())
+        let client = Client::connect(&contact, &keyspace, None)
+            .await
+            .map_err(|e| e.to_string())?;
+        client
+            .everything(&symbols, Consistency::Quorum)
+            .await
+            .map_err(|e| e.to_string())
     };
     plant
         .judge

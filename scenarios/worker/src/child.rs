@@ -5,12 +5,11 @@
 //! 3. the seed's thread wakes up and runs it, on hash keys, counters and memory that nobody has used before;
 //! 4. the main thread writes the answer and leaves without running destructors.
 use crate::zygote::{Header, write_all};
-use crate::{reexec, work};
+use crate::{greeting, reexec, work};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeVal;
-use scenarios::protocol::{Answer, FromWorker, Job, Ready, ToWorker, VERSION, Work};
-use std::collections::BTreeMap;
+use scenarios::protocol::{Answer, FromWorker, Job, ToWorker, VERSION, Work};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -103,7 +102,11 @@ pub fn run(job: OwnedFd, answers: OwnedFd) -> ! {
     }
     let job = match serde_json::from_str(&line) {
         Ok(ToWorker::Job(job)) => *job,
-        Ok(ToWorker::Hello { version }) => leave(&answers, 0, greeting(version)),
+        Ok(ToWorker::Hello { version }) => leave(
+            &answers,
+            0,
+            greeting::answer(version, "sim", reexec::address_randomisation()),
+        ),
         Err(error) => leave(
             &answers,
             0,
@@ -153,32 +156,6 @@ fn timeval_us(time: TimeVal) -> u64 {
 
 fn refused(message: String) -> FromWorker {
     FromWorker::Refused { message }
-}
-
-fn greeting(version: u32) -> FromWorker {
-    if version != VERSION {
-        return refused(format!(
-            "the command speaks protocol version {version}, this worker version {VERSION}: one of them is stale. \
-             Unset QUENCH_WORKER, or build the worker again (`cargo quench run` does)."
-        ));
-    }
-    let versions = [
-        ("quench", env!("CARGO_PKG_VERSION")),
-        ("madsim", env!("QUENCH_VERSION_MADSIM")),
-        ("tokio", env!("QUENCH_VERSION_TOKIO")),
-        ("scylla", env!("QUENCH_VERSION_SCYLLA")),
-        ("zeromq", env!("QUENCH_VERSION_ZEROMQ")),
-    ];
-    FromWorker::Ready(Ready {
-        version: VERSION,
-        world: "sim".into(),
-        profile: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
-        versions: versions
-            .map(|(name, version)| (name.to_string(), version.to_string()))
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
-        address_randomisation: reexec::address_randomisation(),
-    })
 }
 
 /// Answers without having started the seed's thread on anything.

@@ -6,13 +6,19 @@
 //! - [`zygote`]: the pristine process that forks, forwards and watches the clock; it never allocates
 //! - [`child`]: one job in a forked child, on a fresh thread
 //! - [`work`]: what the kinds of job mean
+//! - [`greeting`]: what this worker is
+//! - `live`: the worker of the production build, which forks nothing and runs `quench live`
 //! - [`probe`], [`bench`]: jobs that need no scenario
 //! - [`alloc`]: memory that lies where it lay last time
+#[cfg(any(madsim, test))]
 mod alloc;
 #[cfg(madsim)]
 mod bench;
 #[cfg(madsim)]
 mod child;
+mod greeting;
+#[cfg(not(madsim))]
+mod live;
 #[cfg(madsim)]
 mod probe;
 #[cfg(madsim)]
@@ -22,18 +28,13 @@ mod work;
 #[cfg(madsim)]
 mod zygote;
 
+#[cfg(madsim)]
 #[global_allocator]
 static ALLOCATOR: alloc::Arenas = alloc::Arenas;
 
-/// Explains itself and fails: the simulated world is not in this build.
 #[cfg(not(madsim))]
 fn main() -> std::process::ExitCode {
-    eprintln!(
-        "quench-worker: this build has no worlds yet. The simulated world needs `--cfg madsim`: run `cargo quench run`, \
-         which builds it so (an environment RUSTFLAGS drops flags given elsewhere). The local and live worlds come with \
-         `quench live`."
-    );
-    std::process::ExitCode::from(1)
+    live::serve()
 }
 
 #[cfg(madsim)]

@@ -9,6 +9,9 @@ pub fn run(work: &Work) -> Answer {
         Work::Catalog => Answer::Catalog(scenarios::job::catalog()),
         Work::Check(job) => Answer::Checked(scenarios::job::check(job)),
         Work::Seed(job) => Answer::Seed(scenarios::sim::run_seed(job)),
+        Work::Live(_) => Answer::Error {
+            message: "this worker has only the simulated world; `quench live` builds another".into(),
+        },
         Work::Probe(job) => probe::run(job),
         Work::Bench { each_ms } => bench::run(*each_ms),
     }

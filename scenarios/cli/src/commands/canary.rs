@@ -160,9 +160,11 @@ impl Canary {
             target: &self.target,
             profile: Profile::Release,
             what: &what,
+            packages: &["quench-worker"],
+            is_simulated: true,
             extra: QUICK_BUILD,
         };
-        launch::build(&wanted)
+        Ok(launch::build(&wanted)?.join("quench-worker"))
     }
 
     /// Round after round until the bug is caught, or every seed with `to_the_end`.

@@ -3,5 +3,6 @@ pub mod bench;
 pub mod canary;
 pub mod determinism;
 pub mod list;
+pub mod live;
 pub mod replay;
 pub mod run;

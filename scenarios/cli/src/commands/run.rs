@@ -177,7 +177,7 @@ fn save_failures(session: &Session, tallies: &[Tally], out: &Path, troubles: &mu
     let mut saved = Vec::new();
     for i in order {
         for (kind, failure) in &tallies[i].failures {
-            let path = FailureFile::new(&failure.job, &failure.report, build.clone()).save(out);
+            let path = FailureFile::new(&failure.job, &failure.report, build.clone()).save(&out.join("failures"));
             let path = path.map_err(|problem| troubles.push(problem)).ok();
             if *kind == tallies[i].exit().word() {
                 saved.push((i, path));

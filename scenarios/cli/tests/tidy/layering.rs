@@ -67,10 +67,7 @@ const LAYOUT: [Arrows; 15] = [
     ),
     arrows("engine", &["settlement-events", "sim-tokio", "madsim-zeromq"]),
     arrows("oracle", &[]),
-    Arrows {
-        simulated: &["sim-tokio"],
-        ..arrows("faults", &["sim-cluster", "sim-world"])
-    },
+    arrows("faults", &["sim-cluster", "sim-tokio", "sim-world"]),
     arrows(
         "scenarios",
         &[
@@ -90,8 +87,8 @@ const LAYOUT: [Arrows; 15] = [
     // Quick to build, since it is what people start: it talks to the worker in JSON lines.
     arrows("quench", &[]),
     Arrows {
-        simulated: &["sim-tokio", "sim-world"],
-        ..arrows("quench-worker", &["scenarios"])
+        simulated: &["sim-world"],
+        ..arrows("quench-worker", &["scenarios", "sim-tokio"])
     },
 ];
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::Parser;
 use settlement::{Config, Metrics};
 use settlement_events::OutputSequence;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
@@ -69,16 +70,30 @@ async fn serve(config: Config) -> Result<(), AnyError> {
     if let Some(address) = &config.metrics_addr {
         http::spawn(address, metrics.clone()).await?;
     }
-    // A termination signal simply ends the process: an orderly end and a crash are the same case.
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let exit = settlement::serve(config, metrics, interrupted).await?;
+    let exit = settlement::serve(config, metrics, asked_to_end()).await?;
     eprintln!(
         "settlement: stopped; received {}, acknowledged {}, durable {}. The next start sends again what is not durable",
         exit.received, exit.acknowledged, exit.durable
     );
     Ok(())
+}
+
+/// Completes when somebody asks for an end, with Ctrl-C or as an init system does. Where the system lets us listen to
+/// neither, the signals keep their usual meaning: an end and a crash are the same case.
+async fn asked_to_end() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        () = interrupted => {}
+    }
 }

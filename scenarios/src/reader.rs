@@ -2,32 +2,39 @@
 //! and notes what it saw together with what had been acknowledged before it asked.
 use crate::client::Client;
 use crate::evidence::BalanceRead;
-use sim_world::World;
-use sim_world::seed::Stream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Simulated time between two reads. Reads cost as much as a batch, so there are few enough to leave the workload its
-/// share and enough to fall into most windows of a second.
+/// Time between two reads. Reads cost as much as a batch, so there are few enough to leave the workload its share and
+/// enough to fall into most windows of a second.
 pub const EVERY_MS: u64 = 250;
 
 /// What the reader has seen so far.
 pub type Seen = Arc<Mutex<Vec<BalanceRead>>>;
 
-/// Reads until it is aborted. `acknowledged` tells the acknowledged watermark now.
-pub async fn run(client: Client, users: Vec<u64>, stream: Stream, seen: Seen, acknowledged: impl Fn() -> u64) {
+/// What the reader knows of the run that it reads beside.
+pub trait Beside {
+    /// ms since the start.
+    fn now_ms(&self) -> u64;
+    /// The acknowledged watermark now, or an older one.
+    fn acknowledged(&self) -> u64;
+    /// A number below `bound`, from a stream of the reader's own.
+    fn below(&mut self, bound: u64) -> u64;
+}
+
+/// Reads until it is aborted.
+pub async fn run(client: Client, users: Vec<u64>, seen: Seen, mut beside: impl Beside) {
     let Ok(query) = client.balances_query().await else {
         return;
     };
-    let world = World::current();
     loop {
         tokio::time::sleep(Duration::from_millis(EVERY_MS)).await;
-        let user = users[stream.below(users.len() as u64) as usize];
-        let acknowledged_before = acknowledged();
+        let user = users[beside.below(users.len() as u64) as usize];
+        let acknowledged_before = beside.acknowledged();
         let Some(rows) = client.balances(&query, user).await else {
             continue;
         };
-        let at_ms = world.now_ns() / 1_000_000;
+        let at_ms = beside.now_ms();
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         for (asset, version, avail, frozen) in rows {
             seen.push(BalanceRead {

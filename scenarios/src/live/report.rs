@@ -1,0 +1,154 @@
+//! From what a run with real processes left to the report that every world gives.
+use crate::evidence::{BalanceRead, Bounds, Durability, Ending, Evidence};
+use crate::facts::Facts;
+use crate::job::Resolved;
+use crate::protocol::{FaultOutcome, LiveJob, SeedReport, Verdict};
+use crate::rows::Tables;
+use crate::{aftermath, causes, invariants, tape, verdict};
+use faults::Plan;
+use faults::live::Outcome;
+use settlement_events::Registry;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a run left.
+pub struct Found {
+    /// The plan.
+    pub plan: Plan,
+    /// What became of each fault.
+    pub outcomes: Vec<Outcome>,
+    /// The engine's log.
+    pub engine_log: Vec<u8>,
+    /// Assets and symbols.
+    pub registry: Registry,
+    /// What a client reads in the end.
+    pub found: Tables,
+    /// What each replica held before that; empty where it cannot be asked.
+    pub replicas: Vec<Arc<Tables>>,
+    /// What the reader saw.
+    pub reads: Vec<BalanceRead>,
+    /// What settling again changed; None: it was not done.
+    pub resettled: Option<Vec<String>>,
+    /// How it ended.
+    pub ending: Ending,
+    /// What a person should know besides.
+    pub notes: Vec<String>,
+    /// Settlement's counters.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
+/// The report of a run that found nothing out.
+pub fn broken(job: &LiveJob, scenario: &str, message: String) -> SeedReport {
+    SeedReport {
+        seed: job.run.seed,
+        scenario: scenario.into(),
+        design: job.run.design.clone(),
+        verdict: Verdict::Error { message },
+        ..SeedReport::default()
+    }
+}
+
+/// Judges it.
+pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
+    let mut report = SeedReport {
+        seed: job.run.seed,
+        scenario: resolved.scenario.name.clone(),
+        design: resolved.design.to_string(),
+        plan: serde_json::to_value(&found.plan).unwrap_or_default(),
+        faults: fault_outcomes(&found),
+        counts: counts(&found),
+        notes: found.notes.clone(),
+        ..SeedReport::default()
+    };
+    let windows: Vec<_> = found.outcomes.iter().filter_map(|outcome| outcome.window).collect();
+    let evidence = match evidence(resolved, found) {
+        Ok(evidence) => evidence,
+        Err(message) => {
+            report.verdict = Verdict::Error { message };
+            return report;
+        }
+    };
+    report.violations = invariants::check(&evidence);
+    if let Some((path, file)) = &resolved.tape
+        && let Ok((_, engine::Source::Tape(imported))) = crate::setup::source(resolved, job.run.seed)
+    {
+        let (outcome, violation) = tape::judge(path, file, &imported.report, &evidence);
+        report.violations.extend(violation);
+        report.tape = Some(outcome);
+    }
+    if !report.violations.is_empty() {
+        report.causes = causes::classify(&evidence);
+        let events = verdict::events_of(&report.violations);
+        report.notes.extend(aftermath::rows(&evidence, &events));
+    }
+    report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
+    report
+}
+
+fn fault_outcomes(found: &Found) -> Vec<FaultOutcome> {
+    let of = |id: u32| found.outcomes.iter().find(|outcome| outcome.id == id);
+    let faults = found.plan.faults.iter().map(|fault| {
+        let outcome = of(fault.id).cloned().unwrap_or_default();
+        FaultOutcome {
+            id: fault.id,
+            class: fault.class.name(),
+            fired: outcome.fired,
+            bit: outcome.bit,
+            detail: outcome.detail,
+        }
+    });
+    faults.collect()
+}
+
+fn counts(found: &Found) -> BTreeMap<String, u64> {
+    let struck = found.outcomes.iter().filter(|outcome| outcome.in_flight.is_some());
+    let with_events = struck.clone().filter(|outcome| outcome.in_flight > Some(0)).count() as u64;
+    let trades = found.found.trades.values().map(|rows| rows.len() as u64).sum();
+    let mut counts: BTreeMap<String, u64> = found.counts.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    for (name, value) in [
+        ("events", found.ending.head),
+        ("settled_trades", trades),
+        ("reads", found.reads.len() as u64),
+        ("replicas_read", found.replicas.len() as u64),
+        ("settlement_struck", struck.count() as u64),
+        ("settlement_struck_with_events_in_flight", with_events),
+    ] {
+        counts.insert(name.into(), value);
+    }
+    counts
+}
+
+fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
+    let facts = Facts::read(&found.engine_log, &found.registry)?;
+    // A node that was killed may have lost what it had not synced: from then on a read may miss an acknowledged version
+    // until that is sent again.
+    let losses = found.outcomes.iter().filter_map(|outcome| outcome.window);
+    let mut replica_losses_ms: Vec<u64> = losses.map(|window| window.from_ms).collect();
+    replica_losses_ms.sort_unstable();
+    Ok(Evidence {
+        promises: verdict::promises(resolved.design),
+        registry: found.registry,
+        facts: facts.facts,
+        digests: facts.digests,
+        kinds: facts.kinds,
+        times_ms: facts.times_ms,
+        epoch: facts.epoch,
+        event_ids: facts.event_ids,
+        trade_meta: facts.trade_meta,
+        refused: facts.refused,
+        decided_ms: BTreeMap::new(),
+        acknowledged_ms: Vec::new(),
+        books: facts.books,
+        found: found.found,
+        replicas_before_heal: found.replicas,
+        replicas_after_heal: Vec::new(),
+        reads: found.reads,
+        replica_losses_ms,
+        durability: Durability::default(),
+        resettled: found.resettled,
+        bounds: Bounds::default(),
+        untrue_metrics: Vec::new(),
+        requests: None,
+        ending: found.ending,
+    })
+}

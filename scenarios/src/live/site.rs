@@ -1,0 +1,277 @@
+//! The processes of a run, and striking them: settlement and the engine are ours, database nodes are struck by the
+//! configured command. It tells every blow as it falls, and puts everything back where it was however the run ends.
+use super::control::{Blow, Control};
+use super::health::{self, Seen, number};
+use super::process::Process;
+use faults::live::{Hands, Struck, name};
+use faults::plan::Target;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often settlement is asked for its numbers.
+const WATCH: Duration = Duration::from_millis(50);
+/// The same while the moment of a blow is waited for: a batch is on its way for a few milliseconds.
+const WATCH_CLOSELY: Duration = Duration::from_millis(2);
+/// Counters that say that settlement had trouble with the database.
+const TROUBLES: [&str; 5] = [
+    "retries",
+    "indeterminate",
+    "not_applied",
+    "windows_sent_again",
+    "probes_stalled",
+];
+
+/// The processes.
+#[derive(Clone)]
+pub struct Site {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settlement: Process,
+    engine: Process,
+    control: Option<Control>,
+    /// Where settlement answers.
+    health: String,
+    seen: Seen,
+    /// Events that the engine will publish.
+    events: u64,
+    began: Mutex<Instant>,
+    /// What is down or frozen just now, and whether it was killed.
+    away: Mutex<BTreeMap<Target, bool>>,
+    told: Mutex<Vec<String>>,
+}
+
+/// What a site is made of.
+pub struct Parts {
+    /// Settlement.
+    pub settlement: Process,
+    /// The engine.
+    pub engine: Process,
+    /// How nodes are struck.
+    pub control: Option<Control>,
+    /// Where settlement answers.
+    pub health: String,
+    /// Events that the engine will publish.
+    pub events: u64,
+}
+
+impl Site {
+    /// Nothing runs yet.
+    pub fn new(parts: Parts) -> Site {
+        Site {
+            shared: Arc::new(Shared {
+                settlement: parts.settlement,
+                engine: parts.engine,
+                control: parts.control,
+                health: parts.health,
+                seen: Seen::default(),
+                events: parts.events,
+                began: Mutex::new(Instant::now()),
+                away: Mutex::default(),
+                told: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Settlement's process.
+    pub fn settlement(&self) -> &Process {
+        &self.shared.settlement
+    }
+
+    /// The engine's process.
+    pub fn engine(&self) -> &Process {
+        &self.shared.engine
+    }
+
+    /// What settlement has said of itself.
+    pub fn seen(&self) -> &Seen {
+        &self.shared.seen
+    }
+
+    /// ms since the start.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.began().elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// From when times count.
+    pub fn began(&self) -> Instant {
+        *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets times count from `after` from now on.
+    pub fn begin(&self, after: Duration) {
+        *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + after;
+    }
+
+    /// Tells a person, and keeps it for the report.
+    pub fn tell(&self, text: &str) {
+        let line = format!("{:>6.1} s  {text}", self.now_ms() as f64 / 1_000.0);
+        eprintln!("  {line}");
+        self.shared
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+    }
+
+    /// Everything that was told.
+    pub fn told(&self) -> Vec<String> {
+        self.shared.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Watches settlement and the engine until it is aborted: asks for numbers, and mends what ended by itself.
+    pub async fn watch(self) {
+        loop {
+            self.look().await;
+            for process in [&self.shared.settlement, &self.shared.engine] {
+                if let Some(news) = process.tend() {
+                    self.tell(&news);
+                }
+            }
+            sleep(WATCH).await;
+        }
+    }
+
+    async fn look(&self) {
+        let start = self.shared.settlement.starts();
+        if let Some(numbers) = health::ask(&self.shared.health).await
+            // What was answered while it was started anew may be of either start.
+            && start == self.shared.settlement.starts()
+        {
+            self.shared.seen.note(start, numbers);
+        }
+    }
+
+    /// Settlement's last numbers, if the present start has given any.
+    pub fn numbers(&self) -> Option<health::Numbers> {
+        self.shared.seen.last(self.shared.settlement.starts())
+    }
+
+    fn away(&self) -> MutexGuard<'_, BTreeMap<Target, bool>> {
+        self.shared.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings back every node that a run that was cut short has left down or frozen.
+    pub async fn restore(&self) {
+        let away = self.away().clone();
+        for (target, was_killed) in away {
+            let back = if was_killed {
+                self.start(target).await
+            } else {
+                self.resume(target).await
+            };
+            if let Err(why) = back {
+                eprintln!("  {} was not brought back: {why}", name(target));
+            }
+        }
+    }
+
+    fn control(&self) -> Result<&Control, String> {
+        let control = self.shared.control.as_ref();
+        control.ok_or_else(|| "no command is given that strikes database nodes".into())
+    }
+
+    /// What was on its way when settlement was struck, and in words.
+    async fn struck(&self, target: Target) -> Struck {
+        match target {
+            Target::Settlement => {
+                self.look().await;
+                let numbers = self.numbers().unwrap_or_default();
+                let get = |name| number(&numbers, name);
+                let behind = get("received").saturating_sub(get("acknowledged"));
+                let in_flight = get("in_flight").min(behind);
+                Struck {
+                    seen: format!(
+                        "received {}, acknowledged {}, durable {}, {in_flight} in flight",
+                        get("received"),
+                        get("acknowledged"),
+                        get("durable")
+                    ),
+                    in_flight: Some(in_flight),
+                }
+            }
+            Target::Engine | Target::Node(_) => Struck::default(),
+        }
+    }
+
+    fn tell_blow(&self, what: &str, target: Target, struck: &Struck) {
+        let seen = if struck.seen.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", struck.seen)
+        };
+        self.tell(&format!("{what} {}{seen}", name(target)));
+    }
+}
+
+impl Hands for Site {
+    async fn kill(&self, target: Target) -> Result<Struck, String> {
+        let struck = self.struck(target).await;
+        self.away().insert(target, true);
+        match target {
+            Target::Settlement => self.shared.settlement.kill(),
+            Target::Engine => self.shared.engine.kill(),
+            Target::Node(node) => self.control()?.strike(Blow::Kill, node).await?,
+        }
+        self.tell_blow("kill -9", target, &struck);
+        Ok(struck)
+    }
+
+    async fn start(&self, target: Target) -> Result<(), String> {
+        match target {
+            Target::Settlement => self.shared.settlement.start()?,
+            Target::Engine => self.shared.engine.start()?,
+            Target::Node(node) => self.control()?.strike(Blow::Revive, node).await?,
+        }
+        self.away().remove(&target);
+        self.tell(&format!("{} is started again", name(target)));
+        Ok(())
+    }
+
+    async fn freeze(&self, target: Target) -> Result<Struck, String> {
+        let struck = self.struck(target).await;
+        self.away().insert(target, false);
+        match target {
+            Target::Settlement => self.shared.settlement.signal(Signal::SIGSTOP)?,
+            Target::Engine => self.shared.engine.signal(Signal::SIGSTOP)?,
+            Target::Node(node) => self.control()?.strike(Blow::Freeze, node).await?,
+        }
+        self.tell_blow("SIGSTOP", target, &struck);
+        Ok(struck)
+    }
+
+    async fn resume(&self, target: Target) -> Result<(), String> {
+        match target {
+            Target::Settlement => self.shared.settlement.signal(Signal::SIGCONT)?,
+            Target::Engine => self.shared.engine.signal(Signal::SIGCONT)?,
+            Target::Node(node) => self.control()?.strike(Blow::Resume, node).await?,
+        }
+        self.away().remove(&target);
+        self.tell(&format!("SIGCONT {}", name(target)));
+        Ok(())
+    }
+
+    async fn until_in_flight(&self, output_sequence: u64) -> bool {
+        loop {
+            self.look().await;
+            if let Some(numbers) = self.numbers() {
+                let get = |name| number(&numbers, name);
+                if get("acknowledged") >= self.shared.events {
+                    return false;
+                }
+                if get("received") >= output_sequence && get("in_flight") > 0 && get("received") > get("acknowledged") {
+                    return true;
+                }
+            }
+            sleep(WATCH_CLOSELY).await;
+        }
+    }
+
+    fn troubles(&self) -> u64 {
+        TROUBLES.iter().map(|name| self.shared.seen.total(name)).sum()
+    }
+}

@@ -1,0 +1,135 @@
+//! What the engine and settlement are started with, from a resolved job: the same workload, bounds and patience in every
+//! world. Where they run, and how their processes are had, each world knows for itself.
+use crate::job::Resolved;
+use crate::scenario::CommitlogSync;
+use engine::EngineConfig;
+use engine::session;
+use engine::source::Source;
+use engine::tape::{Tape, TapeSpec};
+use engine::workload::WorkloadSpec;
+use faults::draw::Shape;
+use settlement_events::Registry;
+use std::path::Path;
+
+/// Roughly when the first event is published: the programs have started by then.
+pub const START_MS: u64 = 100;
+
+/// Where the engine is spoken to, `tcp://host:port`.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Where it publishes.
+    pub publish: String,
+    /// Where it answers replay requests.
+    pub replay: String,
+}
+
+/// What the workload will be, known before anything runs.
+pub struct Preview {
+    /// What a draw must know.
+    pub shape: Shape,
+    /// Users with accounts.
+    pub users: Vec<u64>,
+    /// For each event, in order, the number of accepted commands before it.
+    pub commands_before: Vec<u64>,
+}
+
+/// Rehearses the engine's source to learn what the workload will be.
+pub fn preview(config: &EngineConfig, nodes: u16) -> Result<Preview, String> {
+    let rehearsal =
+        session::rehearse(config.registry.clone(), &config.source).map_err(|error| format!("the workload: {error}"))?;
+    let events = rehearsal.commands_before.len() as u64;
+    let shape = Shape {
+        events,
+        first_event_ms: START_MS,
+        last_event_ms: START_MS + events * 1_000 / config.pacing.events_per_s.max(1),
+        nodes,
+    };
+    Ok(Preview {
+        shape,
+        users: rehearsal.users.iter().map(|user| user.0).collect(),
+        commands_before: rehearsal.commands_before,
+    })
+}
+
+/// The registry and what drives the engine: the tape, or the generated workload.
+pub fn source(job: &Resolved, seed: u64) -> Result<(Registry, Source), String> {
+    if let Some((path, bytes)) = &job.tape {
+        let spec = TapeSpec {
+            seed,
+            ..TapeSpec::default()
+        };
+        let tape = Tape::import(path, bytes, &spec).map_err(|error| format!("the tape {path}: {error}"))?;
+        return Ok((tape.registry.clone(), Source::Tape(tape)));
+    }
+    let registry = Registry::example();
+    let workload = &job.scenario.workload;
+    let symbols = registry
+        .symbols()
+        .iter()
+        .take(workload.symbols as usize)
+        .map(|symbol| symbol.name.clone());
+    let spec = WorkloadSpec {
+        seed,
+        trades: workload.trades.into(),
+        users: workload.users,
+        symbols: symbols.collect(),
+        ..WorkloadSpec::default()
+    };
+    Ok((registry, Source::Workload(spec)))
+}
+
+/// What the engine is started with.
+pub fn engine_config(
+    job: &Resolved,
+    registry: &Registry,
+    source: Source,
+    data_dir: &Path,
+    addresses: &Addresses,
+) -> EngineConfig {
+    let mut config = EngineConfig::new(
+        registry.clone(),
+        source,
+        data_dir.into(),
+        &addresses.publish,
+        &addresses.replay,
+    );
+    config.pacing.events_per_s = job.scenario.workload.events_per_s.into();
+    if let Some(events) = job.scenario.programs.retention_events {
+        config.retention_events = events as usize;
+    }
+    config
+}
+
+/// What settlement is started with.
+pub fn settlement_config(
+    job: &Resolved,
+    registry: &Registry,
+    contact_points: Vec<String>,
+    data_dir: &Path,
+    addresses: &Addresses,
+) -> settlement::Config {
+    let mut config = settlement::Config::new(
+        contact_points,
+        addresses.publish.clone(),
+        addresses.replay.clone(),
+        data_dir,
+        registry.clone(),
+    );
+    config.design = job.design;
+    let programs = &job.scenario.programs;
+    if let Some(max) = programs.in_flight_max {
+        config.limits.in_flight_max = max as usize;
+    }
+    if let Some(max) = programs.ready_max {
+        config.limits.ready_max = max as usize;
+    }
+    if let Some(bytes) = programs.wal_segment_bytes {
+        config.wal.segment_bytes = bytes;
+        config.wal.group_bytes_max = config.wal.group_bytes_max.min(bytes);
+    }
+    config.durable.sync_period_ms = match job.scenario.cluster.commitlog_sync {
+        CommitlogSync::Periodic => job.scenario.cluster.commitlog_period_ms,
+        CommitlogSync::Batch => 0,
+    };
+    config
+}
