@@ -420,6 +420,7 @@ catalog![
     "catch-up",
     "retention",
     "killed-under-load",
+    "frozen-node",
     "everything",
     "steady",
 ];

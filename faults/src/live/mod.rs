@@ -2,12 +2,14 @@
 //! command for it is configured, of database nodes. What this world cannot do is said by [`cannot`] before anything runs;
 //! such a fault is left out and counted as not fired, never approximated in silence.
 //!
-//! The faults of one target wait for one another; those of different targets run side by side, as the plan says. How a
-//! process is struck is the business of whoever has it: see [`Hands`].
+//! The faults of one program wait for one another, and so do those of all database nodes, because the budget has one node
+//! away at a time and a real one comes back when it can; everything else runs side by side, as the plan says. How a process
+//! is struck is the business of whoever has it: see [`Hands`].
 use crate::budget::Window;
 use crate::plan::{Action, Fault, Plan, Target, When};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -27,7 +29,11 @@ pub trait Hands: Clone + Send + Sync + 'static {
     fn freeze(&self, target: Target) -> impl Future<Output = Result<Struck, String>> + Send;
     /// SIGCONT.
     fn resume(&self, target: Target) -> impl Future<Output = Result<(), String>> + Send;
-    /// Waits until settlement has received this event and no acknowledgement for it; false if that moment has passed.
+    /// Waits until the process works again after a blow, within a bound of its own: what is only just starting is not worth
+    /// striking.
+    fn until_up(&self, target: Target) -> impl Future<Output = ()> + Send;
+    /// Waits until settlement has received this event, and a batch of it or of a later one is on its way; false if nothing
+    /// more will be.
     fn until_in_flight(&self, output_sequence: u64) -> impl Future<Output = bool> + Send;
     /// How often settlement has been in trouble with the database so far: retries, unknown outcomes, windows sent again,
     /// nodes that could not be asked.
@@ -109,11 +115,12 @@ pub async fn carry_out<H: Hands>(
     began: Instant,
     aftermath: Duration,
 ) -> Vec<Outcome> {
-    let locks: BTreeMap<Target, std::sync::Arc<Mutex<()>>> = plan
-        .faults
-        .iter()
-        .filter_map(|fault| Some((target(fault)?, std::sync::Arc::default())))
-        .collect();
+    let (settlement, engine, database) = (Arc::default(), Arc::default(), Arc::default());
+    let lock_of = |fault: &Fault| match target(fault)? {
+        Target::Settlement => Some(Arc::clone(&settlement)),
+        Target::Engine => Some(Arc::clone(&engine)),
+        Target::Node(_) => Some(Arc::clone(&database)),
+    };
     let mut tasks = JoinSet::new();
     let mut outcomes = BTreeMap::new();
     for fault in &plan.faults {
@@ -127,8 +134,8 @@ pub async fn carry_out<H: Hands>(
                     ..Outcome::default()
                 },
             );
-        } else if let Some(lock) = target(fault).and_then(|target| locks.get(&target)) {
-            let (hands, fault, lock) = (hands.clone(), fault.clone(), lock.clone());
+        } else if let Some(lock) = lock_of(fault) {
+            let (hands, fault) = (hands.clone(), fault.clone());
             tasks.spawn(async move { one(&hands, &fault, &lock, (began, aftermath)).await });
         }
     }
@@ -185,7 +192,7 @@ async fn one<H: Hands>(hands: &H, fault: &Fault, lock: &Mutex<()>, times: Times)
     let Some(blow) = blow(fault) else {
         return outcome;
     };
-    let due = match fault.when {
+    let moment = async || match fault.when {
         When::AtMs(at_ms) => {
             sleep_until(times.0 + Duration::from_millis(at_ms)).await;
             true
@@ -194,7 +201,11 @@ async fn one<H: Hands>(hands: &H, fault: &Fault, lock: &Mutex<()>, times: Times)
             hands.until_in_flight(output_sequence).await
         }
     };
+    let mut due = moment().await;
     let _alone = lock.lock().await;
+    // The one before may have taken its time, and the moment with it.
+    hands.until_up(blow.target).await;
+    due = due && moment().await;
     if due && let Err(trouble) = strike(hands, &blow, times, &mut outcome).await {
         outcome.detail = trouble.clone();
         outcome.trouble = Some(trouble);

@@ -57,6 +57,8 @@ impl Hands for Notes {
         Ok(())
     }
 
+    async fn until_up(&self, _: Target) {}
+
     async fn until_in_flight(&self, _: u64) -> bool {
         !self.never_in_flight
     }
@@ -113,6 +115,15 @@ async fn a_target_is_struck_again_only_when_it_is_back_and_others_meanwhile() {
         "resume node 2",
     ];
     assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn one_node_is_away_at_a_time() {
+    let faults = vec![fault(0, 0, kill(Target::Node(0))), fault(1, 100, kill(Target::Node(1)))];
+    let (outcomes, said) = run(&Notes::default(), faults, 3).await;
+    assert_eq!(said, ["kill node 1", "start node 1", "kill node 2", "start node 2"]);
+    let windows: Vec<Window> = outcomes.iter().filter_map(|outcome| outcome.window).collect();
+    assert!(windows[0].to_ms <= windows[1].from_ms, "{windows:?}");
 }
 
 #[tokio::test]

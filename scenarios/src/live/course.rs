@@ -113,7 +113,7 @@ impl Prepared {
         let config = written(&directory, config)?;
         let database = Database::connect(&config).await?;
         let nodes = database.nodes();
-        let config = with_replication(&directory, config, nodes.len())?;
+        let config = for_nodes(&directory, config, &nodes)?;
         make_room(&database, config.keyspace(), job.replace).await?;
         let struck_nodes = if job.node_control.is_some() {
             nodes.len() as u16
@@ -439,8 +439,10 @@ fn written(directory: &Path, config: Config) -> Result<Config, String> {
     Config::load(&path, toml::Table::new()).map_err(|error| error.to_string())
 }
 
-fn with_replication(directory: &Path, mut config: Config, nodes: usize) -> Result<Config, String> {
-    config.replication_factor = nodes.clamp(1, REPLICATION_MAX) as u8;
+/// The configuration for the nodes that there are: any of them may be away when settlement starts.
+fn for_nodes(directory: &Path, mut config: Config, nodes: &[SocketAddr]) -> Result<Config, String> {
+    config.replication_factor = nodes.len().clamp(1, REPLICATION_MAX) as u8;
+    config.contact_points = nodes.iter().map(ToString::to_string).collect();
     // Passwords belong into the environment and not into a file that is kept.
     let credentials = config.credentials.take();
     let mut config = written(directory, config)?;

@@ -14,8 +14,6 @@ use tokio::time::{Instant, sleep};
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often an end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
-/// Of a log so much is shown when its program ends by itself.
-const LAST_WORDS_LINES: usize = 4;
 
 /// A program and its process, if it runs.
 pub struct Process {
@@ -221,16 +219,11 @@ impl Drop for Process {
     }
 }
 
-/// The end of a log, in one line.
+/// The last line of a log: programs say last why they end.
 fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..];
-    if last.is_empty() {
-        "it said nothing".into()
-    } else {
-        last.join("; ")
-    }
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.unwrap_or("it said nothing").to_string()
 }
 
 #[cfg(test)]

@@ -15,6 +15,11 @@ use tokio::time::{Instant, sleep};
 const WATCH: Duration = Duration::from_millis(50);
 /// The same while the moment of a blow is waited for: a batch is on its way for a few milliseconds.
 const WATCH_CLOSELY: Duration = Duration::from_millis(2);
+/// Settlement answers about itself within so long of its start, or it is struck all the same: it may be waiting for the
+/// database.
+const UP_MAX: Duration = Duration::from_secs(20);
+/// And then it is given so long to find its feet, read its WAL and send something.
+const REST: Duration = Duration::from_secs(2);
 /// Counters that say that settlement had trouble with the database.
 const TROUBLES: [&str; 5] = [
     "retries",
@@ -253,6 +258,18 @@ impl Hands for Site {
         self.away().remove(&target);
         self.tell(&format!("SIGCONT {}", name(target)));
         Ok(())
+    }
+
+    async fn until_up(&self, target: Target) {
+        // The engine is up as soon as it runs, and a node when the command that started it has ended.
+        if target != Target::Settlement {
+            return;
+        }
+        let until = Instant::now() + UP_MAX;
+        while self.numbers().is_none() && Instant::now() < until {
+            sleep(WATCH).await;
+        }
+        sleep(REST).await;
     }
 
     async fn until_in_flight(&self, output_sequence: u64) -> bool {

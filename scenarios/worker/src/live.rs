@@ -2,6 +2,7 @@
 //! processes and sockets have nothing to gain from a fork. Whoever asked may go away, by closing standard input, or send a
 //! signal; then the run is cut short and cleaned up before the worker leaves.
 use crate::greeting;
+use nix::sys::signal::SigSet;
 use scenarios::protocol::{Answer, FromWorker, Job, ToWorker, VERSION, Work};
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -13,6 +14,9 @@ const LINES_MAX: usize = 4;
 
 /// Serves lines until standard input ends.
 pub fn serve() -> ExitCode {
+    // The command holds signals back, and a process inherits that; so would settlement and the engine, which could then
+    // not be asked to end. Where the system refuses, they are ended the hard way.
+    let _ = SigSet::empty().thread_set_mask();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let served = runtime
         .map_err(|error| error.to_string())
