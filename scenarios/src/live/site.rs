@@ -20,6 +20,8 @@ const WATCH_CLOSELY: Duration = Duration::from_millis(2);
 const UP_MAX: Duration = Duration::from_secs(20);
 /// And then it is given so long to find its feet, read its WAL and send something.
 const REST: Duration = Duration::from_secs(2);
+/// So often a moment with events in flight is looked for before a blow.
+const LOOKS_MAX: u32 = 50;
 /// Counters that say that settlement had trouble with the database.
 const TROUBLES: [&str; 5] = [
     "retries",
@@ -180,15 +182,24 @@ impl Site {
         control.ok_or_else(|| "no command is given that strikes database nodes".into())
     }
 
-    /// What was on its way when settlement was struck, and in words.
+    /// What was on its way when settlement was struck, and in words. A blow that finds it idle shows little, so a moment
+    /// with events in flight is looked for, for a fraction of a second.
     async fn struck(&self, target: Target) -> Struck {
         match target {
             Target::Settlement => {
-                self.look().await;
-                let numbers = self.numbers().unwrap_or_default();
+                let mut numbers = health::Numbers::new();
+                let mut in_flight = 0;
+                for _ in 0..LOOKS_MAX {
+                    self.look().await;
+                    numbers = self.numbers().unwrap_or_default();
+                    let behind = number(&numbers, "received").saturating_sub(number(&numbers, "acknowledged"));
+                    in_flight = number(&numbers, "in_flight").min(behind);
+                    if in_flight > 0 {
+                        break;
+                    }
+                    sleep(WATCH_CLOSELY).await;
+                }
                 let get = |name| number(&numbers, name);
-                let behind = get("received").saturating_sub(get("acknowledged"));
-                let in_flight = get("in_flight").min(behind);
                 Struck {
                     seen: format!(
                         "received {}, acknowledged {}, durable {}, {in_flight} in flight",
