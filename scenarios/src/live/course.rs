@@ -541,3 +541,111 @@ fn write_engine_config(directory: &Path, job: &Resolved, engine: &EngineConfig, 
     let text = toml::to_string(&file).map_err(|error| format!("the engine's configuration: {error}"))?;
     write(directory, "engine.toml", &text).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ScenarioSource, SeedJob};
+    use faults::class::Class;
+    use faults::plan::{Action, Fault, PLAN_VERSION, When};
+
+    fn job(trades: u32) -> Resolved {
+        let job = SeedJob {
+            scenario: ScenarioSource::Named("killed-under-load".into()),
+            trades: Some(trades),
+            ..SeedJob::default()
+        };
+        job::resolve(&job).expect("a scenario of the catalog")
+    }
+
+    fn addresses() -> Addresses {
+        Addresses {
+            publish: "tcp://127.0.0.1:1".into(),
+            replay: "tcp://127.0.0.1:2".into(),
+        }
+    }
+
+    #[test]
+    fn both_programs_read_back_what_they_are_configured_with() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let job = job(7);
+        let (registry, source) = setup::source(&job, 3).expect("a workload");
+        let engine = setup::engine_config(&job, &registry, source, &directory.path().join("engine"), &addresses());
+        write_engine_config(directory.path(), &job, &engine, 3).expect("written");
+        let text = std::fs::read_to_string(directory.path().join("engine.toml")).expect("a file");
+        let file: ConfigFile = toml::from_str(&text).expect("the engine's configuration");
+        let Source::Workload(spec) = engine.source else {
+            panic!("a workload was asked for");
+        };
+        assert_eq!(Some(spec), file.workload);
+        assert_eq!(file.pacing.events_per_s, engine.pacing.events_per_s);
+        let contact = vec!["127.0.0.1:9042".to_string()];
+        let config = setup::settlement_config(&job, &registry, contact, &directory.path().join("wal"), &addresses());
+        let nodes: Vec<SocketAddr> = ["127.0.0.1:9042", "127.0.0.2:9042"]
+            .map(|a| a.parse().expect("one"))
+            .into();
+        let read = for_nodes(directory.path(), config.clone(), &nodes).expect("settlement's configuration");
+        let expected = Config {
+            contact_points: nodes.iter().map(ToString::to_string).collect(),
+            replication_factor: 2,
+            ..config
+        };
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_password_is_not_left_in_a_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let job = job(7);
+        let (registry, _) = setup::source(&job, 3).expect("a workload");
+        let contact = vec!["127.0.0.1:9042".to_string()];
+        let mut config =
+            setup::settlement_config(&job, &registry, contact, &directory.path().join("wal"), &addresses());
+        config.credentials = Some(settlement::config::Credentials {
+            user: "trader".into(),
+            password: "s3cret".into(),
+        });
+        let node = "127.0.0.1:9042".parse().expect("an address");
+        let read = for_nodes(directory.path(), config.clone(), &[node]).expect("a configuration");
+        assert_eq!(read.credentials, config.credentials);
+        let text = std::fs::read_to_string(directory.path().join("settlement.toml")).expect("a file");
+        assert!(!text.contains("s3cret") && !text.contains("trader"));
+    }
+
+    fn plan_of(action: Action) -> Plan {
+        let fault = Fault {
+            id: 0,
+            class: Class::ProcessKill,
+            when: When::AtMs(1),
+            action,
+        };
+        Plan {
+            version: PLAN_VERSION,
+            faults: vec![fault],
+        }
+    }
+
+    #[test]
+    fn a_plan_that_tries_nothing_or_leaves_no_quorum_is_refused_before_it_runs() {
+        let job = job(7);
+        let (registry, _) = setup::source(&job, 3).expect("a workload");
+        let config = setup::settlement_config(&job, &registry, Vec::new(), Path::new("wal"), &addresses());
+        let nodes: Vec<SocketAddr> = ["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1"]
+            .map(|a| a.parse().expect("one"))
+            .into();
+        let kill = |target| {
+            plan_of(Action::Kill {
+                target,
+                restart_after_ms: 1,
+            })
+        };
+        let refused = |plan: &Plan, nodes: &[SocketAddr], struck| announce(plan, nodes, struck, &config).err();
+        assert_eq!(refused(&kill(Target::Settlement), &nodes[..1], 0), None);
+        assert_eq!(refused(&kill(Target::Node(0)), &nodes, 3), None);
+        assert_eq!(refused(&Plan::empty(), &nodes, 0), None);
+        let why = refused(&kill(Target::Node(0)), &nodes[..1], 1).expect("no quorum");
+        assert!(why.contains("a quorum needs three"), "{why}");
+        let why = refused(&kill(Target::Node(0)), &nodes, 0).expect("nobody to strike");
+        assert!(why.contains("nothing would be tried"), "{why}");
+    }
+}
