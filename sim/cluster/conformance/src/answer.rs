@@ -17,7 +17,9 @@
 use scylla_cql::frame::protocol_features::ProtocolFeatures;
 use scylla_cql::frame::response::error::{DbError, Error, WriteType};
 use scylla_cql::frame::response::event::{SchemaChangeEvent, SchemaChangeType};
-use scylla_cql::frame::response::result::{CollectionType, ColumnSpec, ColumnType, Prepared, ResultWithDeserializedMetadata as Outcome};
+use scylla_cql::frame::response::result::{
+    CollectionType, ColumnSpec, ColumnType, Prepared, ResultWithDeserializedMetadata as Outcome,
+};
 use scylla_cql::value::{CqlValue, Row};
 
 /// How far a write time may be from the clock to be `now`: the longest case, and clocks that are not quite equal.
@@ -60,7 +62,9 @@ pub fn of_rows(columns: &[ColumnSpec<'_>], rows: &[Row], now_us: i64) -> Vec<Str
 fn of_cell(value: Option<&CqlValue>, column: &ColumnSpec<'_>, now_us: i64) -> String {
     match value {
         None => "null".into(),
-        Some(CqlValue::BigInt(us)) if column.name().starts_with("writetime(") && us.abs_diff(now_us) < NOW_US as u64 => {
+        Some(CqlValue::BigInt(us))
+            if column.name().starts_with("writetime(") && us.abs_diff(now_us) < NOW_US as u64 =>
+        {
             "now".into()
         }
         // An empty text is '' and an empty value of another type is not.
@@ -113,7 +117,10 @@ fn of_change(event: &SchemaChangeEvent) -> String {
             change_type,
             keyspace_name,
             object_name,
-        } => format!("schema change {} TABLE {keyspace_name} {object_name}", upper(change_type)),
+        } => format!(
+            "schema change {} TABLE {keyspace_name} {object_name}",
+            upper(change_type)
+        ),
         TypeChange {
             change_type,
             keyspace_name,

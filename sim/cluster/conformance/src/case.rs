@@ -243,7 +243,9 @@ impl Step {
             ("execute id ", &self.execute_id),
             ("driver ", &self.driver),
         ];
-        let text = texts.iter().find_map(|(what, t)| t.as_ref().map(|t| format!("{what}{t}")));
+        let text = texts
+            .iter()
+            .find_map(|(what, t)| t.as_ref().map(|t| format!("{what}{t}")));
         text.unwrap_or_else(|| format!("{:?} batch of {}", self.kind, self.batch.as_ref().map_or(0, Vec::len)))
     }
 

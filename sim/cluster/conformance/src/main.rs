@@ -180,7 +180,9 @@ impl Run {
             return Err("this is the simulated build; build it without --cfg madsim for the other backends".into());
         }
         let flavor = self.flavor.flavor();
-        Ok(conformance::backend::sim::run_all(cases, flavor, &self.label(), &|o| self.tell(o)))
+        Ok(conformance::backend::sim::run_all(cases, flavor, &self.label(), &|o| {
+            self.tell(o)
+        }))
     }
 
     #[cfg(not(madsim))]

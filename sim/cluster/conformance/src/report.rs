@@ -61,7 +61,10 @@ pub fn report(outcomes: &[Outcome], absent: &BTreeMap<String, String>) -> Report
     let find = |case: &(String, String), column: &String| {
         let is_it = |o: &&Outcome| o.group == case.0 && o.case == case.1 && o.backend == *column;
         // A case may run twice on a backend, on clusters of different size: what ran counts.
-        let ran = outcomes.iter().filter(is_it).find(|o| !matches!(o.verdict, Verdict::NotRun(_)));
+        let ran = outcomes
+            .iter()
+            .filter(is_it)
+            .find(|o| !matches!(o.verdict, Verdict::NotRun(_)));
         ran.or_else(|| outcomes.iter().find(is_it))
     };
     let mut text = String::new();
@@ -93,7 +96,9 @@ fn table(text: &mut String, columns: &[String], cases: &[(String, String)], find
             text.push('\n');
         }
         put(text, format_args!("{:<width$}", case.1));
-        columns.iter().for_each(|c| put(text, format_args!("  {:<18}", cell(find(case, c)))));
+        columns
+            .iter()
+            .for_each(|c| put(text, format_args!("  {:<18}", cell(find(case, c)))));
         text.truncate(text.trim_end().len());
         text.push('\n');
     }

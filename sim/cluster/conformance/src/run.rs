@@ -46,7 +46,9 @@ pub fn obstacle(case: &Case, target: &Target) -> Option<String> {
         return Some(format!("not for flavour {}", target.flavor.name()));
     }
     match case.nodes {
-        Some(nodes) if nodes != target.nodes() => Some(format!("needs {nodes} node{}", if nodes == 1 { "" } else { "s" })),
+        Some(nodes) if nodes != target.nodes() => {
+            Some(format!("needs {nodes} node{}", if nodes == 1 { "" } else { "s" }))
+        }
         _ if !case.disturbed().is_empty() && !target.can_disturb() => Some("no control over the nodes".into()),
         _ => None,
     }
@@ -153,7 +155,9 @@ impl Course<'_> {
             }
         }
         let connection = self.connections.get_mut(&node).ok_or("no connection")?;
-        let reply = connection.ask(&request, &parameters, patience, self.target.now_us()).await;
+        let reply = connection
+            .ask(&request, &parameters, patience, self.target.now_us())
+            .await;
         Ok(self.take(step, node, reply))
     }
 
@@ -204,7 +208,11 @@ impl Course<'_> {
                 values: bind::values(&[])?,
             },
             BatchItem::Bound { cql, prepared, bind } => BatchStatement {
-                what: if *prepared { Err(self.id_of(cql)?) } else { Ok(expand(cql)) },
+                what: if *prepared {
+                    Err(self.id_of(cql)?)
+                } else {
+                    Ok(expand(cql))
+                },
                 values: bind::values(bind)?,
             },
         })
@@ -293,7 +301,13 @@ fn verdict(case: &Case, listed: usize, differences: &[Difference]) -> Verdict {
 }
 
 fn indented(what: &str, lines: &[String]) -> Vec<String> {
-    let name = |i: usize| if i == 0 { what.to_owned() } else { " ".repeat(what.len()) };
+    let name = |i: usize| {
+        if i == 0 {
+            what.to_owned()
+        } else {
+            " ".repeat(what.len())
+        }
+    };
     lines
         .iter()
         .enumerate()
@@ -315,7 +329,10 @@ async fn heal(case: &Case, target: &Target) -> Result<(), String> {
         match target.is_whole().await {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() >= until => {
-                return Err(format!("the cluster is not whole {} s after the case: {error}", RECOVERY.as_secs()));
+                return Err(format!(
+                    "the cluster is not whole {} s after the case: {error}",
+                    RECOVERY.as_secs()
+                ));
             }
             Err(_) => sleep(LOOK).await,
         }

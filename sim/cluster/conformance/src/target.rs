@@ -152,7 +152,10 @@ impl Target {
         let until = Instant::now() + AGREEMENT;
         while let Err(error) = self.agrees().await {
             if Instant::now() >= until {
-                return Err(format!("no agreement on the schema after {} s: {error}", AGREEMENT.as_secs()));
+                return Err(format!(
+                    "no agreement on the schema after {} s: {error}",
+                    AGREEMENT.as_secs()
+                ));
             }
             sleep(LOOK).await;
         }
@@ -181,7 +184,10 @@ impl Target {
         let batch = "BEGIN BATCH INSERT INTO conf.whole (k, v) VALUES (1, 1); INSERT INTO conf.whole (k, v) VALUES (2, 1); APPLY BATCH";
         for address in &self.contacts {
             let mut connection = Connection::open(*address).await?;
-            for (text, right) in [(batch, "void"), ("SELECT k FROM conf.whole WHERE k = 1", "rows k:bigint")] {
+            for (text, right) in [
+                (batch, "void"),
+                ("SELECT k FROM conf.whole WHERE k = 1", "rows k:bigint"),
+            ] {
                 let lines = ask(&mut connection, text, Consistency::All, LOOK_PATIENCE).await;
                 if lines[0] != right {
                     return Err(format!("{address}: {}", lines[0]));

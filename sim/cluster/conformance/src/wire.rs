@@ -128,7 +128,7 @@ impl Connection {
         let connected = timeout(STARTUP_PATIENCE, TcpStream::connect(address)).await;
         let stream = connected
             .map_err(|_| format!("cannot connect to {address}: no answer"))?
-            .map_err(|e| format!("cannot connect to {address}: {e}"))?;
+            .map_err(|e| format!("cannot connect to {address}: {}", e.kind()))?;
         // Requests are small and awaited. A socket that refuses the option is on its way to its end.
         let _refused = stream.set_nodelay(true);
         let mut connection = Connection {
@@ -177,9 +177,7 @@ impl Connection {
         };
         match answer {
             Ok((response, warnings)) => self.reply(response, warnings, now_us),
-            Err(Failure::NoAnswer) => {
-                Reply::failed(format!("no answer within {} ms", patience.as_millis()), true)
-            }
+            Err(Failure::NoAnswer) => Reply::failed(format!("no answer within {} ms", patience.as_millis()), true),
             Err(failure) => Reply::failed(failure.line(), false),
         }
     }

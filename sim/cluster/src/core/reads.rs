@@ -114,6 +114,7 @@ impl Node {
                     what: format!("reads at {consistency} (lightweight transactions)"),
                 });
             }
+            Consistency::EachQuorum if self.rules.each_quorum_reads && self.levels.is_one_dc() => {}
             Consistency::Any | Consistency::EachQuorum => {
                 return Err(CoordinatorError::BadConsistency {
                     consistency,

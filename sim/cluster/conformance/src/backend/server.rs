@@ -40,7 +40,10 @@ impl NodeControl for Control {
 
 /// The machine's clock, microseconds since the epoch.
 pub fn machine_clock_us() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "a real server stamps writes with the machine's wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a real server stamps writes with the machine's wall clock"
+    )]
     let wall = std::time::SystemTime::now();
     wall.duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as i64)

@@ -5,8 +5,8 @@ use crate::case::{self, Case, Fault};
 use crate::report::Outcome;
 use crate::run;
 use crate::target::{Done, NodeControl, Target};
-use sim_cluster::core::config::{ClusterConfig, DEFAULT_WALL_BASE_US};
 use sim_cluster::core::Flavor;
+use sim_cluster::core::config::{ClusterConfig, DEFAULT_WALL_BASE_US};
 use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::NodeIdx;
 use sim_world::{Seed, World, WorldConfig};
@@ -58,7 +58,8 @@ fn run_one(case: &Case, flavor: Flavor, label: &str) -> Outcome {
         let client = world.host("client", address);
         let clock = world.clone();
         let now_us = move || DEFAULT_WALL_BASE_US + (clock.now_ns() / 1000) as i64;
-        let target = Target::new(&name, flavor, cluster.contact_points(), now_us).controlled_by(Box::new(Control(cluster)));
+        let target =
+            Target::new(&name, flavor, cluster.contact_points(), now_us).controlled_by(Box::new(Control(cluster)));
         let work = client.spawn(async move { run::run(&of_world, &target).await });
         work.await.map_err(|e| e.to_string())
     });

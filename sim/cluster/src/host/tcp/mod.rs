@@ -25,10 +25,10 @@ mod process;
 pub use error::StartError;
 pub use notice::{Notice, Tell};
 
+use crate::core::Start;
 use crate::core::config::{ClusterConfig, CommitlogSync};
 use crate::core::flavor::Flavor;
 use crate::core::message::{Input, Msg};
-use crate::core::Start;
 use crate::core::node::Node;
 use crate::model::NodeIdx;
 use clock::Clock;

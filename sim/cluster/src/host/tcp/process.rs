@@ -254,7 +254,11 @@ impl Process {
 
     /// What is to be synced: the tokens that wait for it, the file, and whose they are.
     pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>, u64) {
-        let tokens = if self.is_frozen { Vec::new() } else { std::mem::take(&mut self.syncs) };
+        let tokens = if self.is_frozen {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.syncs)
+        };
         (tokens, self.log.shared(), self.life)
     }
 
