@@ -158,6 +158,10 @@ impl Course<'_> {
         let reply = connection
             .ask(&request, &parameters, patience, self.target.now_us())
             .await;
+        if reply.lines[0].starts_with("schema change") {
+            // As drivers do; until then other nodes refuse the requests for the table.
+            self.target.agreement().await?;
+        }
         Ok(self.take(step, node, reply))
     }
 

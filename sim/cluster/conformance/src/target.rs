@@ -149,6 +149,14 @@ impl Target {
                 return Err(format!("{text}: {}", lines.join("; ")));
             }
         }
+        self.agreement().await
+    }
+
+    /// Waits until all nodes have the same schema.
+    ///
+    /// # Errors
+    /// They have not in time.
+    pub async fn agreement(&self) -> Result<(), String> {
         let until = Instant::now() + AGREEMENT;
         while let Err(error) = self.agrees().await {
             if Instant::now() >= until {

@@ -423,13 +423,21 @@ impl SelectPlan {
         let target = match &self.partitions {
             Partitions::Keys(parts) => {
                 let mut keys = Vec::new();
-                for components in relations::product(parts, self.table.partition_key(), bound)? {
+                let columns = self.table.partition_key();
+                let mut product = relations::product(parts, columns, bound)?;
+                // Rows of an IN come in the order of its values, whatever their tokens are (seen).
+                product.sort_by(|a, b| {
+                    let each = columns.iter().zip(a.iter().zip(b));
+                    each.map(|(c, (a, b))| values::compare(&c.ty, a, b))
+                        .find(|o| o.is_ne())
+                        .unwrap_or(Ordering::Equal)
+                });
+                for components in product {
                     let mut bytes = Vec::new();
                     partition_key_bytes(&components, &mut bytes);
                     check_partition_key(&bytes)?;
                     keys.push(PartitionKey::new(bytes));
                 }
-                keys.sort();
                 keys.dedup();
                 if keys.is_empty() {
                     return Ok(None);
