@@ -9,7 +9,7 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
     ("batches", include_str!("../cases/batches.toml")),
     ("refusals", include_str!("../cases/refusals.toml")),
@@ -19,6 +19,7 @@ const FILES: [(&str, &str); 9] = [
     ("levels", include_str!("../cases/levels.toml")),
     ("driver", include_str!("../cases/driver.toml")),
     ("faults", include_str!("../cases/faults.toml")),
+    ("scylla", include_str!("../cases/scylla.toml")),
 ];
 
 /// The tables that all cases share; statements end with a semicolon at the end of a line.
@@ -198,8 +199,9 @@ impl Case {
 
     fn check(&self) -> Result<(), String> {
         let has_own = self.steps.iter().any(|s| s.scylla.is_some());
-        if has_own && self.scylla_source.is_none() {
-            return Err("it expects something else of scylla and does not say from which source".into());
+        let is_only_scylla = !self.flavors.contains(&Flavor::Cassandra);
+        if (has_own || is_only_scylla) && self.scylla_source.is_none() {
+            return Err("it expects something of scylla alone and does not say from which source".into());
         }
         if has_own && !self.flavors.contains(&Flavor::Scylla) {
             return Err("it expects something of scylla and is not for that flavour".into());

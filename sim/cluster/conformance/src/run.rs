@@ -19,8 +19,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// After a case that disturbed nodes, they have so long to serve and to see each other again: a restart takes up to 30 s
 /// on a loaded machine, and gossip a few more.
 const RECOVERY: Duration = Duration::from_secs(120);
-/// A real machine is slower than it should be now and then: upper bounds of times are wider by this much there.
-const SLACK_MS: u64 = 1_500;
 
 /// What a case keeps between its steps.
 struct Course<'a> {
@@ -243,7 +241,7 @@ impl Course<'_> {
     }
 
     fn judge(&self, step: &Step, found: &[String], took_ms: u64) -> Judgement {
-        judge(step, self.target.flavor, self.target.is_ours, found, took_ms)
+        judge(step, self.target, found, took_ms)
     }
 }
 
@@ -256,10 +254,10 @@ enum Judgement {
     Other(Vec<String>),
 }
 
-fn judge(step: &Step, flavor: Flavor, is_ours: bool, found: &[String], took_ms: u64) -> Judgement {
-    let slack_ms = if is_ours { 0 } else { SLACK_MS };
+fn judge(step: &Step, target: &Target, found: &[String], took_ms: u64) -> Judgement {
+    let (flavor, is_ours) = (target.flavor, target.is_ours);
     if let Some((least, most)) = step.took_ms
-        && !(least..=most + slack_ms).contains(&took_ms)
+        && !(least..=most + target.slack_ms).contains(&took_ms)
     {
         return Judgement::Other(vec![format!("after {least} to {most} ms (it took {took_ms} ms)")]);
     }

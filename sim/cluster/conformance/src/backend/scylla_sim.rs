@@ -12,8 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Cases that disturb nodes wait most of the time, so several run at once, each on a cluster of its own: enough that all of
-/// them are done in the time of the two or three longest.
-const CLUSTERS_AT_ONCE: usize = 12;
+/// them are done in the time of the longest.
+const CLUSTERS_AT_ONCE: usize = 48;
 /// The first of the loopback networks used, 127.0.<this>.0: another one for each cluster, since all nodes of a cluster
 /// share a port, and a port that is free on one address may be taken on the next.
 const FIRST_NETWORK: u8 = 77;

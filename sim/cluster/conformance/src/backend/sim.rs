@@ -58,8 +58,9 @@ fn run_one(case: &Case, flavor: Flavor, label: &str) -> Outcome {
         let client = world.host("client", address);
         let clock = world.clone();
         let now_us = move || DEFAULT_WALL_BASE_US + (clock.now_ns() / 1000) as i64;
-        let target =
+        let mut target =
             Target::new(&name, flavor, cluster.contact_points(), now_us).controlled_by(Box::new(Control(cluster)));
+        target.slack_ms = 0;
         let work = client.spawn(async move { run::run(&of_world, &target).await });
         work.await.map_err(|e| e.to_string())
     });
