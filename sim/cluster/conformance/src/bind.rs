@@ -57,11 +57,11 @@ pub fn values(texts: &[String]) -> Result<SerializedValues, String> {
     let write = |writer: &mut RowWriter<'_>| {
         for value in &values {
             let cell = writer.make_cell_writer();
-            match value {
-                Value::Null => drop(cell.set_null()),
-                Value::Unset => drop(cell.set_unset()),
-                Value::Bytes(bytes) => drop(cell.set_value(bytes).map_err(SerializationError::new)?),
-            }
+            let _written = match value {
+                Value::Null => cell.set_null(),
+                Value::Unset => cell.set_unset(),
+                Value::Bytes(bytes) => cell.set_value(bytes).map_err(SerializationError::new)?,
+            };
         }
         Ok(())
     };

@@ -9,6 +9,7 @@ use crate::wire::{self, BatchStatement, Connection, Parameters, Reply, Request};
 use scylla_cql::Consistency;
 use sim_cluster::core::Flavor;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use tokio::time::{Duration, Instant, sleep};
 
 /// A client waits so long for an answer: the longest server timeout, 10 s of a range read, and as much again for a machine
@@ -145,9 +146,11 @@ impl Course<'_> {
         let parameters = self.parameters(step)?;
         let node = step.node.unwrap_or(1);
         let address = self.target.address(node)?;
-        if !self.connections.contains_key(&node) {
+        if let Entry::Vacant(place) = self.connections.entry(node) {
             match Connection::open(address).await {
-                Ok(connection) => drop(self.connections.insert(node, connection)),
+                Ok(connection) => {
+                    place.insert(connection);
+                }
                 // Where a node is down this is an answer like any other.
                 Err(error) => return Ok(vec![error.replace(&address.to_string(), "the node")]),
             }

@@ -14,8 +14,10 @@ use std::sync::Arc;
 /// Cases that disturb nodes wait most of the time, so several run at once, each on a cluster of its own: enough that all of
 /// them are done in the time of the longest.
 const CLUSTERS_AT_ONCE: usize = 48;
-/// The first of the loopback networks used, 127.0.<this>.0: another one for each cluster, since all nodes of a cluster
-/// share a port, and a port that is free on one address may be taken on the next.
+/// Starts of a cluster at most: a port that is taken on one of three addresses is rare, three times in a row it is something
+/// else.
+const STARTS_MAX: usize = 3;
+/// The first of the loopback networks used, 127.0.<this>.0; another one for each cluster of a run.
 const FIRST_NETWORK: u8 = 77;
 
 struct Cluster {
@@ -40,7 +42,19 @@ impl NodeControl for Control {
     }
 }
 
+/// Starts a cluster. The port that is free on its first address may be taken on the next, so it is tried again.
 async fn start(nodes: usize, flavor: Flavor, network: u8) -> Result<Cluster, String> {
+    let mut failure = String::new();
+    for _ in 0..STARTS_MAX {
+        match start_once(nodes, flavor, network).await {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn start_once(nodes: usize, flavor: Flavor, network: u8) -> Result<Cluster, String> {
     let directory = tempfile::tempdir().map_err(|e| format!("no place for data: {e}"))?;
     let options = Options {
         nodes,
