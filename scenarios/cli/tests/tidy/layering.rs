@@ -32,7 +32,7 @@ const fn arrows(krate: &'static str, always: &'static [&'static str]) -> Arrows 
     }
 }
 
-const LAYOUT: [Arrows; 15] = [
+const LAYOUT: [Arrows; 16] = [
     arrows("sim-world", &[]),
     Arrows {
         simulated: &["sim-world"],
@@ -52,6 +52,10 @@ const LAYOUT: [Arrows; 15] = [
         // The driver is what its edge is tried with.
         tests: &["madsim-scylla"],
         ..arrows("sim-cluster", &["sim-tokio"])
+    },
+    Arrows {
+        simulated: &["sim-world"],
+        ..arrows("conformance", &["madsim-scylla", "sim-cluster", "sim-tokio"])
     },
     arrows("settlement-events", &[]),
     arrows("schema", &["madsim-scylla", "settlement-events", "sim-tokio"]),

@@ -32,7 +32,7 @@ pub enum MutationUnit {
 pub enum BatchSize {
     /// Bytes of the mutations as they are kept.
     MutationBytes,
-    /// Cassandra's `dataSize`: per partition 33, per row its clustering plus 21, per cell its value plus 20.
+    /// Cassandra's `dataSize`: per partition 29, per row its clustering plus 21, per cell its value plus 20.
     DataSize,
 }
 
@@ -76,7 +76,7 @@ pub struct Rules {
     /// the result; C removes in the background (seen).
     pub batchlog_removal_awaited: bool,
     /// How sizes are computed, for LOGGED and UNLOGGED alike. BS `verify_batch_size` (memory of the mutations; the bytes
-    /// of the log entries stand for it here); C `BatchStatement.verifyBatchSize` (74 bytes a partition, seen).
+    /// of the log entries stand for it here); C `BatchStatement.verifyBatchSize` (seen).
     pub batch_size: BatchSize,
     /// `batch_size_warn_threshold_in_kb`: S 128, C 5.
     pub batch_warn_bytes: u64,
@@ -105,6 +105,11 @@ pub struct Rules {
     /// Whether a refused or reset peer connection counts as the replica's failure at once. SP `got_failure_response` on
     /// `rpc::closed_error` `[inf]`; C waits for the timeout (seen).
     pub reset_is_failure: bool,
+    /// Whether a batch without conditions may be written at SERIAL, which then is QUORUM. C checks single statements only
+    /// (seen); S `validate_for_write` `[inf]`.
+    pub serial_batches: bool,
+    /// Whether reads at EACH_QUORUM are served. C since 3.0 (seen); S `validate_for_read` refuses them.
+    pub each_quorum_reads: bool,
     /// How long acknowledged log bytes may sit in the process before they reach the kernel, in periodic mode: what
     /// kill -9 loses. S keeps the buffer until the sync (10 s, #16872, #25883); C writes a marker every 100 ms (lost at
     /// most 55 ms, seen).
@@ -138,6 +143,8 @@ const SCYLLA: Rules = Rules {
     failed_are_hinted: true,
     server_timestamps: ServerTimestamps::PerConnection,
     reset_is_failure: true,
+    serial_batches: false,
+    each_quorum_reads: false,
     log_flush_every_ms: 10_000,
     log_buffer_bytes: 128 << 10,
     sync_lag_percent: 200,
@@ -162,6 +169,8 @@ const CASSANDRA: Rules = Rules {
     failed_are_hinted: false,
     server_timestamps: ServerTimestamps::PerCoordinator,
     reset_is_failure: false,
+    serial_batches: true,
+    each_quorum_reads: true,
     log_flush_every_ms: 100,
     log_buffer_bytes: usize::MAX,
     sync_lag_percent: 150,

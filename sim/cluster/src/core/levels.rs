@@ -24,6 +24,11 @@ impl Levels {
         self.local
     }
 
+    /// Whether there is one data centre only, so that a quorum of each is a quorum.
+    pub fn is_one_dc(&self) -> bool {
+        self.dcs.len() == 1
+    }
+
     /// The replicas whose answers count, and how many are needed. For EACH_QUORUM this is the total; see `reached`.
     pub fn need(&self, level: Consistency, replicas: NodeSet) -> (NodeSet, u32) {
         let local = replicas.and(self.local);

@@ -20,7 +20,8 @@ impl Node {
         manner: Manner,
     ) -> Result<WriteOp, CoordinatorError> {
         let consistency = request.consistency;
-        if matches!(consistency, Consistency::Serial | Consistency::LocalSerial) {
+        let is_serial = matches!(consistency, Consistency::Serial | Consistency::LocalSerial);
+        if is_serial && !(self.rules.serial_batches && request.kind != WriteKind::Single) {
             return Err(CoordinatorError::BadConsistency {
                 consistency,
                 operation: "a write",

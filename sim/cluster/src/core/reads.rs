@@ -114,6 +114,7 @@ impl Node {
                     what: format!("reads at {consistency} (lightweight transactions)"),
                 });
             }
+            Consistency::EachQuorum if self.rules.each_quorum_reads && self.levels.is_one_dc() => {}
             Consistency::Any | Consistency::EachQuorum => {
                 return Err(CoordinatorError::BadConsistency {
                     consistency,
@@ -545,7 +546,7 @@ impl Node {
             left -= (partition.rows.len() as u32).max(1).min(left);
             result.partitions.push(partition);
         }
-        if left == 0 {
+        if left == 0 && !self.is_at_the_end(&op.command, &result) {
             result.more = result.partitions.last().map(|p| {
                 let clustering = p
                     .rows
@@ -575,6 +576,17 @@ impl Node {
                 response: Response::Rows(result),
             });
         }
+    }
+
+    /// Whether nothing can follow a full page: it ends with the one row of the last partition asked for. Where partitions
+    /// have several rows, and in scans, servers do not look ahead either (seen).
+    fn is_at_the_end(&self, command: &ReadCommand, result: &ReadResult) -> bool {
+        let ReadTarget::Partitions(keys) = &command.target else {
+            return false;
+        };
+        let table = self.replica.store.table(command.table);
+        let is_single = table.is_some_and(|t| t.layout().clustering_columns() == 0);
+        is_single && result.partitions.last().map(|p| &p.key) == keys.last()
     }
 
     /// Replicas were slow: asks one more of each unfinished part.

@@ -345,15 +345,15 @@ fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<Key, SealError> {
     Ok(layout.of_op(op)?)
 }
 
-/// Cassandra's `PartitionUpdate.dataSize`, summed over the tables of one mutation. Seen: 74 bytes for a partition with
-/// one row of one empty cell (12 deletion info, 21 static row, 21 row, 20 cell).
+/// Cassandra's `PartitionUpdate.dataSize`, summed over the tables of one mutation: 8 deletion info, 21 static row; per row
+/// its clustering and 21; per cell its value and 20. Seen: 5176 bytes for cells of 8, 5000 and 8 bytes in two partitions.
 fn data_size<'a>(ops: impl Iterator<Item = OpView<'a>>) -> u64 {
     let mut tables: Vec<TableId> = vec![];
     let mut total = 0u64;
     for op in ops {
         if !tables.contains(&op.table()) {
             tables.push(op.table());
-            total += 33;
+            total += 29;
         }
         total += 21
             + crate::model::Components::new(op.clustering())

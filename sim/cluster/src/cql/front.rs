@@ -461,6 +461,9 @@ impl Front {
             );
             return Ok(None);
         };
+        if params.page_size == Some(0) && self.flavor == Flavor::Cassandra {
+            return Err(CqlError::protocol("The page size cannot be 0"));
+        }
         let page_size = params
             .page_size
             .and_then(|n| u32::try_from(n).ok())
@@ -518,18 +521,18 @@ impl Front {
         let mut first = None;
         while let Some(statement) = batch.next_statement(&mut bound)? {
             let parsed;
-            let (prepared, there): (&Prepared, _) = match statement {
-                StatementRef::Prepared(id) => (self.statements.get(id, call.node.schema)?, "there"),
+            let prepared: &Prepared = match statement {
+                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?,
                 StatementRef::Text(text) => {
                     parsed = self.resolve(call, connection, text)?;
-                    (&parsed, "There")
+                    &parsed
                 }
             };
             let Plan::Write(write) = &prepared.plan else {
                 return Err(only_writes());
             };
             prepared.check(&bound, |markers, given| {
-                format!("{there} were {markers} markers(?) in CQL but {given} bound variables")
+                format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
             write.execute(&bound, &mut self.scratch, &mut writes)?;
             if first.is_none() {

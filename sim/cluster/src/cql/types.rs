@@ -35,10 +35,10 @@ const DURATION_CLASS: &str = "org.apache.cassandra.db.marshal.DurationType";
 ///
 /// # Errors
 /// A type that does not exist, or one that the simulated cluster does not store.
-pub fn resolve(ast: &TypeAst) -> Result<CqlType, CqlError> {
+pub fn resolve(ast: &TypeAst, keyspace: &str) -> Result<CqlType, CqlError> {
     Ok(match ast {
-        TypeAst::Named(name) => return named(name),
-        TypeAst::Frozen(inner) => match resolve(inner)? {
+        TypeAst::Named(name) => return named(name, keyspace),
+        TypeAst::Frozen(inner) => match resolve(inner, keyspace)? {
             inner @ (CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..)) => CqlType::Frozen(Box::new(inner)),
             other => {
                 return Err(CqlError::invalid(format!(
@@ -47,13 +47,15 @@ pub fn resolve(ast: &TypeAst) -> Result<CqlType, CqlError> {
                 )));
             }
         },
-        TypeAst::List(inner) => CqlType::List(Box::new(element(inner)?)),
-        TypeAst::Set(inner) => CqlType::Set(Box::new(element(inner)?)),
-        TypeAst::Map(key, value) => CqlType::Map(Box::new(element(key)?), Box::new(element(value)?)),
+        TypeAst::List(inner) => CqlType::List(Box::new(element(inner, keyspace)?)),
+        TypeAst::Set(inner) => CqlType::Set(Box::new(element(inner, keyspace)?)),
+        TypeAst::Map(key, value) => {
+            CqlType::Map(Box::new(element(key, keyspace)?), Box::new(element(value, keyspace)?))
+        }
     })
 }
 
-fn named(name: &str) -> Result<CqlType, CqlError> {
+fn named(name: &str, keyspace: &str) -> Result<CqlType, CqlError> {
     match name {
         "varchar" => return Ok(CqlType::Text),
         "duration" => return Ok(CqlType::Duration),
@@ -65,12 +67,12 @@ fn named(name: &str) -> Result<CqlType, CqlError> {
     }
     match SIMPLE.iter().find(|(_, n, _)| *n == name) {
         Some((ty, _, _)) => Ok(ty.clone()),
-        None => Err(CqlError::invalid(format!("Unknown type {name}"))),
+        None => Err(CqlError::invalid(format!("Unknown type {keyspace}.{name}"))),
     }
 }
 
-fn element(ast: &TypeAst) -> Result<CqlType, CqlError> {
-    match resolve(ast)? {
+fn element(ast: &TypeAst, keyspace: &str) -> Result<CqlType, CqlError> {
+    match resolve(ast, keyspace)? {
         ty @ (CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..)) => Err(CqlError::invalid(format!(
             "Non-frozen collections are not allowed inside collections: {}",
             name(&ty)

@@ -38,7 +38,7 @@ pub struct TokenRange {
 /// Which partitions a read is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadTarget {
-    /// These, in this order of the result (the edge sorts an IN by token, as servers do).
+    /// These, in this order of the result (the edge sorts an IN by value, as servers do).
     Partitions(Vec<PartitionKey>),
     /// All partitions of a token range, in token order.
     Scan(TokenRange),

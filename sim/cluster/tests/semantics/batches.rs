@@ -291,21 +291,21 @@ fn a_timeout_of_the_mutations_says_batch_and_is_applied_in_full_with_its_origina
 
 #[test]
 fn sizes_are_checked_as_each_flavour_computes_them() {
-    // Cassandra counts 74 bytes for a partition with one row of one cell, values and clustering apart: here 74 + 8 + 8.
+    // Cassandra counts 70 bytes for a partition with one row of one cell, values and clustering apart: here 70 + 8 + 8.
     let mut c = Cluster::new(3, Flavor::Cassandra);
     let warnings = |r: Response| match r {
         Response::Done { warnings } => warnings,
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(56, 1))),
+        warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(59, 1))),
         []
     );
-    let w = warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(57, 1)));
+    let w = warnings(c.write(0, WriteKind::Logged, Consistency::Quorum, batch(60, 1)));
     assert_eq!(
         w,
         [Warning::BatchSize {
-            size_bytes: 57 * 90,
+            size_bytes: 60 * 86,
             threshold_bytes: 5120,
             tables: vec![ROWS]
         }]
@@ -318,11 +318,11 @@ fn sizes_are_checked_as_each_flavour_computes_them() {
             tables: vec![ROWS]
         }]
     );
-    let e = error(c.write(0, WriteKind::Unlogged, Consistency::Quorum, batch(569, 1)));
+    let e = error(c.write(0, WriteKind::Unlogged, Consistency::Quorum, batch(596, 1)));
     assert_eq!(
         e,
         CoordinatorError::BatchTooLarge {
-            size_bytes: 569 * 90,
+            size_bytes: 596 * 86,
             threshold_bytes: 51_200
         }
     );

@@ -129,6 +129,8 @@ fn parse_replication(context: &Context<'_>, map: &BTreeMap<String, String>) -> R
     match short {
         "SimpleStrategy" => match map.get("replication_factor") {
             Some(text) => Ok(Replication::Simple { factor: factor(text)? }),
+            // C `default_keyspace_rf` (seen).
+            None if !context.server.is_scylla => Ok(Replication::Simple { factor: 1 }),
             None => Err(CqlError::config(
                 "SimpleStrategy requires a replication_factor strategy option.",
             )),
@@ -175,7 +177,7 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
     let name = create.table.table.clone();
     if create.partition_key.is_empty() {
         return Err(CqlError::invalid(format!(
-            "No PRIMARY KEY specified for table '{keyspace}.{name}' (exactly one required)"
+            "No PRIMARY KEY specifed for table '{keyspace}.{name}' (exactly one required)"
         )));
     }
     check_order(create)?;
@@ -192,15 +194,15 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
             }
             let Some(column) = create.columns.iter().find(|c| c.name == *key) else {
                 return Err(CqlError::invalid(format!(
-                    "Unknown column '{key}' referenced in PRIMARY KEY for table '{keyspace}.{name}'"
+                    "Unknown column '{key}' referenced in PRIMARY KEY for table '{name}'"
                 )));
             };
-            columns.push(key_column(create, column, kind)?);
+            columns.push(key_column(create, column, kind, &keyspace)?);
         }
     }
     for column in &create.columns {
         if !create.partition_key.contains(&column.name) && !create.clustering_key.contains(&column.name) {
-            columns.push(value_column(column)?);
+            columns.push(value_column(column, &keyspace)?);
         }
     }
     let options = table_options(context, &create.options, TableOptions::default())?;
@@ -239,9 +241,14 @@ fn check_order(create: &CreateTable) -> Result<(), CqlError> {
     Ok(())
 }
 
-fn key_column(create: &CreateTable, column: &ColumnAst, kind: ColumnKind) -> Result<NewColumn, CqlError> {
+fn key_column(
+    create: &CreateTable,
+    column: &ColumnAst,
+    kind: ColumnKind,
+    keyspace: &str,
+) -> Result<NewColumn, CqlError> {
     let name = &column.name;
-    let ty = types::resolve(&column.cql_type)?;
+    let ty = types::resolve(&column.cql_type, keyspace)?;
     if types::is_multicell(&ty) {
         return Err(CqlError::invalid(format!(
             "Invalid non-frozen collection type {} for PRIMARY KEY column '{name}'",
@@ -275,13 +282,13 @@ fn key_column(create: &CreateTable, column: &ColumnAst, kind: ColumnKind) -> Res
     })
 }
 
-fn value_column(column: &ColumnAst) -> Result<NewColumn, CqlError> {
+fn value_column(column: &ColumnAst, keyspace: &str) -> Result<NewColumn, CqlError> {
     let kind = if column.is_static {
         ColumnKind::Static
     } else {
         ColumnKind::Regular
     };
-    let ty = types::resolve(&column.cql_type)?;
+    let ty = types::resolve(&column.cql_type, keyspace)?;
     Ok(NewColumn {
         name: column.name.clone(),
         kind,
@@ -354,6 +361,7 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
                 options,
             }))
         }
+        AlterTable::Drop(names) => Err(drop_columns(context, &keyspace, &table, names)),
         AlterTable::Add { if_not_exists, columns } => {
             let existing = context.schema.table_named(&keyspace, &table);
             let is_there = |c: &&ColumnAst| existing.is_some_and(|t| t.column(&c.name).is_some());
@@ -361,7 +369,10 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
             if wanted.is_empty() {
                 return Ok(Ddl::Nothing);
             }
-            let columns = wanted.into_iter().map(value_column).collect::<Result<_, _>>()?;
+            let columns = wanted
+                .into_iter()
+                .map(|c| value_column(c, &keyspace))
+                .collect::<Result<_, _>>()?;
             Ok(Ddl::Change(SchemaChange::AddColumns {
                 keyspace,
                 table,
@@ -369,6 +380,23 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
             }))
         }
     }
+}
+
+/// Why these columns are not dropped: a real server's reason, or that it is not carried out here.
+fn drop_columns(context: &Context<'_>, keyspace: &str, table: &str, names: &[String]) -> CqlError {
+    let Some(existing) = context.schema.table_named(keyspace, table) else {
+        return CqlError::invalid(format!("Table '{keyspace}.{table}' doesn't exist"));
+    };
+    for name in names {
+        match existing.column(name).map(|c| c.kind) {
+            None => return CqlError::invalid(format!("Column {name} was not found in table '{keyspace}.{table}'")),
+            Some(ColumnKind::PartitionKey | ColumnKind::Clustering) => {
+                return CqlError::invalid(format!("Cannot drop PRIMARY KEY column {name}"));
+            }
+            Some(ColumnKind::Regular | ColumnKind::Static) => {}
+        }
+    }
+    CqlError::unsupported("ALTER TABLE … DROP")
 }
 
 /// The error of a refused change, with code and text as real servers send them.

@@ -176,12 +176,12 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
     };
     let partition_key_indexes = match &plan {
         Plan::Write(w) => w.partition_key_markers(),
-        // Seen: the indexes of the last statement of a batch.
-        Plan::Batch(b) => b
-            .statements
-            .last()
-            .map(|w| w.partition_key_markers())
-            .unwrap_or_default(),
+        // Seen: the indexes of the last statement of a batch, and none of a batch over several tables.
+        Plan::Batch(b) => match b.statements.as_slice() {
+            [first, .., last] if first.table.id != last.table.id => Vec::new(),
+            [.., last] => last.partition_key_markers(),
+            [] => Vec::new(),
+        },
         Plan::Select(s) => s.partition_key_markers(),
         _ => Vec::new(),
     };

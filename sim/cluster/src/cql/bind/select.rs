@@ -97,7 +97,12 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
         .as_ref()
         .map(|t| source(t, "[limit]", &CqlType::Int, binds))
         .transpose()?;
-    let partitions = partitions(&table, &restrictions, select.allow_filtering || is_system)?;
+    let partitions = partitions(
+        &table,
+        &restrictions,
+        select.allow_filtering || is_system,
+        context.server.is_scylla,
+    )?;
     let (rows, filters) = rows(&table, &restrictions, &partitions, select.allow_filtering || is_system)?;
     let plan = SelectPlan {
         is_system,
@@ -190,7 +195,12 @@ fn star(table: &Table) -> Vec<usize> {
     order
 }
 
-fn partitions(table: &Table, restrictions: &Restrictions, may_filter: bool) -> Result<Partitions, CqlError> {
+fn partitions(
+    table: &Table,
+    restrictions: &Restrictions,
+    may_filter: bool,
+    is_scylla: bool,
+) -> Result<Partitions, CqlError> {
     let restricted: Vec<_> = (0..table.partition_columns).map(|i| restrictions.column(i)).collect();
     let given = restricted.iter().flatten().count();
     if restrictions.has_token() {
@@ -205,10 +215,12 @@ fn partitions(table: &Table, restrictions: &Restrictions, may_filter: bool) -> R
     match parts {
         Some(parts) => Ok(Partitions::Keys(parts)),
         None if given == 0 || may_filter => Ok(Partitions::Scan),
-        None if restricted
-            .iter()
-            .flatten()
-            .any(|r| matches!(r, Restriction::Slice { .. })) =>
+        // C takes it for filtering (seen); S says what is wrong with it.
+        None if is_scylla
+            && restricted
+                .iter()
+                .flatten()
+                .any(|r| matches!(r, Restriction::Slice { .. })) =>
         {
             Err(CqlError::invalid(
                 "Only EQ and IN relation are supported on the partition key (unless you use the token() function)",
@@ -411,13 +423,21 @@ impl SelectPlan {
         let target = match &self.partitions {
             Partitions::Keys(parts) => {
                 let mut keys = Vec::new();
-                for components in relations::product(parts, self.table.partition_key(), bound)? {
+                let columns = self.table.partition_key();
+                let mut product = relations::product(parts, columns, bound)?;
+                // Rows of an IN come in the order of its values, whatever their tokens are (seen).
+                product.sort_by(|a, b| {
+                    let each = columns.iter().zip(a.iter().zip(b));
+                    each.map(|(c, (a, b))| values::compare(&c.ty, a, b))
+                        .find(|o| o.is_ne())
+                        .unwrap_or(Ordering::Equal)
+                });
+                for components in product {
                     let mut bytes = Vec::new();
                     partition_key_bytes(&components, &mut bytes);
                     check_partition_key(&bytes)?;
                     keys.push(PartitionKey::new(bytes));
                 }
-                keys.sort();
                 keys.dedup();
                 if keys.is_empty() {
                     return Ok(None);
@@ -642,7 +662,8 @@ fn positive(source: Option<&Source>, bound: &[Value<'_>], what: &str) -> Result<
     match int_attribute(source, bound, what)? {
         None => Ok(u32::MAX),
         Some(n) if n > 0 => Ok(n as u32),
-        Some(_) => Err(CqlError::invalid(format!("{what} must be strictly positive"))),
+        // C says it so of PER PARTITION LIMIT too (seen).
+        Some(_) => Err(CqlError::invalid("LIMIT must be strictly positive")),
     }
 }
 

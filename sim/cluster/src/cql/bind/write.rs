@@ -3,7 +3,7 @@
 
 use super::relations::{self, InSource, KeyPart, Restriction};
 use super::{Binds, Context, Source, int_attribute, no_column, source, timeout_ms, user_table};
-use crate::cql::error::CqlError;
+use crate::cql::error::{CqlError, Detail};
 use crate::cql::frame::Value;
 use crate::cql::parse::ast::{self, SetOperation, Statement, Using};
 use crate::model::{
@@ -192,9 +192,7 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
             SetOperation::Delta { text, .. } => return Err(delta_refusal(column, text)),
         };
         if cells.iter().chain(&statics).any(|(id, _)| *id == column.id) {
-            return Err(CqlError::invalid(format!(
-                "Multiple definitions found for column {name}"
-            )));
+            return Err(twice(context, name));
         }
         if column.kind == ColumnKind::Static {
             &mut statics
@@ -218,6 +216,17 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
         using,
         is_single,
     })
+}
+
+/// C `UpdateStatement` collects operations in the parser, so it is a syntax error there (seen).
+fn twice(context: &Context<'_>, name: &str) -> CqlError {
+    if context.server.is_scylla {
+        return CqlError::invalid(format!("Multiple definitions found for column {name}"));
+    }
+    CqlError {
+        message: format!("Multiple incompatible setting of column {name}"),
+        detail: Detail::Syntax,
+    }
 }
 
 fn delta_refusal(column: &Column, text: &str) -> CqlError {
@@ -261,9 +270,7 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
     let (partition, rows) = target(context, &table, &delete.relations, binds, Verb::Delete, needs_row)?;
     let is_single = is_single(&partition, &rows);
     if !delete.columns.is_empty() && matches!(rows, Rows::Range { .. }) {
-        return Err(CqlError::invalid(
-            "Range deletions are not supported for specific columns",
-        ));
+        return Err(range_of_columns());
     }
     Ok(WritePlan {
         table,
@@ -275,6 +282,10 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
         using,
         is_single,
     })
+}
+
+fn range_of_columns() -> CqlError {
+    CqlError::invalid("Range deletions are not supported for specific columns")
 }
 
 fn is_single(partition: &[KeyPart], rows: &Rows) -> bool {
@@ -315,9 +326,10 @@ fn target(
     let (mut partition, mut missing) = (Vec::new(), Vec::new());
     for (i, column) in table.partition_key().iter().enumerate() {
         match restrictions.column(i) {
-            Some(r) => partition.push(r.key_part().ok_or_else(|| {
-                CqlError::invalid(format!("Only EQ and IN relation are supported on the partition key (unless you use the token() function): {}", column.name))
-            })?),
+            Some(r) => partition.push(
+                r.key_part()
+                    .ok_or_else(|| only_equal_keys(context, verb, &column.name))?,
+            ),
             None => missing.push(column.name.clone()),
         }
     }
@@ -325,6 +337,18 @@ fn target(
         return Err(missing_partition_key(&missing));
     }
     Ok((partition, rows_of(table, &restrictions, verb, needs_row)?))
+}
+
+fn only_equal_keys(context: &Context<'_>, verb: Verb, name: &str) -> CqlError {
+    let rule = "Only EQ and IN relation are supported on the partition key (unless you use the token() function)";
+    let of_verb = match verb {
+        Verb::Delete => "DELETE",
+        Verb::Insert | Verb::Update => "UPDATE",
+    };
+    CqlError::invalid(match context.server.is_scylla {
+        true => format!("{rule}: {name}"),
+        false => format!("{rule} for {of_verb} statements"),
+    })
 }
 
 fn rows_of(
@@ -377,7 +401,10 @@ fn rows_of(
             name(exact)
         )));
     }
-    if verb == Verb::Update || needs_row {
+    if verb == Verb::Delete && needs_row {
+        return Err(range_of_columns());
+    }
+    if verb == Verb::Update {
         let missing: Vec<String> = (exact..count).map(|i| name(i).to_string()).collect();
         return Err(missing_clustering(&missing));
     }

@@ -151,6 +151,8 @@ pub enum TypeAst {
 /// ALTER TABLE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlterTable {
+    /// DROP: names of columns. Refused, but with a real server's words where it would refuse too.
+    Drop(Vec<String>),
     /// ADD.
     Add {
         /// IF NOT EXISTS.

@@ -1,6 +1,6 @@
 //! Grammar of CREATE, ALTER and DROP for keyspaces and tables; everything else one can create is refused by name.
 
-use super::ast::{AlterTable, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TypeAst};
+use super::ast::{AlterTable, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName, TypeAst};
 use super::lexer::Kind;
 use super::{DEPTH_MAX, Parse, ParseError, Parser};
 use std::collections::BTreeMap;
@@ -69,9 +69,8 @@ impl Parser<'_> {
         let if_not_exists = self.if_not_exists()?;
         let name = self.name()?;
         let mut options = BTreeMap::new();
-        if self.accept_word("with") {
-            self.properties(&mut options)?;
-        }
+        self.expect_word("with")?;
+        self.properties(&mut options)?;
         Ok(CreateKeyspace {
             name,
             if_not_exists,
@@ -171,7 +170,7 @@ impl Parser<'_> {
     fn table_element(&mut self, create: &mut CreateTable) -> Parse<()> {
         if self.accept_words(&["primary", "key"]) {
             if !create.partition_key.is_empty() {
-                return Err(multiple_keys());
+                return Err(multiple_keys(&create.table));
             }
             return self.primary_key(create);
         }
@@ -180,7 +179,7 @@ impl Parser<'_> {
         let is_static = self.accept_word("static");
         if self.accept_words(&["primary", "key"]) {
             if !create.partition_key.is_empty() {
-                return Err(multiple_keys());
+                return Err(multiple_keys(&create.table));
             }
             create.partition_key.push(name.clone());
         }
@@ -298,8 +297,18 @@ impl Parser<'_> {
             let mut options = BTreeMap::new();
             self.properties(&mut options)?;
             AlterTable::With(options)
+        } else if self.accept_word("drop") {
+            let in_parentheses = self.accept("(");
+            let names = self.comma_list(Self::name)?;
+            if in_parentheses {
+                self.expect(")")?;
+            }
+            if self.accept_word("using") {
+                return Err(ParseError::Unsupported("ALTER TABLE … DROP".into()));
+            }
+            AlterTable::Drop(names)
         } else {
-            let verbs = ["drop", "rename", "alter"];
+            let verbs = ["rename", "alter"];
             let Some(verb) = verbs.iter().find(|v| self.is_keyword(v)) else {
                 return Err(self.no_alternative().into());
             };
@@ -331,6 +340,12 @@ impl Parser<'_> {
     }
 }
 
-fn multiple_keys() -> ParseError {
-    ParseError::Invalid("Multiple PRIMARY KEYs specified (exactly one required)".into())
+fn multiple_keys(table: &TableName) -> ParseError {
+    let name = match &table.keyspace {
+        Some(keyspace) => format!("{keyspace}.{}", table.table),
+        None => table.table.clone(),
+    };
+    ParseError::Invalid(format!(
+        "Multiple PRIMARY KEY specified for table '{name}' (exactly one required)"
+    ))
 }

@@ -25,11 +25,8 @@ impl Parser<'_> {
         if columns.len() != values.len() {
             return Err(ParseError::Invalid("Unmatched column names/values".into()));
         }
-        if let Some(i) = (1..columns.len()).find(|i| columns[..*i].contains(&columns[*i])) {
-            return Err(ParseError::Invalid(format!(
-                "Multiple definitions found for column {}",
-                columns[i]
-            )));
+        if (1..columns.len()).any(|i| columns[..i].contains(&columns[i])) {
+            return Err(ParseError::Invalid("The column names contains duplicates".into()));
         }
         if self.is_keyword("if") {
             return Err(lightweight_transactions());
@@ -55,6 +52,9 @@ impl Parser<'_> {
             else {
                 return Err(self.no_alternative().into());
             };
+            if attribute != "timeout" && matches!(self.peek(), Kind::Str(_) | Kind::Float(_)) {
+                return Err(self.no_alternative().into());
+            }
             let term = self.term()?;
             let slot = match attribute {
                 "timestamp" => &mut using.timestamp,
@@ -192,7 +192,7 @@ impl Parser<'_> {
             } else if self.is_keyword("delete") {
                 Statement::Delete(self.delete()?)
             } else {
-                return Err(self.no_alternative().into());
+                return Err(self.mismatched("K_APPLY").into());
             });
         }
         self.expect_word("batch")?;
@@ -218,6 +218,9 @@ impl Parser<'_> {
         } else if self.is_symbol("(") {
             Subject::Tuple(self.parenthesised(Self::name)?)
         } else {
+            if matches!(self.peek_at(1), Kind::Symbol("(")) {
+                return Err(self.no_alternative_behind().into());
+            }
             Subject::Column(self.name()?)
         };
         let operator = self.operator()?;

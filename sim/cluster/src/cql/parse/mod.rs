@@ -57,6 +57,8 @@ impl SyntaxError {
     }
 }
 
+/// Tokens before the offending one that a syntax error shows (C `ErrorCollector.FIRST_TOKEN_OFFSET`).
+const SNIPPET_TOKENS: usize = 10;
 /// Nesting of terms and types at most; a bound because the descent is recursive.
 const DEPTH_MAX: usize = 32;
 /// Bytes of a statement's text at most; a text near the frame limit would cost seconds and no schema needs it.
@@ -236,10 +238,10 @@ impl Parser<'_> {
 
     fn token_text(&self, token: usize) -> &str {
         let t = &self.tokens[token.min(self.tokens.len() - 1)];
-        if t.kind == Kind::End {
-            "<EOF>"
-        } else {
-            &self.text[t.start..t.end]
+        match &t.kind {
+            Kind::End => "<EOF>",
+            Kind::Str(inside) => inside,
+            _ => &self.text[t.start..t.end],
         }
     }
 
@@ -248,15 +250,26 @@ impl Parser<'_> {
         self.error_here(&what)
     }
 
+    /// The token behind this one makes the choice impossible that begins here.
+    fn no_alternative_behind(&self) -> SyntaxError {
+        let what = format!("no viable alternative at input '{}'", self.token_text(self.at + 1));
+        self.error_between(&what, self.at, self.at + 1)
+    }
+
     fn mismatched(&self, expected: &str) -> SyntaxError {
         let what = format!("mismatched input '{}' expecting {expected}", self.token_text(self.at));
         self.error_here(&what)
     }
 
     fn error_here(&self, what: &str) -> SyntaxError {
+        self.error_between(what, self.at, self.at)
+    }
+
+    /// What is wrong at token `seen`, with `chosen`, where the parser stood, in brackets. As C's `ErrorCollector` does it
+    /// (seen): ten tokens before, blanks counted, and none behind the last it looked at.
+    fn error_between(&self, what: &str, chosen: usize, seen: usize) -> SyntaxError {
         let last = self.tokens.len() - 1;
-        let here = self.at.min(last);
-        if last == 0 {
+        if seen >= last {
             return SyntaxError {
                 line: 0,
                 column: -1,
@@ -264,24 +277,44 @@ impl Parser<'_> {
                 snippet: String::new(),
             };
         }
-        let mut error = SyntaxError::at(self.text, self.tokens[here].start, what);
-        // Five tokens before and one behind, the offending one in brackets.
-        let (from, to) = (here.saturating_sub(5), (here + 1).min(last - 1));
-        let start = self.tokens[from].start;
-        let lead = if from > 0 { "..." } else { "" };
-        error.snippet = if here == last {
-            format!(" ({lead}{})", &self.text[start..self.tokens[last].start].trim_end())
+        let mut error = SyntaxError::at(self.text, self.tokens[seen].start, what);
+        let start = self.snippet_start(chosen);
+        let lead = if start > self.tokens[0].start { "..." } else { "" };
+        let t = &self.tokens[chosen];
+        // A constant's token begins with its quote, and has its text from elsewhere.
+        let end = if matches!(t.kind, Kind::Str(_)) {
+            t.start + 1
         } else {
-            let t = &self.tokens[here];
-            let tail = if to + 1 < last { "..." } else { "" };
-            let behind = &self.text[t.end..self.tokens[to].end.max(t.end)];
-            format!(
-                " ({lead}{}[{}]{behind}{tail})",
-                &self.text[start..t.start],
-                &self.text[t.start..t.end]
-            )
+            t.end
         };
+        let shown = self.tokens[seen].end.max(end);
+        let shown = if seen > chosen { shown } else { end };
+        let tail = if shown < self.tokens[last - 1].end { "..." } else { "" };
+        error.snippet = format!(
+            " ({lead}{}[{}]{}{tail})",
+            &self.text[start..t.start],
+            &self.text[t.start..end],
+            &self.text[end..shown],
+        );
         error
+    }
+
+    /// The byte at which a snippet before this token begins.
+    fn snippet_start(&self, token: usize) -> usize {
+        let (mut left, mut at) = (SNIPPET_TOKENS, token);
+        let mut start = self.tokens[token].start;
+        while left > 0 && at > 0 {
+            let before = &self.tokens[at - 1];
+            if before.end < start {
+                // Blanks between two tokens are a token of their own.
+                start = before.end;
+            } else {
+                at -= 1;
+                start = before.start;
+            }
+            left -= 1;
+        }
+        start
     }
 
     /// A name: an unreserved word in lower case, or a quoted identifier as it is.

@@ -31,15 +31,15 @@ fn syntax_errors_have_the_text_of_a_real_server() {
     );
     assert_eq!(
         refusal("SELECT a FROM t LIMIT"),
-        "line 1:21 no viable alternative at input '<EOF>' (SELECT a FROM t LIMIT)"
+        "line 0:-1 no viable alternative at input '<EOF>'"
     );
     assert_eq!(
         refusal("SELECT a\nFROM t WHER a = 1"),
-        "line 2:7 mismatched input 'WHER' expecting EOF (SELECT a\nFROM t [WHER] a...)"
+        "line 2:7 mismatched input 'WHER' expecting EOF (SELECT a\nFROM t [WHER]...)"
     );
     assert_eq!(
         refusal("INSERT INTO t (a) VALUES (1"),
-        "line 1:27 mismatched input '<EOF>' expecting ')' (...a) VALUES (1)"
+        "line 0:-1 mismatched input '<EOF>' expecting ')'"
     );
 }
 
@@ -51,11 +51,11 @@ fn statements_that_contradict_themselves_are_invalid() {
     );
     assert_eq!(
         refusal("INSERT INTO t (a, a) VALUES (1, 1)"),
-        "Multiple definitions found for column a"
+        "The column names contains duplicates"
     );
     assert_eq!(
         refusal("CREATE TABLE t (a int PRIMARY KEY, PRIMARY KEY (a))"),
-        "Multiple PRIMARY KEYs specified (exactly one required)"
+        "Multiple PRIMARY KEY specified for table 't' (exactly one required)"
     );
 }
 
@@ -78,7 +78,7 @@ fn what_is_not_carried_out_is_refused_by_name() {
         ("CREATE OR REPLACE FUNCTION f()", "CREATE OR REPLACE"),
         ("DROP INDEX i", "DROP INDEX"),
         ("ALTER KEYSPACE k WITH durable_writes = true", "ALTER KEYSPACE"),
-        ("ALTER TABLE t DROP a", "ALTER TABLE … DROP"),
+        ("ALTER TABLE t DROP a USING TIMESTAMP 1", "ALTER TABLE … DROP"),
         ("ALTER TABLE t RENAME a TO b", "ALTER TABLE … RENAME"),
         ("GRANT SELECT ON t TO r", "GRANT SELECT"),
         ("DESCRIBE INDEX i", "DESCRIBE INDEX"),

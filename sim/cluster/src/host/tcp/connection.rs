@@ -12,6 +12,9 @@ use tokio::time::{Duration, sleep};
 /// Bytes of unread answers above which a connection's requests are not read: a client that does not read its answers
 /// cannot make the node hold any number of them.
 const UNSENT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of requests that were read and not taken above which no more are read: two of the largest frames, and a frozen
+/// node takes none.
+const UNTAKEN_BYTES_MAX: usize = 32 << 20;
 /// Bytes read at a time at least.
 const READ_BYTES: usize = 64 << 10;
 /// An empty buffer that is larger is given back: one large request or answer of each connection would add up.
@@ -64,15 +67,11 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
         }
         input.reserve(READ_BYTES);
         tokio::select! {
-            read = reader.read_buf(&mut input), if !is_last && left <= UNSENT_BYTES_MAX => {
+            read = reader.read_buf(&mut input), if !is_last && left <= UNSENT_BYTES_MAX && input.len() <= UNTAKEN_BYTES_MAX => {
                 if read? == 0 {
                     return Ok(());
                 }
-                let taken = shared.turn(|state, now_us| state.process(node).requests(id, &input, now_us));
-                input.drain(..taken);
-                if input.is_empty() && input.capacity() > KEPT_BYTES_MAX {
-                    input = Vec::new();
-                }
+                take_requests(shared, node, id, &mut input);
             }
             written = writer.write(&unsent[sent..]), if left > 0 => {
                 match written? {
@@ -87,12 +86,26 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
                     }
                 }
             }
-            () = wake.notified() => {}
+            // A frozen node leaves requests where they are, and wakes this when it goes on.
+            () = wake.notified() => {
+                if !input.is_empty() {
+                    take_requests(shared, node, id, &mut input);
+                }
+            }
         }
         let Some(answers) = shared.with(node, |p| p.take_answers(id)) else {
             return Ok(());
         };
         unsent.extend_from_slice(&answers.bytes);
         is_last |= answers.is_last;
+    }
+}
+
+/// Gives the node the whole requests of what was read, and keeps the rest.
+fn take_requests(shared: &Shared, node: NodeIdx, id: u64, input: &mut Vec<u8>) {
+    let taken = shared.turn(|state, now_us| state.process(node).requests(id, input, now_us));
+    input.drain(..taken);
+    if input.is_empty() && input.capacity() > KEPT_BYTES_MAX {
+        *input = Vec::new();
     }
 }

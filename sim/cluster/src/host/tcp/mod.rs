@@ -3,6 +3,7 @@
 //!
 //! - `process`: one node, and the carrying out of what its core asks for,
 //! - `connection`: one client of it,
+//! - `control`: kill, freeze, resume and start again one node of them,
 //! - `data_dir`: the directory, its lock, and the logs,
 //! - `clock`, `error`, `notice`: the time, why a start fails, what a person is told.
 //!
@@ -15,6 +16,7 @@
 
 mod clock;
 mod connection;
+mod control;
 mod data_dir;
 mod error;
 mod notice;
@@ -23,6 +25,7 @@ mod process;
 pub use error::StartError;
 pub use notice::{Notice, Tell};
 
+use crate::core::Start;
 use crate::core::config::{ClusterConfig, CommitlogSync};
 use crate::core::flavor::Flavor;
 use crate::core::message::{Input, Msg};
@@ -31,14 +34,14 @@ use crate::model::NodeIdx;
 use clock::Clock;
 use data_dir::DataDir;
 use process::Process;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
 /// Nodes of a cluster at most (`ClusterConfig::nodes`).
@@ -108,11 +111,43 @@ pub struct TcpCluster {
     shared: Arc<Shared>,
     addresses: Arc<[SocketAddr]>,
     is_new: bool,
-    listeners: JoinSet<()>,
+    listeners: Listeners,
     /// Pump and syncs; ended when this is dropped.
     _tasks: JoinSet<()>,
     /// Its lock is held until the last.
-    _data: DataDir,
+    data: DataDir,
+}
+
+/// The tasks that accept connections, one for each node that has an open port; they end when this is dropped.
+#[derive(Debug, Default)]
+struct Listeners {
+    tasks: Mutex<(JoinSet<()>, BTreeMap<usize, AbortHandle>)>,
+}
+
+impl Listeners {
+    fn spawn(&self, node: usize, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = tasks.0.spawn(task);
+        tasks.1.insert(node, handle);
+    }
+
+    /// Closes the port of a node: soon, when the runtime gets to it ([`Listeners::is_closed`]).
+    fn abort(&self, node: usize) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = tasks.1.get(&node) {
+            handle.abort();
+        }
+    }
+
+    fn is_closed(&self, node: usize) -> bool {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.1.get(&node).is_none_or(AbortHandle::is_finished)
+    }
+
+    async fn shutdown(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.0.shutdown().await;
+    }
 }
 
 impl std::fmt::Debug for TcpCluster {
@@ -136,13 +171,13 @@ impl TcpCluster {
         let mut nodes = Vec::new();
         for node in config.node_indices() {
             let (log, bytes) = data.open_log(node)?;
-            let seed = clock.now_us().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(node.0);
+            let seed = Shared::seed(clock.now_us(), node);
             let core = Node::new(config.clone(), node, seed);
             nodes.push((Process::new(core, log, addresses.clone(), tell.clone()), bytes));
         }
         let now_us = clock.now_us();
         for (process, bytes) in &mut nodes {
-            process.boot(now_us, &std::mem::take(bytes));
+            process.boot(now_us, &std::mem::take(bytes), Start::Together);
         }
         let state = State {
             nodes: nodes.into_iter().map(|(process, _)| process).collect(),
@@ -157,11 +192,11 @@ impl TcpCluster {
             over: watch::channel(false).0,
         });
         let mut tasks = JoinSet::new();
-        let mut listeners = JoinSet::new();
+        let listeners = Listeners::default();
         tasks.spawn(pump(shared.clone()));
         for (node, socket) in config.node_indices().zip(sockets) {
             tasks.spawn(sync_log(shared.clone(), node));
-            listeners.spawn(connection::accept(shared.clone(), node, socket));
+            listeners.spawn(usize::from(node.0), connection::accept(shared.clone(), node, socket));
         }
         shared.turn(|_, _| {});
         Ok(TcpCluster {
@@ -170,7 +205,7 @@ impl TcpCluster {
             is_new: data.is_new,
             listeners,
             _tasks: tasks,
-            _data: data,
+            data,
         })
     }
 
@@ -205,7 +240,7 @@ impl TcpCluster {
 
     /// Stops in good order: no new connections, requests under way finish, logs are synced. Returns whether all of that
     /// was done within its time; if not, the next start finds what a kill would have left.
-    pub async fn stop(mut self) -> bool {
+    pub async fn stop(self) -> bool {
         self.listeners.shutdown().await;
         self.shared.lock().nodes.iter_mut().for_each(Process::drain);
         let drained = timeout(DRAIN, self.until(|p| p.is_over || p.node.operations() == 0)).await;
@@ -235,6 +270,11 @@ impl Drop for TcpCluster {
 }
 
 impl Shared {
+    /// Where the draws of a node begin that starts now.
+    fn seed(now_us: u64, node: NodeIdx) -> u64 {
+        now_us.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(node.0)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic that poisoned it has been reported already.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -295,7 +335,7 @@ impl State {
         self.collect();
         for _ in 0..MESSAGES_PER_TURN_MAX {
             let Some((to, from, msg)) = self.mail.pop_front() else {
-                let next = |p: &mut Process| if p.is_over { None } else { p.node.next_deadline_us() };
+                let next = |p: &mut Process| if p.is_idle() { None } else { p.node.next_deadline_us() };
                 let next_us = self.nodes.iter_mut().filter_map(next).min();
                 return next_us.unwrap_or(u64::MAX);
             };
@@ -340,7 +380,7 @@ async fn pump(shared: Arc<Shared>) {
 async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
     let wanted = shared.with(node, |p| p.sync_wanted.clone());
     loop {
-        let (tokens, file) = shared.with(node, Process::take_syncs);
+        let (tokens, file, life) = shared.with(node, Process::take_syncs);
         if tokens.is_empty() {
             wanted.notified().await;
             continue;
@@ -348,6 +388,8 @@ async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
         let outcome = synced.unwrap_or_else(|e| Err(io::Error::other(e)));
         shared.turn(|state, now_us| match outcome {
+            // It was killed meanwhile, and what runs now did not ask for this.
+            _ if state.process(node).life != life => {}
             Ok(()) => {
                 for token in tokens {
                     state.process(node).step(now_us, Input::LogSynced { token });

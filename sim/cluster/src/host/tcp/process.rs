@@ -64,6 +64,12 @@ pub(super) struct Process {
     is_draining: bool,
     /// Whether the node has stopped, in order or because it cannot go on.
     pub(super) is_over: bool,
+    /// Whether it stands still, as after SIGSTOP.
+    pub(super) is_frozen: bool,
+    /// What arrived meanwhile.
+    held: Vec<Input>,
+    /// Which process of this node it is: a killed one may be followed by another.
+    pub(super) life: u64,
     /// Why it could not go on.
     pub(super) halted: Option<String>,
     /// Messages to other nodes, in order.
@@ -94,6 +100,9 @@ impl Process {
             is_serving: false,
             is_draining: false,
             is_over: false,
+            is_frozen: false,
+            held: Vec::new(),
+            life: 0,
             halted: None,
             outbox: Vec::new(),
             schema_told,
@@ -103,14 +112,56 @@ impl Process {
     }
 
     /// Starts the core from the bytes of the log.
-    pub(super) fn boot(&mut self, now_us: u64, log: &[u8]) {
-        self.node.boot(now_us, log, Start::Together, &mut self.effects);
+    pub(super) fn boot(&mut self, now_us: u64, log: &[u8], start: Start) {
+        self.node.boot(now_us, log, start, &mut self.effects);
         self.carry_out(now_us);
+    }
+
+    /// Takes the place of a process of this node that was killed: numbers go on, so that what was asked by the old one
+    /// is not taken for the new one's.
+    pub(super) fn follow(&mut self, old: &Process) {
+        self.life = old.life + 1;
+        self.connections = old.connections;
+        self.sync_wanted = old.sync_wanted.clone();
+    }
+
+    /// kill -9: nothing more comes out of it, not even answers that are ready.
+    pub(super) fn kill(&mut self) {
+        self.clients.values_mut().for_each(|c| c.out.clear());
+        self.held.clear();
+        self.syncs.clear();
+        self.outbox.clear();
+        self.is_frozen = false;
+        self.end();
+    }
+
+    /// Goes on after it was frozen.
+    pub(super) fn thaw(&mut self, now_us: u64) {
+        if !std::mem::take(&mut self.is_frozen) {
+            return;
+        }
+        for input in std::mem::take(&mut self.held) {
+            self.step(now_us, input);
+        }
+        // Connections have bytes that were not looked at, and syncs may wait.
+        self.clients.values_mut().for_each(wake);
+        self.sync_wanted.notify_one();
+        self.tick(now_us);
+    }
+
+    /// Whether its deadlines mean nothing now.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_over || self.is_frozen
     }
 
     /// Gives the core something that happened, and carries out what it asks for.
     pub(super) fn step(&mut self, now_us: u64, input: Input) {
-        if !self.is_over {
+        if self.is_over {
+            return;
+        }
+        if self.is_frozen {
+            self.held.push(input);
+        } else {
             self.node.step(now_us, input, None, &mut self.effects);
             self.carry_out(now_us);
         }
@@ -118,7 +169,7 @@ impl Process {
 
     /// Gives the core its deadlines that have come.
     pub(super) fn tick(&mut self, now_us: u64) {
-        if !self.is_over && self.node.next_deadline_us().is_some_and(|at_us| at_us <= now_us) {
+        if !self.is_idle() && self.node.next_deadline_us().is_some_and(|at_us| at_us <= now_us) {
             self.step(now_us, Input::Tick);
         }
     }
@@ -146,6 +197,9 @@ impl Process {
     /// Handles the whole frames at the front of `bytes`; returns how many bytes they were.
     pub(super) fn requests(&mut self, id: u64, bytes: &[u8], now_us: u64) -> usize {
         let mut start = 0;
+        if self.is_frozen {
+            return start;
+        }
         while let Some(client) = self.clients.get_mut(&id) {
             if client.closing || self.is_draining {
                 // Whatever else it sends means nothing any more.
@@ -198,9 +252,14 @@ impl Process {
         }
     }
 
-    /// What is to be synced: the tokens that wait for it, and the file.
-    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>) {
-        (std::mem::take(&mut self.syncs), self.log.shared())
+    /// What is to be synced: the tokens that wait for it, the file, and whose they are.
+    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>, u64) {
+        let tokens = if self.is_frozen {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.syncs)
+        };
+        (tokens, self.log.shared(), self.life)
     }
 
     fn carry_out(&mut self, now_us: u64) {
