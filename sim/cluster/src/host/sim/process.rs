@@ -9,8 +9,9 @@ use crate::core::Node;
 use crate::core::boundary::BoundaryHook;
 use crate::core::message::{ClientRef, Effect, Input};
 use crate::cql::frame::response::{self, Event};
-use crate::cql::front::{Front, Pending, Submission};
+use crate::cql::front::{Front, Submission};
 use crate::cql::system::NodeView;
+use crate::host::asked::{Asked, AskedList};
 use crate::host::changes::schema_changes;
 use crate::model::{NodeIdx, Response, Schema};
 use sim_world::disk::DiskFile;
@@ -34,13 +35,6 @@ pub(super) struct After {
     pub(super) wake_program: Option<Waker>,
 }
 
-/// A request that the core works on.
-#[derive(Debug)]
-struct Asked {
-    client: u64,
-    pending: Pending,
-}
-
 /// The running process of a node.
 pub(super) struct Process {
     pub(super) node: Node,
@@ -52,8 +46,7 @@ pub(super) struct Process {
     /// Connections with answers that were not written yet.
     pub(super) dirty: Vec<u64>,
     /// Requests under way; at most the core's `in_flight_max`, and those whose answer a fault swallowed.
-    asked: Vec<Option<Asked>>,
-    free: Vec<u32>,
+    asked: AskedList,
     /// Syncs asked for, by token; one sync serves all that wait when it begins.
     pub(super) syncs: VecDeque<u64>,
     pub(super) sync_waker: Option<Waker>,
@@ -94,8 +87,7 @@ impl Process {
             clients: BTreeMap::new(),
             connections: 0,
             dirty: Vec::new(),
-            asked: Vec::new(),
-            free: Vec::new(),
+            asked: AskedList::default(),
             syncs: VecDeque::new(),
             sync_waker: None,
             serving: false,
@@ -131,15 +123,7 @@ impl Process {
     /// Gives the core a request of a client.
     pub(super) fn submit(&mut self, cluster: &Cluster, client: u64, submission: Submission, now_us: u64) {
         let Submission { request, pending } = submission;
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.asked.push(None);
-            self.asked.len() as u32 - 1
-        });
-        self.asked[place as usize] = Some(Asked { client, pending });
-        let from = ClientRef {
-            conn: client,
-            request: u64::from(place),
-        };
+        let from = self.asked.keep(Asked { client, pending });
         self.step(cluster, now_us, Input::Client { from, request });
     }
 
@@ -259,11 +243,9 @@ impl Process {
     }
 
     fn reply(&mut self, cluster: &Cluster, to: ClientRef, response: Response) {
-        let place = to.request as usize;
-        let Some(asked) = self.asked.get_mut(place).and_then(Option::take) else {
+        let Some(asked) = self.asked.take(to.request) else {
             return;
         };
-        self.free.push(place as u32);
         let Some(client) = self.clients.get_mut(&asked.client) else {
             return;
         };

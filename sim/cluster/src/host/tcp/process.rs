@@ -6,8 +6,9 @@ use super::notice::{Notice, Tell};
 use crate::core::message::{ClientRef, Effect, Input, Msg};
 use crate::core::{Node, Start};
 use crate::cql::frame::response::{self, Event};
-use crate::cql::front::{Connection, Front, Outcome, Pending, Submission};
+use crate::cql::front::{Connection, Front, Outcome, Submission};
 use crate::cql::system::NodeView;
+use crate::host::asked::{Asked, AskedList};
 use crate::host::changes::schema_changes;
 use crate::model::{NodeIdx, Response, Schema};
 use std::collections::BTreeMap;
@@ -29,13 +30,6 @@ struct Client {
     wake: Arc<Notify>,
 }
 
-/// A request that the core works on.
-#[derive(Debug)]
-struct Asked {
-    client: u64,
-    pending: Pending,
-}
-
 /// What a connection's task is to write.
 #[derive(Debug)]
 pub(super) struct ToWrite {
@@ -54,8 +48,7 @@ pub(super) struct Process {
     clients: BTreeMap<u64, Client>,
     connections: u64,
     /// Requests under way; at most the core's `in_flight_max`.
-    asked: Vec<Option<Asked>>,
-    free: Vec<u32>,
+    asked: AskedList,
     /// Syncs asked for, by token; one sync serves all that wait when it begins.
     syncs: Vec<u64>,
     pub(super) sync_wanted: Arc<Notify>,
@@ -93,8 +86,7 @@ impl Process {
             addresses,
             clients: BTreeMap::new(),
             connections: 0,
-            asked: Vec::new(),
-            free: Vec::new(),
+            asked: AskedList::default(),
             syncs: Vec::new(),
             sync_wanted: Arc::default(),
             is_serving: false,
@@ -222,15 +214,7 @@ impl Process {
 
     fn submit(&mut self, client: u64, submission: Submission, now_us: u64) {
         let Submission { request, pending } = submission;
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.asked.push(None);
-            self.asked.len() as u32 - 1
-        });
-        self.asked[place as usize] = Some(Asked { client, pending });
-        let from = ClientRef {
-            conn: client,
-            request: u64::from(place),
-        };
+        let from = self.asked.keep(Asked { client, pending });
         self.step(now_us, Input::Client { from, request });
     }
 
@@ -347,11 +331,9 @@ impl Process {
     }
 
     fn reply(&mut self, to: ClientRef, response: Response) {
-        let place = to.request as usize;
-        let Some(asked) = self.asked.get_mut(place).and_then(Option::take) else {
+        let Some(asked) = self.asked.take(to.request) else {
             return;
         };
-        self.free.push(place as u32);
         let Some(client) = self.clients.get_mut(&asked.client) else {
             return;
         };
