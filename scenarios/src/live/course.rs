@@ -64,6 +64,7 @@ pub async fn run(job: &LiveJob, interrupted: impl Future<Output = ()>) -> SeedRe
     let site = prepared.site.clone();
     let found = tokio::select! {
         found = prepared.course(&resolved) => found,
+        why = site.hopeless() => Err(why),
         () = interrupted => Err("it was interrupted; nothing was found out".into()),
     };
     site.settlement().kill();
@@ -113,8 +114,9 @@ impl Prepared {
         let config = written(&directory, config)?;
         let database = Database::connect(&config).await?;
         let nodes = database.nodes();
-        let config = for_nodes(&directory, config, &nodes)?;
         make_room(&database, config.keyspace(), job.replace).await?;
+        emptied(&directory)?;
+        let config = for_nodes(&directory, config, &nodes)?;
         let struck_nodes = if job.node_control.is_some() {
             nodes.len() as u16
         } else {
@@ -448,6 +450,13 @@ fn for_nodes(directory: &Path, mut config: Config, nodes: &[SocketAddr]) -> Resu
     let mut config = written(directory, config)?;
     config.credentials = credentials;
     Ok(config)
+}
+
+/// An engine's log or a WAL of an earlier run would be gone on with, or refused.
+fn emptied(directory: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{} cannot be emptied: {error}", directory.display());
+    std::fs::remove_dir_all(directory).map_err(failed)?;
+    std::fs::create_dir_all(directory).map_err(failed)
 }
 
 async fn make_room(database: &Database, keyspace: &str, replace: bool) -> Result<(), String> {

@@ -20,6 +20,9 @@ const WATCH_CLOSELY: Duration = Duration::from_millis(2);
 const UP_MAX: Duration = Duration::from_secs(20);
 /// And then it is given so long to find its feet, read its WAL and send something.
 const REST: Duration = Duration::from_secs(2);
+/// A program that ended by itself so often is not started again: settlement ends after 30 s without the database, so that is
+/// five minutes of it.
+const ENDED_MAX: usize = 10;
 /// So often a moment with events in flight is looked for before a blow.
 const LOOKS_MAX: u32 = 50;
 /// Counters that say that settlement had trouble with the database.
@@ -137,6 +140,21 @@ impl Site {
             for process in [&self.shared.settlement, &self.shared.engine] {
                 if let Some(news) = process.tend() {
                     self.tell(&news);
+                }
+            }
+            sleep(WATCH).await;
+        }
+    }
+
+    /// Completes when a program has ended by itself so often that it will not work any more; with its last words.
+    pub async fn hopeless(&self) -> String {
+        loop {
+            for process in [&self.shared.settlement, &self.shared.engine] {
+                let mut ended = process.ended();
+                if ended.len() >= ENDED_MAX
+                    && let Some(last) = ended.pop()
+                {
+                    return format!("{} times: {last}", ended.len() + 1);
                 }
             }
             sleep(WATCH).await;
