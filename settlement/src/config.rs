@@ -387,6 +387,15 @@ impl Config {
         })
     }
 
+    /// These values instead of a file; `SETTLEMENT_…` variables and `over` count as they do in [`Self::load`].
+    pub fn load_over(defaults: &Self, over: impl Serialize) -> Result<Self, ConfigError> {
+        let figment = Figment::new()
+            .merge(Serialized::defaults(defaults))
+            .merge(Env::prefixed(ENV_PREFIX).split("__"))
+            .merge(Serialized::defaults(over));
+        Self::from_figment(&figment)
+    }
+
     /// Reads the TOML form, and validates it.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::from_figment(&Figment::new().merge(Toml::string(text)))

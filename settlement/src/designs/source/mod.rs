@@ -22,7 +22,7 @@ use super::{Context, How, Item, Settled, retry};
 use rows::{FailedTrade, LedgerEvent, OrderRow, SettledTrade};
 
 /// The source's bound of attempts.
-pub(crate) const ATTEMPTS_MAX: u32 = 3;
+const ATTEMPTS_MAX: u32 = 3;
 
 /// The source's pause: this times the number of attempts made.
 const PAUSE_MS: u64 = 100;

@@ -79,6 +79,15 @@ pub enum BenchError {
         /// Which design.
         design: DesignName,
     },
+    /// A node of the database began another life.
+    #[error(
+        "a node of the database restarted while design {design} was measured, and what it may have lost was sent again: \
+         measure again"
+    )]
+    Restarted {
+        /// Which design.
+        design: DesignName,
+    },
     /// Nothing is settled any more.
     #[error("design {design} settled nothing for {} s: {why}", waited.as_secs())]
     Stalled {

@@ -30,15 +30,12 @@ const TRADED_MAX: u64 = 1_000_000;
 /// The time of the first event. Nothing reads a clock.
 const START_MS: u64 = 1_700_000_000_000;
 
-/// What an account holds, after how many changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// The number of its changes.
-    pub version: Version,
-    /// The spendable part, in minor units.
-    pub avail: Amount,
-    /// The part locked by orders, in minor units.
-    pub frozen: Amount,
+/// What an account holds, in minor units, after how many changes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    version: Version,
+    avail: Amount,
+    frozen: Amount,
 }
 
 /// The stream, as far as it was made.
@@ -142,21 +139,6 @@ impl Load {
         Ok(out)
     }
 
-    /// What every account holds now.
-    pub const fn accounts(&self) -> &BTreeMap<(UserId, AssetId), Account> {
-        &self.accounts
-    }
-
-    /// How many trades were made.
-    pub const fn trades_made(&self) -> u64 {
-        self.trades
-    }
-
-    /// How many events were made, the prologue included.
-    pub const fn events_made(&self) -> u64 {
-        self.last_sequence
-    }
-
     /// Deposits what an order locks, and places it.
     fn place(
         &mut self,
@@ -213,7 +195,7 @@ impl Load {
         let price = self.price(&symbol);
         let quantity = Quantity(self.random.next_u64() % TRADED_MAX + 1);
         let quote = quote_amount(price, quantity, self.registry.base_decimals(&symbol))?.amount;
-        let buyer_is_maker = self.random.next_u64() % 2 == 0;
+        let buyer_is_maker = self.random.next_u64().is_multiple_of(2);
         let (buyer_ppm, seller_ppm) = if buyer_is_maker {
             (symbol.maker_fee_ppm, symbol.taker_fee_ppm)
         } else {
@@ -353,7 +335,7 @@ mod tests {
         let mut envelopes = load.prologue().expect("within bounds");
         assert!(load.prologue().expect("within bounds").is_empty());
         envelopes.extend(load.trades(2_000).expect("within bounds"));
-        assert_eq!(envelopes.len() as u64, load.events_made());
+        assert_eq!(envelopes.len() as u64, load.last_sequence);
         let (mut previous, mut fees, mut symbols) = (Digest::ZERO, 0, BTreeMap::new());
         for (sequence, envelope) in (1..).zip(&envelopes) {
             let event = envelope.open().expect("it is what was sealed");
@@ -388,7 +370,7 @@ mod tests {
 
     /// Over all assets; a trade moves as much of each as it takes.
     fn sum(load: &Load) -> u128 {
-        let accounts = load.accounts().values();
+        let accounts = load.accounts.values();
         accounts
             .map(|account| u128::from(account.avail.0) + u128::from(account.frozen.0))
             .sum()

@@ -35,6 +35,7 @@ use scylla::client::session::Session;
 use scylla::cluster::NodeAddr;
 use settlement::{Config, DesignName};
 use settlement_events::{Envelope, Registry};
+use tokio::signal::unix::{SignalKind, signal};
 
 pub use error::BenchError;
 use keyspaces::Keyspaces;
@@ -105,16 +106,18 @@ pub struct BenchArgs {
 
 /// A file, or else nodes named on the command line.
 pub fn config(arguments: &BenchArgs, file: &Path, over: impl serde::Serialize) -> Result<Config, BenchError> {
-    let mut config = if arguments.contact_points.is_empty() || file.is_file() {
+    let nodes = &arguments.contact_points;
+    if nodes.is_empty() {
+        return Ok(Config::load(file, over)?);
+    }
+    let mut config = if file.is_file() {
         Config::load(file, over)?
     } else {
         let nobody = "tcp://127.0.0.1:0";
-        Config::new(Vec::new(), nobody, nobody, DATA_DIR, Registry::example())
+        let defaults = Config::new(nodes.clone(), nobody, nobody, DATA_DIR, Registry::example());
+        Config::load_over(&defaults, over)?
     };
-    if !arguments.contact_points.is_empty() {
-        config.contact_points.clone_from(&arguments.contact_points);
-    }
-    config.validate()?;
+    config.contact_points.clone_from(nodes);
     Ok(config)
 }
 
@@ -136,7 +139,7 @@ pub async fn bench(config: Config, arguments: BenchArgs) -> Result<(), BenchErro
     };
     let outcome = tokio::select! {
         outcome = run.measure(&mut keyspaces) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+        () = interrupted() => Err(BenchError::Interrupted),
     };
     clean_up(&mut keyspaces, &directory, arguments.keep).await;
     let report = outcome?;
@@ -162,10 +165,25 @@ async fn clean_up(keyspaces: &mut Keyspaces, directory: &Path, keep: bool) {
     let names = keyspaces.names().join(", ");
     let remaining = tokio::select! {
         remaining = keyspaces.drop_all() => remaining,
-        _ = tokio::signal::ctrl_c() => vec![format!("interrupted again; of {names} some may remain: drop them by hand")],
+        () = interrupted() => vec![format!("interrupted again; of {names} some may remain: drop them by hand")],
     };
     for line in remaining {
         eprintln!("settlement: {line}");
+    }
+}
+
+/// SIGINT or SIGTERM. If neither can be listened to, they end the process, and what remains is not said.
+async fn interrupted() {
+    let mut terminated = signal(SignalKind::terminate()).ok();
+    let termination = async {
+        match &mut terminated {
+            Some(terminated) => terminated.recv().await.is_some(),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        asked = tokio::signal::ctrl_c() => if asked.is_err() { std::future::pending::<()>().await },
+        _ = termination => {}
     }
 }
 
@@ -383,6 +401,11 @@ impl Contender {
     async fn give(&mut self, time: Option<Duration>) -> Result<Round, BenchError> {
         let events = std::mem::take(&mut self.stock);
         let mut round = self.service.round(events.clone(), time).await?;
+        if round.after.windows_sent_again > round.before.windows_sent_again {
+            return Err(BenchError::Restarted {
+                design: self.service.design,
+            });
+        }
         self.stock = std::mem::take(&mut round.left);
         let published = events.len() - self.stock.len();
         events

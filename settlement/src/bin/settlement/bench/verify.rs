@@ -59,11 +59,6 @@ impl Expected {
         }
     }
 
-    /// How many trades there are.
-    pub const fn trades(&self) -> u64 {
-        self.trades
-    }
-
     /// Compares the tables of a design.
     pub async fn compare(
         &self,
