@@ -75,12 +75,13 @@ pub struct BenchArgs {
     #[arg(long, value_name = "S", default_value_t = 40)]
     seconds: u64,
 
-    /// In so many rounds: A B A B …
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// In so many rounds: A B A B … Short ones, so that what else the machine does hits all designs alike.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
 
-    /// Seconds for each design before the first round, which count for nothing.
-    #[arg(long, value_name = "S", default_value_t = 15)]
+    /// Seconds for each design before the first round, which count for nothing: a server on a JVM has to compile itself
+    /// first.
+    #[arg(long, value_name = "S", default_value_t = 20)]
     warm_up: u64,
 
     /// The seed of the load.
@@ -311,7 +312,8 @@ impl Run<'_> {
     async fn prepare(&self, contender: &mut Contender) -> Result<(), BenchError> {
         self.say(&format!("{}: deposits, orders and warm-up", contender.service.design));
         contender.stock = contender.load.prologue()?.into();
-        contender.give(None).await?;
+        let prologue = contender.stock.len();
+        contender.give(prologue, None).await?;
         // A second of it says how many it will need.
         let warm_up = Duration::from_secs(self.arguments.warm_up);
         let first = warm_up.min(Duration::from_secs(1));
@@ -393,21 +395,24 @@ impl Contender {
         });
         let missing = wanted.saturating_sub(self.stock.len());
         self.stock.extend(self.load.trades(missing)?);
-        let round = self.give(if trades.is_some() { None } else { time }).await?;
+        let round = self.give(wanted, if trades.is_some() { None } else { time }).await?;
         self.rate = rate(&round);
         Ok(round)
     }
 
-    async fn give(&mut self, time: Option<Duration>) -> Result<Round, BenchError> {
-        let events = std::mem::take(&mut self.stock);
+    /// Gives the first so many events of the stock to the service. What it has no time for goes back.
+    async fn give(&mut self, count: usize, time: Option<Duration>) -> Result<Round, BenchError> {
+        let events: VecDeque<Envelope> = self.stock.drain(..count.min(self.stock.len())).collect();
         let mut round = self.service.round(events.clone(), time).await?;
         if round.after.windows_sent_again > round.before.windows_sent_again {
             return Err(BenchError::Restarted {
                 design: self.service.design,
             });
         }
-        self.stock = std::mem::take(&mut round.left);
-        let published = events.len() - self.stock.len();
+        let published = events.len() - round.left.len();
+        for event in std::mem::take(&mut round.left).into_iter().rev() {
+            self.stock.push_front(event);
+        }
         events
             .iter()
             .take(published)

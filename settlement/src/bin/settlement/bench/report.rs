@@ -236,6 +236,19 @@ impl Report {
         }
         text.push('\n');
         for measured in &self.designs {
+            let rounds: Vec<String> = measured
+                .rounds
+                .iter()
+                .map(|rate| thousands(rate.round() as u64))
+                .collect();
+            let _ = writeln!(
+                text,
+                "by round, {}: {} trades per second",
+                measured.design,
+                rounds.join(" ")
+            );
+        }
+        for measured in &self.designs {
             let _ = writeln!(text, "whose limit, {}", measured.verdict());
         }
         for measured in &self.designs {
@@ -299,13 +312,9 @@ impl Report {
 
 type Measure = (&'static str, fn(&Measured) -> String);
 
-const MEASURES: [Measure; 18] = [
+const MEASURES: [Measure; 17] = [
     ("trades settled", |m| thousands(m.trades)),
     ("trades per second", |m| thousands(m.rate().round() as u64)),
-    ("  by round", |m| {
-        let rounds: Vec<String> = m.rounds.iter().map(|rate| thousands(rate.round() as u64)).collect();
-        rounds.join(" ")
-    }),
     ("p50 of one trade, ms", |m| format!("{:.1}", m.quantile_ms(0.5))),
     ("p99 of one trade, ms", |m| format!("{:.1}", m.quantile_ms(0.99))),
     ("database requests per trade", |m| {
@@ -359,4 +368,96 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::usage::Machine;
+
+    /// `trades` in ten seconds on two processors, of which so many seconds were used by settlement, the server, others.
+    fn measured(design: DesignName, trades: u64, (own, server, others): (u64, u64, u64)) -> Measured {
+        let seconds = Duration::from_secs;
+        let mut measured = Measured {
+            trades,
+            elapsed: seconds(10),
+            rounds: vec![trades as f64 / 10.0; 2],
+            requests: trades,
+            bytes: Some(Bytes {
+                sent: trades * 2_640,
+                received: trades * 13,
+            }),
+            in_flight_limit: 96,
+            in_flight_peak: 128,
+            usage: Usage {
+                own: seconds(own),
+                servers: Some(seconds(server)),
+                machine: Some(Machine {
+                    busy: seconds(own + server + others),
+                    idle: seconds(20 - own - server - others),
+                    cores: 2,
+                }),
+            },
+            readback: Some(Readback {
+                trades,
+                accounts: 17,
+                balance_sum: 4_000,
+                differences: Vec::new(),
+            }),
+            ..Measured::nothing(design)
+        };
+        for ms in 1..=100 {
+            measured.latencies.saturating_record(ms * 1_000);
+        }
+        measured
+    }
+
+    fn report(designs: Vec<Measured>) -> Report {
+        Report {
+            designs,
+            servers: Servers::Known(vec![7]),
+            setup: "1 node, 1 copy".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_report_says_the_ratio_and_whose_limit_it_was() {
+        let mut unknown = measured(DesignName::LoggedRmw, 5_000, (1, 9, 2));
+        unknown.usage.servers = None;
+        unknown.bytes = None;
+        let report = report(vec![
+            measured(DesignName::Ledger, 40_000, (2, 16, 1)),
+            unknown,
+            measured(DesignName::SequentialDelta, 4_000, (3, 8, 1)),
+        ]);
+        assert_eq!(report.ratio(), Some(10.0));
+        insta::assert_snapshot!("report", report.text());
+        insta::assert_snapshot!("json", format!("{:#}", report.json()));
+    }
+
+    #[test]
+    fn the_limit_is_that_of_whoever_used_most_of_what_was_used_up() {
+        let verdict = |used| measured(DesignName::Ledger, 10, used).verdict();
+        for (used, part) in [
+            ((2, 16, 1), "the server's processors are the limit"),
+            ((16, 2, 1), "settlement's processors are the limit"),
+            ((2, 3, 14), "other programs had most of them"),
+            ((2, 8, 1), "how long the server takes to answer"),
+        ] {
+            assert!(verdict(used).contains(part), "{used:?}: {}", verdict(used));
+        }
+    }
+
+    #[test]
+    fn a_difference_of_any_design_is_told_with_its_name() {
+        let mut wrong = measured(DesignName::Ledger, 10, (1, 1, 1));
+        wrong
+            .readback
+            .as_mut()
+            .expect("it was read")
+            .differences
+            .push("trades: 9, and must be 10".to_owned());
+        let report = report(vec![wrong, measured(DesignName::SequentialDelta, 10, (1, 1, 1))]);
+        assert_eq!(report.differences(), ["ledger: trades: 9, and must be 10"]);
+    }
 }

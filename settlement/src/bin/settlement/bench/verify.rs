@@ -2,7 +2,7 @@
 //! that came to nothing. What is compared: for the ledger every identity row, trade, posting and balance by number, and
 //! every balance by content; for the other designs every trade by number and every balance by content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use schema::keys;
@@ -70,7 +70,10 @@ impl Expected {
         let tables = Tables { session, keyspace };
         let mut found = Readback::default();
         for symbol in registry.symbols() {
-            found.trades += tables.count(&settled_trades_table(symbol), "trade_id", "").await?;
+            let table = settled_trades_table(symbol);
+            found.trades += tables
+                .count::<(i64, i64)>(&table, "trade_id, output_sequence", "", &mut found)
+                .await?;
         }
         found.expect("trades", self.trades, found.trades);
         let balances = match design {
@@ -89,10 +92,12 @@ impl Expected {
         let mut events = 0;
         for bucket in 0..=keys::bucket(OutputSequence(self.events)) {
             let of_bucket = format!(" WHERE bucket = {bucket}");
-            events += tables.count("settled_events", "output_sequence", &of_bucket).await?;
+            let (table, key) = ("settled_events", "output_sequence");
+            events += tables.count::<(i64,)>(table, key, &of_bucket, found).await?;
         }
         found.expect("rows of settled_events", self.events, events);
-        let postings = tables.count("balance_ledger", "seq", "").await?;
+        let (table, key) = ("balance_ledger", "user_id, asset_id, seq");
+        let postings = tables.count::<(i64, i32, i64)>(table, key, "", found).await?;
         found.expect("postings", self.changes, postings);
         Ok(())
     }
@@ -134,11 +139,17 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    /// Rows of a table, counted here: the server's own count of a large table runs into its timeout.
-    async fn count(&self, table: &str, key: &str, restriction: &str) -> Result<u64, BenchError> {
-        let mut rows = 0;
-        self.each::<(i64,)>(table, key, restriction, |_| rows += 1).await?;
-        Ok(rows)
+    /// Rows of a table, counted here: the server's own count of a large table runs into its timeout. A key that comes
+    /// twice is none of ours to count twice, and told.
+    async fn count<R>(&self, table: &str, key: &str, restriction: &str, found: &mut Readback) -> Result<u64, BenchError>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm> + Ord + 'static,
+    {
+        let (mut keys, mut repeated) = (BTreeSet::new(), 0_u64);
+        self.each::<R>(table, key, restriction, |row| repeated += u64::from(!keys.insert(row)))
+            .await?;
+        found.expect(&format!("rows of {table} that the server returned twice"), 0, repeated);
+        Ok(keys.len() as u64)
     }
 
     async fn balances<V>(&self, money: impl Fn(V) -> i64) -> Result<BTreeMap<(UserId, AssetId), Money>, BenchError>
