@@ -69,6 +69,12 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
             format!("{e}{}", scenario::meant(&job.design, known))
         })?
     };
+    if design.needs_counters() {
+        return Err(format!(
+            "design {design} needs a real server: counters are not simulated yet. `settlement bench` compares it with the \
+             others on one; `cargo quench list` names the designs that the simulated cluster can run"
+        ));
+    }
     let plan = match &job.plan {
         None => None,
         Some(value) => Some(Plan::from_json(&value.to_string()).map_err(|e| e.to_string())?),
@@ -230,6 +236,7 @@ mod tests {
         let texts = [
             design("ledgr"),
             design("x"),
+            design("sequential-delta"),
             without("proces-kill"),
             without(""),
             kindness("x"),

@@ -17,7 +17,7 @@ pub fn promises(design: DesignName) -> Promises {
             durable: true,
             idempotent: true,
         },
-        DesignName::LoggedRmw => Promises {
+        DesignName::LoggedRmw | DesignName::SequentialDelta => Promises {
             ledger: false,
             identity: false,
             dead_letters: false,

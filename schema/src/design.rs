@@ -15,11 +15,14 @@ pub enum DesignName {
     Ledger,
     /// Read, compute, LOGGED batch, existence check, retry: the policy that everyone writes first.
     LoggedRmw,
+    /// Trade insert, then one counter update per account, one request after the other: the source's design as it was
+    /// shipped.
+    SequentialDelta,
 }
 
 impl DesignName {
     /// Every design there is, in the order in which help and reports list them.
-    pub const ALL: &'static [Self] = &[Self::Ledger, Self::LoggedRmw];
+    pub const ALL: &'static [Self] = &[Self::Ledger, Self::LoggedRmw, Self::SequentialDelta];
 
     /// The name on command lines and in configuration files.
     #[must_use]
@@ -27,6 +30,7 @@ impl DesignName {
         match self {
             Self::Ledger => "ledger",
             Self::LoggedRmw => "logged-rmw",
+            Self::SequentialDelta => "sequential-delta",
         }
     }
 
@@ -40,6 +44,10 @@ impl DesignName {
             Self::LoggedRmw => {
                 "read, compute, LOGGED batch, existence check, retry; loses or doubles effects after timeouts"
             }
+            Self::SequentialDelta => {
+                "insert, then `available + delta` on counters, one after the other; partial, and doubles on retry; needs a \
+                 real server: counters are not simulated yet"
+            }
         }
     }
 
@@ -49,6 +57,16 @@ impl DesignName {
         match self {
             Self::Ledger => "trading",
             Self::LoggedRmw => "trading_logged_rmw",
+            Self::SequentialDelta => "trading_sequential_delta",
+        }
+    }
+
+    /// Whether it has tables of counters, which not every server has: the simulated cluster refuses them.
+    #[must_use]
+    pub const fn needs_counters(self) -> bool {
+        match self {
+            Self::Ledger | Self::LoggedRmw => false,
+            Self::SequentialDelta => true,
         }
     }
 }
@@ -103,7 +121,7 @@ mod tests {
         let error = "ledgr".parse::<DesignName>().expect_err("must be refused");
         assert_eq!(
             error.to_string(),
-            "there is no settlement design \"ledgr\": use one of ledger, logged-rmw"
+            "there is no settlement design \"ledgr\": use one of ledger, logged-rmw, sequential-delta"
         );
     }
 }

@@ -17,10 +17,19 @@ pub enum CqlType {
     Blob,
     /// True or false.
     Boolean,
+    /// 64 bits, signed, that can only be added to. A table has counters alone beside its key, or none.
+    Counter,
 }
 
 impl CqlType {
-    const ALL: [Self; 5] = [Self::Bigint, Self::Int, Self::Text, Self::Blob, Self::Boolean];
+    const ALL: [Self; 6] = [
+        Self::Bigint,
+        Self::Int,
+        Self::Text,
+        Self::Blob,
+        Self::Boolean,
+        Self::Counter,
+    ];
 
     /// The name in CQL and in `system_schema.columns`.
     #[must_use]
@@ -31,6 +40,7 @@ impl CqlType {
             Self::Text => "text",
             Self::Blob => "blob",
             Self::Boolean => "boolean",
+            Self::Counter => "counter",
         }
     }
 }

@@ -5,7 +5,7 @@
 use settlement_events::{Registry, Symbol};
 
 use crate::design::DesignName;
-use crate::parse::{self, ColumnDef, ColumnKind, ParseError};
+use crate::parse::{self, ColumnDef, ColumnKind, CqlType, ParseError};
 
 /// Where the timestamp of a table's rows comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,17 @@ const LOGGED_RMW: &[Line] = &[
     line!("logged_rmw/", "skips", FromColumn("output_sequence")),
 ];
 
+const SEQUENTIAL_DELTA: &[Line] = &[
+    line!("sequential_delta/", "settled_trades" per symbol, ServerClock),
+    line!("sequential_delta/", "user_balances", ServerClock),
+    line!("sequential_delta/", "orders", ServerClock),
+    line!("sequential_delta/", "ledger_events", ServerClock),
+    line!("sequential_delta/", "failed_trades", ServerClock),
+    line!("sequential_delta/", "settlement_checkpoint", FromColumn("durable")),
+    line!("sequential_delta/", "dead_letters", FromColumn("output_sequence")),
+    line!("sequential_delta/", "skips", FromColumn("output_sequence")),
+];
+
 const KEYSPACE_FILE: &str = include_str!("../cql/keyspace.cql");
 
 /// The longest name a keyspace or a table may have in Cassandra and Scylla.
@@ -82,6 +93,7 @@ fn lines(design: DesignName) -> impl Iterator<Item = &'static Line> {
     let own = match design {
         DesignName::Ledger => LEDGER,
         DesignName::LoggedRmw => LOGGED_RMW,
+        DesignName::SequentialDelta => SEQUENTIAL_DELTA,
     };
     COMMON.iter().chain(own)
 }
@@ -104,6 +116,30 @@ impl TableDef {
     #[must_use]
     pub const fn is_pinned(&self) -> bool {
         !matches!(self.timestamp, TimestampRule::ServerClock)
+    }
+
+    /// Whether its values are counters: no `INSERT`, no timestamps, only additions.
+    #[must_use]
+    pub fn is_counter(&self) -> bool {
+        self.columns.iter().any(|column| column.cql_type == CqlType::Counter)
+    }
+
+    /// An `UPDATE` that adds to every counter of the table: binds what is added, then the key, each in the order of
+    /// [`Self::columns`]. Not of a table without counters, which adds nothing to nothing.
+    #[must_use]
+    pub fn add_cql(&self, keyspace: &str) -> String {
+        let of = |is_counter: bool| {
+            let columns = self.columns.iter();
+            columns.filter(move |column| (column.cql_type == CqlType::Counter) == is_counter)
+        };
+        let additions: Vec<String> = of(true).map(|column| format!("{0} = {0} + ?", column.name)).collect();
+        let key: Vec<String> = of(false).map(|column| format!("{} = ?", column.name)).collect();
+        format!(
+            "UPDATE {keyspace}.{} SET {} WHERE {}",
+            self.name,
+            additions.join(", "),
+            key.join(" AND ")
+        )
     }
 
     /// An `INSERT` that binds every column of the table, in the order of [`Self::columns`]; then, if the timestamp is
@@ -254,7 +290,6 @@ fn table(line: &Line, name: String, symbol: Option<String>) -> Result<TableDef, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::CqlType;
 
     fn defs(design: DesignName) -> Vec<TableDef> {
         table_defs(design, &Registry::example()).expect("the files are in shape")
@@ -280,13 +315,35 @@ mod tests {
     #[test]
     fn an_insert_binds_every_column_and_the_timestamp_where_it_is_pinned() {
         for design in DesignName::ALL {
-            for def in defs(*design) {
+            for def in defs(*design).iter().filter(|def| !def.is_counter()) {
                 let markers = def.insert_cql("ks").matches('?').count();
                 assert_eq!(
                     markers,
                     def.columns.len() + usize::from(def.is_pinned()),
                     "{design} {}",
                     def.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_of_counters_is_added_to_and_has_nothing_else_beside_its_key() {
+        for design in DesignName::ALL {
+            let all = defs(*design);
+            let counters: Vec<&TableDef> = all.iter().filter(|def| def.is_counter()).collect();
+            assert_eq!(!counters.is_empty(), design.needs_counters(), "{design}");
+            for def in counters {
+                assert!(!def.is_pinned(), "{}", def.name);
+                let values = def.columns.iter().filter(|column| column.kind == ColumnKind::Regular);
+                assert!(
+                    values.clone().all(|column| column.cql_type == CqlType::Counter),
+                    "{}",
+                    def.name
+                );
+                assert_eq!(
+                    def.add_cql("ks"),
+                    "UPDATE ks.user_balances SET avail = avail + ?, frozen = frozen + ? WHERE user_id = ? AND asset_id = ?"
                 );
             }
         }

@@ -12,6 +12,8 @@ use schema::Generation;
 use serde::{Deserialize, Serialize};
 use settlement_events::{Epoch, Registry};
 
+use crate::pipeline::in_flight::Bounds;
+
 /// The prefix of environment variables; `__` separates levels: `SETTLEMENT_DURABLE__SLACK_MS`.
 pub const ENV_PREFIX: &str = "SETTLEMENT_";
 
@@ -110,10 +112,19 @@ pub enum Consistency {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Batches in flight at once, 1 to 4096. A node works on them in parallel, so this is what throughput is bought
-    /// with; more than the database's own concurrency only queues there. Designs that settle one event at a time
-    /// ignore it.
+    /// The most batches in flight at once, 1 to 4096. A node works on them in parallel, so this is what throughput is
+    /// bought with; how many there are within these bounds follows the database's answers
+    /// ([`crate::pipeline::in_flight`]). 256 answered in 5 ms each are 50,000 events a second. Designs that settle one
+    /// event at a time ignore it.
     pub in_flight_max: usize,
+    /// The fewest, 1 to 4096: what a database that is slow or coming back still gets. More than `in_flight_max` counts
+    /// as that.
+    pub in_flight_min: usize,
+    /// Where it begins, 1 to 4096, between the two: enough for a healthy database, and no flood for one that is not.
+    pub in_flight_initial: usize,
+    /// Batches that take longer on average wait behind each other, 1 to 60,000: then there are to be fewer in flight.
+    /// An order of magnitude above what an idle database takes, and far below its own timeout (2 s).
+    pub in_flight_quick_ms: u64,
     /// Events in memory that wait for a place in flight, 1 to 1,000,000. What does not fit waits in the WAL and is
     /// read back.
     pub ready_max: usize,
@@ -211,10 +222,26 @@ pub struct FeedLimits {
     pub backoff_max_ms: u64,
 }
 
+impl Limits {
+    /// What the number of batches in flight may be.
+    #[must_use]
+    pub const fn in_flight(&self) -> Bounds {
+        Bounds {
+            min: self.in_flight_min,
+            initial: self.in_flight_initial,
+            max: self.in_flight_max,
+            quick: Duration::from_millis(self.in_flight_quick_ms),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight_max: 256,
+            in_flight_min: 16,
+            in_flight_initial: 64,
+            in_flight_quick_ms: 50,
             ready_max: 4_096,
             ahead_max: 4_096,
             verify_entries_max: 100_000,
@@ -360,6 +387,15 @@ impl Config {
         })
     }
 
+    /// These values instead of a file; `SETTLEMENT_…` variables and `over` count as they do in [`Self::load`].
+    pub fn load_over(defaults: &Self, over: impl Serialize) -> Result<Self, ConfigError> {
+        let figment = Figment::new()
+            .merge(Serialized::defaults(defaults))
+            .merge(Env::prefixed(ENV_PREFIX).split("__"))
+            .merge(Serialized::defaults(over));
+        Self::from_figment(&figment)
+    }
+
     /// Reads the TOML form, and validates it.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::from_figment(&Figment::new().merge(Toml::string(text)))
@@ -432,6 +468,9 @@ impl Config {
     fn validate_limits(&self, problems: &mut Problems) {
         let limits = &self.limits;
         problems.within("limits.in_flight_max", limits.in_flight_max, 1, 4_096);
+        problems.within("limits.in_flight_min", limits.in_flight_min, 1, 4_096);
+        problems.within("limits.in_flight_initial", limits.in_flight_initial, 1, 4_096);
+        problems.within("limits.in_flight_quick_ms", limits.in_flight_quick_ms, 1, 60_000);
         problems.within("limits.ready_max", limits.ready_max, 1, 1_000_000);
         problems.within("limits.ahead_max", limits.ahead_max, 1, 1_000_000);
         problems.within("limits.verify_entries_max", limits.verify_entries_max, 2, 10_000_000);

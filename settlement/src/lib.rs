@@ -58,6 +58,10 @@ pub use resettle::resettle;
 pub use skip::skip;
 pub use status::status;
 
+/// Is told of every event that needs no more work, as soon as that is known. It is called in the loop that runs
+/// everything, so it must be quick and must not block.
+pub type Observer = Arc<dyn Fn(&designs::Settled) + Send + Sync>;
+
 /// Settles until `shutdown` completes, or until something needs a person.
 ///
 /// What was not acknowledged when it ends is sent again by the next run; nothing is flushed on purpose, so that an
@@ -70,6 +74,19 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Exit, ServeError> {
+    serve_observed(config, metrics, None, shutdown).await
+}
+
+/// The same, with somebody who looks.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve_observed(
+    config: Config,
+    metrics: Arc<Metrics>,
+    observer: Option<Observer>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Exit, ServeError> {
     config.validate()?;
     let mut shutdown = pin!(shutdown);
     let started = tokio::select! {
@@ -77,7 +94,7 @@ pub async fn serve(
         () = &mut shutdown => return Ok(Exit::default()),
         started = startup::start(Arc::new(config), metrics) => started?,
     };
-    pipeline::Pipeline::new(started).run(shutdown).await
+    pipeline::Pipeline::new(started, observer).run(shutdown).await
 }
 
 #[cfg(test)]

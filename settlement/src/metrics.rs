@@ -77,6 +77,8 @@ metrics! {
         batches_acknowledged,
         /// Batches that left, the first attempt of each event included.
         batches_sent,
+        /// Requests of the design to the database: batches, single writes, reads. Not those of probes and checkpoints.
+        requests,
         /// Attempts after the first one of an event.
         retries,
         /// Attempts that certainly did nothing.
@@ -143,6 +145,8 @@ metrics! {
         in_flight,
         /// The most there ever were.
         in_flight_peak,
+        /// How many there may be now, as the database's answers have it.
+        in_flight_limit,
         /// Events verified or to be verified that wait for a place in flight.
         ready,
         /// The most there ever were.
@@ -173,6 +177,13 @@ metrics! {
 }
 
 impl Metrics {
+    /// Attempts that failed in a way that speaks of the database's state, and not of the request.
+    #[must_use]
+    pub fn failed_attempts(&self) -> u64 {
+        let failed = self.indeterminate.get() + self.not_applied.get();
+        failed.saturating_sub(self.rejected.get())
+    }
+
     /// In the Prometheus text format.
     #[must_use]
     pub fn encode(&self) -> String {

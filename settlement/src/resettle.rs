@@ -143,7 +143,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
     let context = Context {
         session: session.clone(),
         config: config.clone(),
-        metrics,
+        metrics: metrics.clone(),
     };
     let design = Design::prepare(context, &defs).await?;
     if design.promise() != Promise::Durable {
@@ -172,6 +172,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
             from,
             ..Resettled::default()
         },
+        metrics,
         config,
     };
     run.run_to_head().await
@@ -179,6 +180,7 @@ pub async fn resettle(config: Config, from: OutputSequence, metrics: Arc<Metrics
 
 struct Run {
     config: Arc<Config>,
+    metrics: Arc<Metrics>,
     design: Arc<Design>,
     letters: DeadLetters,
     /// Dead letters by bucket, read when the first refused event of a bucket comes.
@@ -195,11 +197,19 @@ struct Run {
 impl Run {
     async fn run_to_head(mut self) -> Result<Resettled, ResettleError> {
         let mut in_flight = FuturesUnordered::new();
-        let in_flight_max = self.design.in_flight_max(&self.config);
+        let mut limit = self.design.in_flight(&self.config);
+        let mut failures_known = self.metrics.failed_attempts();
         let mut upto = None;
         let mut heard = Instant::now();
         while upto.is_none_or(|upto| self.done.mark() < upto) {
-            let has_room = in_flight.len() < in_flight_max;
+            let failures = self.metrics.failed_attempts();
+            if std::mem::replace(&mut failures_known, failures) != failures {
+                limit.failed(Instant::now());
+            }
+            let has_room = in_flight.len() < limit.limit();
+            if !has_room {
+                limit.reached();
+            }
             tokio::select! {
                 biased;
                 Some(settled) = in_flight.next(), if !in_flight.is_empty() => {
@@ -207,6 +217,7 @@ impl Run {
                     self.done.add(settled.sequence);
                     self.result.events += 1;
                     heard = Instant::now();
+                    limit.answered(heard.duration_since(settled.sent));
                 }
                 item = self.feed.next(), if has_room => match item {
                     // The head as it was when this began; what comes later is the running service's.

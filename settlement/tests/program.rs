@@ -64,6 +64,10 @@ fn whatever_is_wrong_with_the_configuration_is_told() {
         (&[], &["-c", "good.toml", "skip", "3", "--reason", " "]),
         (&[], &["-c", "good.toml", "--design", "ledgr", "serve"]),
         (&[], &["-c", "good.toml", "sreve"]),
+        (&[], &["-c", "missing.toml", "bench"]),
+        (&[], &["-c", "good.toml", "bench", "--trades", "0"]),
+        (&[], &["-c", "good.toml", "bench", "--designs", "ledger,fastest"]),
+        (&[], &["-c", "good.toml", "bench", "--trades", "9", "--seconds", "9"]),
     ];
     let mut told = String::new();
     for (variables, arguments) in cases {
@@ -92,6 +96,7 @@ fn a_database_that_cannot_be_reached_ends_every_command() {
         &["skip", "4", "--reason", "x"],
         &["resettle", "--from", "1"],
         &["migrate"],
+        &["bench"],
     ] {
         let (code, text) = run(directory.path(), &[], arguments);
         assert_eq!(code, 1, "{arguments:?}: {text}");

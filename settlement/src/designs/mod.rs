@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`ledger`] | absolute postings keyed by account version, pinned timestamps, LOGGED batch; the default |
 //! | [`logged_rmw`] | read, compute, LOGGED batch, existence check, retry; from the source |
+//! | [`sequential_delta`] | insert, then `available + delta` on counters, one by one; the source's as it was shipped |
 //!
 //! To add one: a module here, a variant in [`Design`] with a line in each of its matches, and its name and tables
 //! in the `schema` crate.
@@ -15,6 +16,8 @@ pub mod logged_rmw;
 pub mod prepare;
 pub mod retry;
 pub mod row;
+pub mod sequential_delta;
+mod source;
 
 use std::sync::Arc;
 
@@ -25,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::pipeline::in_flight::InFlight;
 use prepare::{Preparer, StatementError};
 
 /// An event to be settled.
@@ -47,6 +51,8 @@ pub struct Settled {
     pub sequence: OutputSequence,
     /// When it arrived here.
     pub arrived: Instant,
+    /// When the design took it up.
+    pub taken: Instant,
     /// When the attempt that was acknowledged left.
     pub sent: Instant,
     /// How many attempts it took.
@@ -92,6 +98,8 @@ pub enum Design {
     Ledger(ledger::Ledger),
     /// See [`logged_rmw`].
     LoggedRmw(logged_rmw::LoggedRmw),
+    /// See [`sequential_delta`].
+    SequentialDelta(sequential_delta::SequentialDelta),
 }
 
 impl Design {
@@ -109,6 +117,9 @@ impl Design {
             DesignName::LoggedRmw => logged_rmw::LoggedRmw::prepare(context, preparer)
                 .await
                 .map(Self::LoggedRmw),
+            DesignName::SequentialDelta => sequential_delta::SequentialDelta::prepare(context, preparer)
+                .await
+                .map(Self::SequentialDelta),
         }
     }
 
@@ -116,8 +127,9 @@ impl Design {
     pub async fn settle(self: Arc<Self>, item: Item) -> Settled {
         match &*self {
             Self::Ledger(design) => design.settle(&item).await,
-            // Boxed: it is far larger, and this future would be as large as the larger of the two, for both.
+            // Boxed: they are far larger, and this future would be as large as the largest of them, for all.
             Self::LoggedRmw(design) => Box::pin(design.settle(&item)).await,
+            Self::SequentialDelta(design) => Box::pin(design.settle(&item)).await,
         }
     }
 
@@ -125,7 +137,7 @@ impl Design {
     pub fn fits(&self, item: &Item) -> Result<(), Refusal> {
         match self {
             Self::Ledger(design) => design.fits(item),
-            Self::LoggedRmw(_) => Ok(()),
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => Ok(()),
         }
     }
 
@@ -134,7 +146,7 @@ impl Design {
     pub const fn has_settled_events(&self) -> bool {
         match self {
             Self::Ledger(_) => true,
-            Self::LoggedRmw(_) => false,
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => false,
         }
     }
 
@@ -144,16 +156,16 @@ impl Design {
     pub const fn needs_order(&self) -> bool {
         match self {
             Self::Ledger(_) => false,
-            Self::LoggedRmw(_) => true,
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => true,
         }
     }
 
     /// How many events may be on their way at once.
     #[must_use]
-    pub fn in_flight_max(&self, config: &Config) -> usize {
+    pub fn in_flight(&self, config: &Config) -> InFlight {
         match self {
-            Self::Ledger(_) => config.limits.in_flight_max,
-            Self::LoggedRmw(_) => 1,
+            Self::Ledger(_) => InFlight::new(config.limits.in_flight()),
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => InFlight::one(),
         }
     }
 
@@ -162,7 +174,7 @@ impl Design {
     pub const fn promise(&self) -> Promise {
         match self {
             Self::Ledger(_) => Promise::Durable,
-            Self::LoggedRmw(_) => Promise::Acknowledged,
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => Promise::Acknowledged,
         }
     }
 }

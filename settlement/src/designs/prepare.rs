@@ -67,18 +67,37 @@ impl Preparer<'_> {
     /// be repeated, and the driver is told; a write under the server's clock is another write each time.
     pub async fn insert<R: Columns>(&self, table: &str) -> Result<PreparedStatement, StatementError> {
         let def = self.def(table)?;
-        let mut prepared = self.prepare(&def.insert_cql(self.keyspace)).await?;
+        let statement = def.insert_cql(self.keyspace);
+        let mut prepared = self.prepare_for::<R>(&statement, usize::from(def.is_pinned())).await?;
+        prepared.set_is_idempotent(def.is_pinned());
+        Ok(prepared)
+    }
+
+    /// The `UPDATE` that adds to every counter of a table. Doing it twice adds twice, and the driver is told.
+    pub async fn add<R: Columns>(&self, table: &str) -> Result<PreparedStatement, StatementError> {
+        let statement = self.def(table)?.add_cql(self.keyspace);
+        let mut prepared = self.prepare_for::<R>(&statement, 0).await?;
+        prepared.set_is_idempotent(false);
+        Ok(prepared)
+    }
+
+    /// Prepares a statement that binds a row's columns and then so many values that are no columns.
+    async fn prepare_for<R: Columns>(
+        &self,
+        statement: &str,
+        beside: usize,
+    ) -> Result<PreparedStatement, StatementError> {
+        let prepared = self.prepare(statement).await?;
         let specs = prepared.get_variable_col_specs();
         let found: Vec<&str> = specs.iter().map(|spec| spec.name()).collect();
         let expected = R::COLUMNS;
-        if found.len() != expected.len() + usize::from(def.is_pinned()) || found[..expected.len()] != *expected {
+        if found.len() != expected.len() + beside || found[..expected.len()] != *expected {
             return Err(StatementError::Columns {
-                statement: prepared.get_statement().to_owned(),
+                statement: statement.to_owned(),
                 found: found.into_iter().map(str::to_owned).collect(),
                 expected: expected.to_vec(),
             });
         }
-        prepared.set_is_idempotent(def.is_pinned());
         Ok(prepared)
     }
 

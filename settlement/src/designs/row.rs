@@ -177,7 +177,7 @@ impl Cell<'_> {
             (Self::Bigint(value), NativeType::BigInt) if i64::try_from(value.0).is_ok() => {
                 writer.set_value(&value.0.to_be_bytes())
             }
-            (Self::Signed(value), NativeType::BigInt) => writer.set_value(&value.to_be_bytes()),
+            (Self::Signed(value), NativeType::BigInt | NativeType::Counter) => writer.set_value(&value.to_be_bytes()),
             (Self::Int(value), NativeType::Int) if i32::try_from(value.0).is_ok() => {
                 writer.set_value(&value.0.to_be_bytes())
             }

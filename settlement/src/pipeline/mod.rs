@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `intake` | feed -> WAL -> handed over, once fsynced |
 //! | `outflow` | verified -> one batch, a bounded number in flight -> acknowledged; or refused |
+//! | [`in_flight`] | how many batches may be in flight, by the database's answers |
 //! | `progress` | acknowledged -> durable -> checkpoint -> WAL truncated; sending a window again |
 //!
 //! # Bounds
@@ -13,12 +14,13 @@
 //! |---|---|
 //! | events waiting for their fsync | one WAL group of `wal.group_bytes_max`, and the one being written |
 //! | events ready to be sent | `limits.ready_max`; what does not fit is read back from the WAL |
-//! | batches in flight | `limits.in_flight_max` |
+//! | batches in flight | [`in_flight`]'s limit, at most `limits.in_flight_max` |
 //! | events beyond a gap | `limits.ahead_max` |
 //! | refused events | [`REFUSED_MAX`], then settlement stops |
 //! | old duplicates being compared | `limits.lookups_max`, then they are counted and dropped |
 //! | everything not durable | `wal.max_bytes`, then the intake waits |
 
+pub mod in_flight;
 mod intake;
 mod outflow;
 mod progress;
@@ -34,6 +36,7 @@ use scylla::client::session::Session;
 use settlement_events::{DecodeError, Digest, Envelope, OutputSequence};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::Observer;
 use crate::checkpoint::Checkpoints;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetter, DeadLetters};
@@ -48,6 +51,7 @@ use crate::startup::Started;
 use crate::verify::Verifier;
 use crate::wal::{Position, SyncDone, TruncateDone, Wal, WalError};
 use crate::watermarks::Contiguous;
+use in_flight::InFlight;
 
 /// More refused events than this are not events that are wrong but a source that is: settlement stops.
 pub const REFUSED_MAX: usize = 1_000;
@@ -146,7 +150,10 @@ pub(crate) struct Pipeline {
 
     // Outflow.
     ready: VecDeque<Work>,
-    in_flight_max: usize,
+    observer: Option<Observer>,
+    in_flight: InFlight,
+    /// The failed attempts that `in_flight` knows of.
+    failures_known: u64,
     verifier: Verifier,
     refused: BTreeMap<OutputSequence, DeadLetter>,
     refused_poll_at: Option<Instant>,
@@ -181,7 +188,7 @@ struct Tasks {
 }
 
 impl Pipeline {
-    pub(crate) fn new(started: Started) -> Self {
+    pub(crate) fn new(started: Started, observer: Option<Observer>) -> Self {
         let Started {
             config,
             metrics,
@@ -191,7 +198,7 @@ impl Pipeline {
             ..
         } = started;
         let now = Instant::now();
-        let in_flight_max = started.design.in_flight_max(&config);
+        let in_flight = started.design.in_flight(&config);
         let after_durable = OutputSequence(durable.seq.0.saturating_add(1));
         Self {
             verifier: Verifier::new(config.limits.verify_entries_max),
@@ -211,7 +218,9 @@ impl Pipeline {
             read_back_from: Some(after_durable),
             missing: BTreeMap::new(),
             ready: VecDeque::new(),
-            in_flight_max,
+            observer,
+            in_flight,
+            failures_known: metrics.failed_attempts(),
             refused: started.refused_before,
             refused_poll_at: None,
             lookups: 0,
@@ -296,6 +305,7 @@ impl Pipeline {
             &metrics.in_flight_peak,
             self.tasks.in_flight.len() as u64,
         );
+        set(&metrics.in_flight_limit, self.in_flight.limit() as u64);
         set_with_peak(&metrics.ready, &metrics.ready_peak, self.ready.len() as u64);
         set_with_peak(&metrics.unsynced, &metrics.unsynced_peak, self.unsynced.len() as u64);
     }

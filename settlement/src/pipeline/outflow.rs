@@ -23,13 +23,26 @@ use crate::metrics::{Metrics, set, set_sequence};
 impl Pipeline {
     /// Fills the places in flight.
     pub(super) fn fill(&mut self) {
-        while self.tasks.in_flight.len() < self.in_flight_max
+        self.note_failures();
+        while self.tasks.in_flight.len() < self.in_flight.limit()
             && let Some(work) = self.ready.pop_front()
         {
             match work {
                 Work::Settle(item) => self.submit(item),
                 Work::Unreadable(unreadable) => self.refuse_unreadable(unreadable),
             }
+        }
+        if !self.ready.is_empty() {
+            self.in_flight.reached();
+        }
+    }
+
+    /// Designs try again by themselves; that an attempt failed shows in what they count.
+    fn note_failures(&mut self) {
+        let failures = self.metrics.failed_attempts();
+        if failures != self.failures_known {
+            self.failures_known = failures;
+            self.in_flight.failed(Instant::now());
         }
     }
 
@@ -122,6 +135,10 @@ impl Pipeline {
     /// An event is settled.
     pub(super) fn on_settled(&mut self, settled: Settled) {
         let now = Instant::now();
+        self.in_flight.answered(now.duration_since(settled.sent));
+        if let Some(observer) = &self.observer {
+            observer(&settled);
+        }
         let metrics = &self.metrics;
         metrics.batches_acknowledged.inc();
         metrics

@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 use serde::Serialize;
 use settlement::DesignName;
 
+use crate::bench::BenchArgs;
+
 /// Lands every event of the matching engine in the database exactly once.
 ///
 /// Everything it needs to know stands in a TOML file; every value can be overridden by a variable, such as
@@ -21,7 +23,8 @@ pub struct Cli {
     pub config: PathBuf,
 
     /// Use another design than the file says: ledger (survives everything within the fault budget) or logged-rmw (what
-    /// everyone writes first; loses or doubles effects when a batch that timed out lands late).
+    /// everyone writes first; loses or doubles effects when a batch that timed out lands late) or sequential-delta (insert,
+    /// then add to counters one by one; partial, doubles on retry).
     #[arg(long, global = true, value_name = "NAME")]
     pub design: Option<DesignName>,
 
@@ -75,6 +78,14 @@ pub enum Command {
     /// Safe to run twice and from two machines at once. Adds what is missing and never alters or drops: a table that
     /// differs is an error.
     Migrate,
+
+    /// Measure how many trades per second the designs settle on this database, side by side.
+    ///
+    /// Makes its own events and settles them with the code of `serve`, in keyspaces of its own (quench_bench_…), which
+    /// it creates and drops; one that is there already is not touched. The designs take turns. Then everything is read
+    /// back: the exit code is 0 only if the tables hold what was settled. Says what the processors of settlement and of
+    /// the server did, so that it shows whose limit was met.
+    Bench(BenchArgs),
 }
 
 /// What the command line says over the file.
@@ -110,7 +121,7 @@ mod tests {
     fn help_teaches() {
         let mut command = Cli::command().term_width(100);
         let mut text = command.render_long_help().to_string();
-        for name in ["serve", "status", "skip", "resettle", "migrate"] {
+        for name in ["serve", "status", "skip", "resettle", "migrate", "bench"] {
             let sub = command.find_subcommand_mut(name).expect("is there");
             text.push_str(&format!("\n=== {name}\n{}", sub.render_long_help()));
         }

@@ -1,6 +1,7 @@
 //! The `settlement` program: reads its command line and its configuration, and calls the library. What only a program of
 //! its own needs (signals, log output, the HTTP endpoint) is here; what settlement does is not.
 
+mod bench;
 mod cli;
 mod http;
 
@@ -38,7 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), AnyError> {
-    let config = Config::load(&cli.config, cli.overrides())?;
+    let config = match &cli.command {
+        Command::Bench(arguments) => bench::config(arguments, &cli.config, cli.overrides())?,
+        _ => Config::load(&cli.config, cli.overrides())?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
         match cli.command {
@@ -56,6 +60,7 @@ fn run(cli: Cli) -> Result<(), AnyError> {
                 println!("{}", settlement::resettle(config, OutputSequence(from), metrics).await?);
                 Ok(())
             }
+            Command::Bench(arguments) => Ok(bench::bench(config, arguments).await?),
             Command::Migrate => {
                 let session = settlement::session::connect(&config).await?;
                 println!("{}", schema::migrate(&session, &config.target()).await?);

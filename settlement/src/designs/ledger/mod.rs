@@ -116,9 +116,11 @@ impl Ledger {
             Err(error) => return self.unsettleable(item, &error).await,
         };
         let batch = self.batch(rows.shape());
+        let taken = Instant::now();
         let mut attempt = 1;
         loop {
             metrics.batches_sent.inc();
+            metrics.requests.inc();
             tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, "batch sent");
             let sent = Instant::now();
             // Boxed: the driver's future is kilobytes, and within this one they would be copied with every event.
@@ -129,6 +131,7 @@ impl Ledger {
                 return Settled {
                     sequence: item.sequence,
                     arrived: item.arrived,
+                    taken,
                     sent,
                     attempts: attempt,
                     how,

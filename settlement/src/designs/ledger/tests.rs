@@ -76,6 +76,7 @@ fn specs(def: &TableDef) -> Vec<ColumnSpec<'static>> {
                 CqlType::Text => NativeType::Text,
                 CqlType::Blob => NativeType::Blob,
                 CqlType::Boolean => NativeType::Boolean,
+                CqlType::Counter => NativeType::Counter,
             };
             spec(column.name.clone(), native)
         })
