@@ -32,3 +32,14 @@ skip() {
 commit_seed() {
     git rev-parse --verify --quiet HEAD || echo 1
 }
+
+# was_tried LOG STRUCK IN_FLIGHT: whether a live run struck settlement so often, and so often with events in flight.
+was_tried() {
+    local struck in_flight
+    struck=$(sed -n 's/.*settlement struck \([0-9]*\) times.*/\1/p' "$1")
+    in_flight=$(sed -n 's/.*times, \([0-9]*\) of them with events in flight.*/\1/p' "$1")
+    if [ "${struck:-0}" -lt "$2" ] || [ "${in_flight:-0}" -lt "$3" ]; then
+        echo "settlement was struck ${struck:-0} times, ${in_flight:-0} of them with events in flight; at least $2 and $3 are wanted" >&2
+        return 1
+    fi
+}

@@ -122,6 +122,7 @@ pub async fn carry_out<H: Hands>(
         Target::Node(_) => Some(Arc::clone(&database)),
     };
     let mut tasks = JoinSet::new();
+    let mut ids = BTreeMap::new();
     let mut outcomes = BTreeMap::new();
     for fault in &plan.faults {
         if let Some(why) = cannot(fault, nodes) {
@@ -136,13 +137,21 @@ pub async fn carry_out<H: Hands>(
             );
         } else if let Some(lock) = lock_of(fault) {
             let (hands, fault) = (hands.clone(), fault.clone());
-            tasks.spawn(async move { one(&hands, &fault, &lock, (began, aftermath)).await });
+            let id = fault.id;
+            let task = tasks.spawn(async move { one(&hands, &fault, &lock, (began, aftermath)).await });
+            ids.insert(task.id(), id);
         }
     }
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok(outcome) = ended {
-            outcomes.insert(outcome.id, outcome);
-        }
+    while let Some(ended) = tasks.join_next_with_id().await {
+        let outcome = match ended {
+            Ok((_, outcome)) => outcome,
+            Err(broken) => Outcome {
+                id: ids.get(&broken.id()).copied().unwrap_or_default(),
+                trouble: Some(format!("carrying it out broke down: {broken}")),
+                ..Outcome::default()
+            },
+        };
+        outcomes.insert(outcome.id, outcome);
     }
     outcomes.into_values().collect()
 }

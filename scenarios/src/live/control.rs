@@ -55,14 +55,9 @@ impl Control {
     /// # Errors
     /// The command fails or does not end; with its last words.
     pub async fn strike(&self, blow: Blow, node: u16) -> Result<(), String> {
-        let script = format!(
-            "cd '{}' && exec {} {} {}",
-            self.here.display(),
-            self.command,
-            blow.word(),
-            node + 1
-        );
-        let shell = Process::new("node-control", Path::new("/bin/sh"), &["-c", &script], &self.logs);
+        let script = format!("{} {} {}", self.command, blow.word(), node + 1);
+        let shell =
+            Process::new("node-control", Path::new("/bin/sh"), &["-c", &script], &self.logs).running_in(&self.here);
         let ended = shell.run_to_end(LIMIT).await;
         ended.map_err(|why| format!("`{} {} {}` failed: {why}", self.command, blow.word(), node + 1))
     }

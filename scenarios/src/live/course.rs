@@ -9,7 +9,7 @@ use super::health::number;
 use super::node_local::{self, Held, Level, Node};
 use super::process::Process;
 use super::report::{self, Found};
-use super::site::{Parts, Site};
+use super::site::{Parts, Site, say};
 use crate::client::Client;
 use crate::evidence::Ending;
 use crate::job::{self, Resolved};
@@ -22,10 +22,13 @@ use engine::{ConfigFile, EngineConfig, LOG_FILE, Pacing, Source};
 use faults::Plan;
 use faults::live::{self as faults_live, AFTERMATH};
 use faults::plan::Target;
+use futures::FutureExt;
 use scylla::statement::Consistency;
 use settlement::Config;
 use sim_world::seed::{Seed, Stream};
+use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -63,7 +66,9 @@ pub async fn run(job: &LiveJob, interrupted: impl Future<Output = ()>) -> SeedRe
     };
     let site = prepared.site.clone();
     let found = tokio::select! {
-        found = prepared.course(&resolved) => found,
+        found = AssertUnwindSafe(prepared.course(&resolved)).catch_unwind() => {
+            found.unwrap_or_else(|_| Err("the run broke down; the worker's words are above".into()))
+        }
         why = site.hopeless() => Err(why),
         () = interrupted => Err("it was interrupted; nothing was found out".into()),
     };
@@ -93,12 +98,17 @@ struct Prepared {
     directory: PathBuf,
     settlement: PathBuf,
     site: Site,
+    /// Held for as long as the run goes on.
+    _lock: File,
 }
 
 impl Prepared {
     async fn new(job: &LiveJob, resolved: &Resolved) -> Result<Prepared, String> {
         let directory = PathBuf::from(&job.directory);
-        std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let lock = alone(&directory)?;
+        // What an earlier run has left is evidence until it is known that this one may take its place.
+        let first = directory.with_extension("first");
+        std::fs::create_dir_all(&first).map_err(|error| format!("{}: {error}", first.display()))?;
         let seed = job.run.seed;
         let addresses = Addresses {
             publish: format!("tcp://{}", free_address()?),
@@ -111,7 +121,8 @@ impl Prepared {
             setup::settlement_config(resolved, &registry, contact, &directory.join("settlement"), &addresses);
         config.keyspace = Some(database::keyspace(resolved.design, seed));
         config.metrics_addr = Some(free_address()?.to_string());
-        let config = written(&directory, config)?;
+        let config = written(&first, config)?;
+        std::fs::remove_dir_all(&first).map_err(|error| format!("{}: {error}", first.display()))?;
         let database = Database::connect(&config).await?;
         let nodes = database.nodes();
         make_room(&database, config.keyspace(), job.replace).await?;
@@ -154,6 +165,7 @@ impl Prepared {
             directory,
             settlement,
             site,
+            _lock: lock,
         })
     }
 
@@ -180,9 +192,19 @@ impl Prepared {
         if let Some(trouble) = outcomes.iter().find_map(|outcome| outcome.trouble.clone()) {
             return Err(format!("a fault could not be carried out: {trouble}"));
         }
+        let (head, events) = (self.head()?, self.preview.shape.events);
+        if head != events {
+            return Err(format!(
+                "the engine has published {head} of {events} events; its words are in {}",
+                site.engine().log().display()
+            ));
+        }
         site.tell("everything is published and the last fault has ended");
-        let ending = self.settle(job).await;
+        let ending = self.settle(job, head).await;
         let reads = reader.stop();
+        if reads.is_empty() {
+            return Err("the reader beside the workload has read nothing, so reads cannot be judged".into());
+        }
         let told = format!(
             "acknowledged {}, durable {} of {} events",
             ending.acknowledged, ending.durable, ending.head
@@ -202,6 +224,7 @@ impl Prepared {
         let resettled = if promises(job.design).idempotent && is_settled && is_kept {
             Some(self.resettle(level).await?)
         } else {
+            notes.push("nothing was settled again, so invariant 12 was not looked at".into());
             None
         };
         site.engine()
@@ -218,7 +241,7 @@ impl Prepared {
             reads,
             resettled,
             ending,
-            notes,
+            notes: self.with_unasked_ends(notes),
             counts: self.counts(),
         })
     }
@@ -250,24 +273,23 @@ impl Prepared {
     }
 
     /// The last event that the engine has in its log.
-    fn head(&self) -> u64 {
-        let log = self.engine_log().unwrap_or_default();
+    fn head(&self) -> Result<u64, String> {
         // A log that is just being written may end in the middle of a record: those before it count.
-        let facts = engine::log::read_facts(&log).unwrap_or_default();
-        facts.last().map_or(0, |fact| fact.event.output_sequence.0)
+        let facts =
+            engine::log::read_facts(&self.engine_log()?).map_err(|error| format!("the engine's log: {error}"))?;
+        Ok(facts.last().map_or(0, |fact| fact.event.output_sequence.0))
     }
 
     async fn published(&self) {
         let planned = Duration::from_millis(self.preview.shape.last_event_ms);
         let until = self.site.began() + planned + PUBLISH_PATIENCE;
-        while self.head() < self.preview.shape.events && Instant::now() < until {
+        while self.head().unwrap_or(0) < self.preview.shape.events && Instant::now() < until {
             sleep(POLL).await;
         }
     }
 
-    async fn settle(&self, job: &Resolved) -> Ending {
+    async fn settle(&self, job: &Resolved, head: u64) -> Ending {
         let began = Instant::now();
-        let head = self.head();
         let is_durable = promises(job.design).durable;
         loop {
             let numbers = self.site.numbers().unwrap_or_default();
@@ -295,7 +317,7 @@ impl Prepared {
     async fn level(&self, notes: &mut Vec<String>) -> Result<Level, String> {
         for address in &self.nodes {
             let mut node = Node::connect(*address, self.config.credentials.as_ref()).await?;
-            if !node.allows_node_local().await {
+            if !node.allows_node_local().await? {
                 notes.push(
                     "replicas were not looked at one by one (invariants 2, 6 and 12): the server does not allow reads at \
                      NODE_LOCAL; what settling again changes was looked at with reads at ALL"
@@ -347,6 +369,13 @@ impl Prepared {
         let mut differences = node_local::differences(&before, &self.held(level).await?);
         differences.extend(failed.map(|why| format!("settling everything again failed: {why}")));
         Ok(differences)
+    }
+
+    /// What ended by itself is told even where everything was right in the end.
+    fn with_unasked_ends(&self, mut notes: Vec<String>) -> Vec<String> {
+        notes.extend(self.site.settlement().ended());
+        notes.extend(self.site.engine().ended());
+        notes
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -438,7 +467,19 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<PathBuf, String> {
 fn written(directory: &Path, config: Config) -> Result<Config, String> {
     let text = toml::to_string(&config).map_err(|error| format!("settlement's configuration: {error}"))?;
     let path = write(directory, "settlement.toml", &text)?;
-    Config::load(&path, toml::Table::new()).map_err(|error| error.to_string())
+    let read = Config::load(&path, toml::Table::new()).map_err(|error| error.to_string())?;
+    let expected = Config {
+        credentials: read.credentials.clone(),
+        ..config
+    };
+    if read != expected {
+        return Err(
+            "a SETTLEMENT_… variable of the environment would change the run: only SETTLEMENT_CREDENTIALS__USER and \
+             SETTLEMENT_CREDENTIALS__PASSWORD may be set here; unset the others"
+                .into(),
+        );
+    }
+    Ok(read)
 }
 
 /// The configuration for the nodes that there are: any of them may be away when settlement starts.
@@ -455,8 +496,28 @@ fn for_nodes(directory: &Path, mut config: Config, nodes: &[SocketAddr]) -> Resu
 /// An engine's log or a WAL of an earlier run would be gone on with, or refused.
 fn emptied(directory: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{} cannot be emptied: {error}", directory.display());
-    std::fs::remove_dir_all(directory).map_err(failed)?;
+    if directory.exists() {
+        std::fs::remove_dir_all(directory).map_err(failed)?;
+    }
     std::fs::create_dir_all(directory).map_err(failed)
+}
+
+/// Two runs of one scenario, design and seed would work in one directory.
+fn alone(directory: &Path) -> Result<File, String> {
+    let path = directory.with_extension("lock");
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    if let Some(above) = path.parent() {
+        std::fs::create_dir_all(above).map_err(failed)?;
+    }
+    let lock = File::create(&path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "another run of this scenario, design and seed goes on ({} is locked): wait for it, or use another --seed",
+            path.display()
+        )),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 async fn make_room(database: &Database, keyspace: &str, replace: bool) -> Result<(), String> {
@@ -481,22 +542,22 @@ fn plan(job: &Resolved, preview: &Preview, seed: u64) -> Result<Plan, String> {
 
 /// Says what will happen and what cannot, before anything does.
 fn announce(plan: &Plan, nodes: &[SocketAddr], struck_nodes: u16, config: &Config) -> Result<(), String> {
-    eprintln!(
-        "  database: {} node{}, keyspace {} with {} cop{} of everything",
+    say(&format!(
+        "database: {} node{}, keyspace {} with {} cop{} of everything",
         nodes.len(),
         if nodes.len() == 1 { "" } else { "s" },
         config.keyspace(),
         config.replication_factor,
         if config.replication_factor == 1 { "y" } else { "ies" },
-    );
-    eprintln!(
-        "  not in this world: power loss, cut links, a lying disk, faults on the feed, timeouts on demand; durability is \
-         judged by what is there in the end (invariants 5 and 14 are not looked at)"
+    ));
+    say(
+        "not in this world: power loss, cut links, a lying disk, faults on the feed, timeouts on demand; durability is \
+         judged by what is there in the end (of invariant 5 only the last checkpoint is looked at; 13, 14 and 16 are not)",
     );
     let mut left = 0;
     for fault in &plan.faults {
         match faults_live::cannot(fault, struck_nodes) {
-            Some(why) => eprintln!("  left out: {}: {why}", fault.class.name()),
+            Some(why) => say(&format!("left out: {}: {why}", fault.class.name())),
             None => left += 1,
         }
     }

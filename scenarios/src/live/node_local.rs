@@ -85,10 +85,13 @@ impl Node {
     /// Whether the node answers from its own storage alone.
     ///
     /// # Errors
-    /// The connection broke; a refusal is no error.
-    pub async fn allows_node_local(&mut self) -> bool {
-        let asked = self.query("SELECT key FROM system.local", Level::NodeLocal).await;
-        asked.is_ok()
+    /// No answer at all; a refusal is one.
+    pub async fn allows_node_local(&mut self) -> Result<bool, String> {
+        match self.query("SELECT key FROM system.local", Level::NodeLocal).await {
+            Ok(_) => Ok(true),
+            Err(why) if why.contains(": error 0x") => Ok(false),
+            Err(why) => Err(why),
+        }
     }
 
     /// The judge's tables as this node has them.

@@ -1,6 +1,6 @@
 //! One program as a process: started with its words in a log file, watched, struck, stopped. It leads a process group of
 //! its own, so that Ctrl-C at the terminal reaches only whoever runs the scenario, and it is killed when this value goes.
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
@@ -21,6 +21,8 @@ pub struct Process {
     program: PathBuf,
     arguments: Vec<String>,
     directory: PathBuf,
+    /// Where it runs, if not in `directory`.
+    here: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -43,8 +45,16 @@ impl Process {
             program: program.into(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             directory: directory.into(),
+            here: None,
             state: Mutex::default(),
         }
+    }
+
+    /// The same, running in another directory than its log is in.
+    #[must_use]
+    pub fn running_in(mut self, here: &Path) -> Process {
+        self.here = Some(here.into());
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,7 +86,7 @@ impl Process {
         let errors = file.try_clone().map_err(|error| failed(&log, error))?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .current_dir(&self.directory)
+            .current_dir(self.here.as_ref().unwrap_or(&self.directory))
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(errors)
@@ -129,8 +139,11 @@ impl Process {
         state.wanted = false;
         state.restart_at = None;
         if let Some(mut child) = state.child.take() {
-            // It may have ended a moment ago; then there is nothing to kill.
-            let _ = child.kill();
+            // The whole group: a command that strikes nodes has children of its own. It may have ended a moment ago; then
+            // there is nothing to kill.
+            if let Ok(group) = i32::try_from(child.id()) {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
             let _ = child.wait();
         }
     }

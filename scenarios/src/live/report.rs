@@ -2,11 +2,12 @@
 use crate::evidence::{BalanceRead, Bounds, Durability, Ending, Evidence};
 use crate::facts::Facts;
 use crate::job::Resolved;
-use crate::protocol::{FaultOutcome, LiveJob, SeedReport, Verdict};
+use crate::protocol::{FaultOutcome, LiveJob, SeedReport, Verdict, Violation};
 use crate::rows::Tables;
 use crate::{aftermath, causes, invariants, tape, verdict};
 use faults::Plan;
 use faults::live::Outcome;
+use faults::plan::Action;
 use settlement_events::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         }
     };
     report.violations = invariants::check(&evidence);
+    report.violations.extend(crashes(&report.notes));
     if let Some((path, file)) = &resolved.tape
         && let Ok((_, engine::Source::Tape(imported))) = crate::setup::source(resolved, job.run.seed)
     {
@@ -83,6 +85,24 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
     }
     report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
     report
+}
+
+/// A program may end because the database is away; it may not crash.
+fn crashes(notes: &[String]) -> Vec<Violation> {
+    let is_crash = |note: &&String| {
+        ["ended by itself (signal", "ended by itself (exit status: 101)"]
+            .iter()
+            .any(|words| note.contains(words))
+    };
+    let crashed = notes.iter().filter(is_crash);
+    crashed
+        .map(|note| Violation {
+            invariant: 10,
+            name: "liveness".into(),
+            text: note.clone(),
+            ..Violation::default()
+        })
+        .collect()
 }
 
 fn fault_outcomes(found: &Found) -> Vec<FaultOutcome> {
@@ -122,7 +142,13 @@ fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
     let facts = Facts::read(&found.engine_log, &found.registry)?;
     // A node that was killed may have lost what it had not synced: from then on a read may miss an acknowledged version
     // until that is sent again.
-    let losses = found.outcomes.iter().filter_map(|outcome| outcome.window);
+    // A frozen one has everything.
+    let killed = |id: u32| {
+        let fault = found.plan.faults.iter().find(|fault| fault.id == id);
+        fault.is_some_and(|fault| matches!(fault.action, Action::Kill { .. }))
+    };
+    let losses = found.outcomes.iter().filter(|outcome| killed(outcome.id));
+    let losses = losses.filter_map(|outcome| outcome.window);
     let mut replica_losses_ms: Vec<u64> = losses.map(|window| window.from_ms).collect();
     replica_losses_ms.sort_unstable();
     Ok(Evidence {
@@ -151,4 +177,22 @@ fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
         requests: None,
         ending: found.ending,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crashes;
+
+    #[test]
+    fn a_crash_is_a_violation_and_an_end_without_a_database_is_not() {
+        let told = |status: &str| format!("settlement ended by itself ({status}): last words");
+        let notes = [
+            "exit status: 1",
+            "exit status: 101",
+            "signal: 6 (SIGABRT) (core dumped)",
+        ]
+        .map(told);
+        let found: Vec<String> = crashes(&notes).into_iter().map(|violation| violation.text).collect();
+        assert_eq!(found, notes[1..]);
+    }
 }

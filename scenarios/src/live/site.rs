@@ -7,6 +7,7 @@ use faults::live::{Hands, Struck, name};
 use faults::plan::Target;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -20,6 +21,8 @@ const WATCH_CLOSELY: Duration = Duration::from_millis(2);
 const UP_MAX: Duration = Duration::from_secs(20);
 /// And then it is given so long to find its feet, read its WAL and send something.
 const REST: Duration = Duration::from_secs(2);
+/// A moment that is waited for does not come any more if nothing was acknowledged for so long: the bound of liveness.
+const STANDSTILL_MAX: Duration = Duration::from_secs(180);
 /// A program that ended by itself so often is not started again: settlement ends after 30 s without the database, so that is
 /// five minutes of it.
 const ENDED_MAX: usize = 10;
@@ -136,7 +139,8 @@ impl Site {
     /// Watches settlement and the engine until it is aborted: asks for numbers, and mends what ended by itself.
     pub async fn watch(self) {
         loop {
-            self.look().await;
+            // What it shows is noted; an answer that does not come is no news.
+            let _ = self.look().await;
             for process in [&self.shared.settlement, &self.shared.engine] {
                 if let Some(news) = process.tend() {
                     self.tell(&news);
@@ -161,14 +165,16 @@ impl Site {
         }
     }
 
-    async fn look(&self) {
+    /// Settlement's numbers as they are now; None if it does not answer.
+    async fn look(&self) -> Option<health::Numbers> {
         let start = self.shared.settlement.starts();
-        if let Some(numbers) = health::ask(&self.shared.health).await
-            // What was answered while it was started anew may be of either start.
-            && start == self.shared.settlement.starts()
-        {
-            self.shared.seen.note(start, numbers);
+        let numbers = health::ask(&self.shared.health).await?;
+        // What was answered while it was started anew may be of either start.
+        if start != self.shared.settlement.starts() {
+            return None;
         }
+        self.shared.seen.note(start, numbers.clone());
+        Some(numbers)
     }
 
     /// Settlement's last numbers, if the present start has given any.
@@ -183,14 +189,15 @@ impl Site {
     /// Brings back every node that a run that was cut short has left down or frozen.
     pub async fn restore(&self) {
         let away = self.away().clone();
-        for (target, was_killed) in away {
+        let nodes = away.into_iter().filter(|(target, _)| matches!(target, Target::Node(_)));
+        for (target, was_killed) in nodes {
             let back = if was_killed {
                 self.start(target).await
             } else {
                 self.resume(target).await
             };
             if let Err(why) = back {
-                eprintln!("  {} was not brought back: {why}", name(target));
+                say(&format!("{} was not brought back: {why}", name(target)));
             }
         }
     }
@@ -208,8 +215,7 @@ impl Site {
                 let mut numbers = health::Numbers::new();
                 let mut in_flight = 0;
                 for _ in 0..LOOKS_MAX {
-                    self.look().await;
-                    numbers = self.numbers().unwrap_or_default();
+                    numbers = self.look().await.unwrap_or_default();
                     let behind = number(&numbers, "received").saturating_sub(number(&numbers, "acknowledged"));
                     in_flight = number(&numbers, "in_flight").min(behind);
                     if in_flight > 0 {
@@ -302,12 +308,17 @@ impl Hands for Site {
     }
 
     async fn until_in_flight(&self, output_sequence: u64) -> bool {
-        loop {
-            self.look().await;
-            if let Some(numbers) = self.numbers() {
+        let mut acknowledged = 0;
+        let mut last_progress = Instant::now();
+        while last_progress.elapsed() < STANDSTILL_MAX {
+            if let Some(numbers) = self.look().await {
                 let get = |name| number(&numbers, name);
                 if get("acknowledged") >= self.shared.events {
                     return false;
+                }
+                if get("acknowledged") > acknowledged {
+                    acknowledged = get("acknowledged");
+                    last_progress = Instant::now();
                 }
                 if get("received") >= output_sequence && get("in_flight") > 0 && get("received") > get("acknowledged") {
                     return true;
@@ -315,9 +326,15 @@ impl Hands for Site {
             }
             sleep(WATCH_CLOSELY).await;
         }
+        false
     }
 
     fn troubles(&self) -> u64 {
         TROUBLES.iter().map(|name| self.shared.seen.total(name)).sum()
     }
+}
+
+/// Tells a person. Nobody listening any more is no reason to stop: nodes may have to be brought back.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "  {line}");
 }

@@ -136,14 +136,34 @@ fn text(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// Classes that struck and never changed an outcome: the run has not tried what it was to try.
+/// Classes, by what they strike, that were to be tried and changed no outcome: the run has not tried what it was to try.
+/// What this world cannot do is not among them.
 fn never_bit(report: &SeedReport) -> Vec<String> {
-    let mut classes: BTreeMap<&str, bool> = BTreeMap::new();
-    for fault in report.faults.iter().filter(|fault| fault.fired) {
-        *classes.entry(&fault.class).or_default() |= fault.bit;
+    let mut tried: BTreeMap<String, bool> = BTreeMap::new();
+    for fault in report
+        .faults
+        .iter()
+        .filter(|fault| !fault.detail.starts_with("not in this world"))
+    {
+        // Whom it struck stands in its words: `kill -9 of node 2 at …`.
+        let struck = ["settlement", "the engine", "node"].into_iter();
+        let whom = struck
+            .clone()
+            .find(|whom| fault.detail.contains(&format!(" of {whom} ")));
+        let name = whom.map_or_else(|| fault.class.clone(), |whom| format!("{} of {whom}", fault.class));
+        *tried.entry(name).or_default() |= fault.bit;
     }
-    let never = classes.into_iter().filter(|(_, bit)| !bit);
-    never.map(|(class, _)| class.to_string()).collect()
+    // A class of which one fault's moment did not come was tried by another one.
+    let bit: Vec<String> = tried
+        .iter()
+        .filter(|(_, bit)| **bit)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let never = tried.into_iter().filter(|(name, is_bit)| {
+        let elsewhere = bit.iter().any(|other| other.starts_with(&format!("{name} of ")));
+        !is_bit && !elsewhere
+    });
+    never.map(|(name, _)| name).collect()
 }
 
 fn judged(report: &SeedReport) -> Exit {
@@ -171,10 +191,7 @@ fn told(job: &LiveJob, report: &SeedReport, saved: Option<&Path>, again: &str) -
         }
     }
     for class in never_bit(report) {
-        let _ = writeln!(
-            text,
-            "  {class} has struck and changed nothing: it was not really tried"
-        );
+        let _ = writeln!(text, "  {class} was to be tried and changed nothing");
     }
     for note in &report.notes {
         let _ = writeln!(text, "  {note}");

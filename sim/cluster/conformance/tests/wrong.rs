@@ -123,8 +123,9 @@ fn a_fault_that_does_nothing_is_noticed() {
     };
     let text = lines.join("\n");
     assert!(text.contains("WriteTimeout ALL received 2 required 3 SIMPLE"), "{text}");
+    // Refused, or reset where the kill comes between the connection and the first answer.
     assert!(
-        text.contains("found    | cannot connect to the node: connection refused"),
+        text.contains("found    | cannot connect to the node: connection re"),
         "{text}"
     );
 }
