@@ -193,7 +193,7 @@ pub(crate) fn abort_main_tasks(shared: &Shared) {
 }
 
 /// Number of a task within its run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Id(u64);
 
 impl fmt::Display for Id {
