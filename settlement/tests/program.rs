@@ -68,6 +68,10 @@ fn whatever_is_wrong_with_the_configuration_is_told() {
         (&[], &["-c", "good.toml", "bench", "--trades", "0"]),
         (&[], &["-c", "good.toml", "bench", "--designs", "ledger,fastest"]),
         (&[], &["-c", "good.toml", "bench", "--trades", "9", "--seconds", "9"]),
+        (
+            &[],
+            &["-c", "good.toml", "bench", "--designs", "ledger", "--ratio-min", "4"],
+        ),
     ];
     let mut told = String::new();
     for (variables, arguments) in cases {

@@ -49,6 +49,9 @@ use wire::Bytes;
 /// Where there is no configuration file.
 const DATA_DIR: &str = "settlement-data";
 
+/// What cannot be compared.
+const NO_RATIO: &str = "--ratio-min compares ledger with sequential-delta, and one of them is not measured";
+
 /// Trades made for a round of which it is not known how many it will need: so much more than the round before had.
 const MORE: f64 = 1.5;
 
@@ -129,7 +132,13 @@ pub async fn bench(config: Config, arguments: BenchArgs) -> Result<(), BenchErro
             "--trades 0 and --seconds 0 measure nothing".to_owned(),
         ));
     }
+    let compared = [DesignName::Ledger, DesignName::SequentialDelta];
+    let designs = &arguments.designs;
+    if arguments.ratio_min.is_some() && !designs.is_empty() && compared.iter().any(|design| !designs.contains(design)) {
+        return Err(BenchError::Usage(NO_RATIO.to_owned()));
+    }
     let session = Arc::new(settlement::session::connect(&config).await?);
+    let is_our_data_dir = !tokio::fs::try_exists(&config.data_dir).await.unwrap_or(true);
     let mut keyspaces = Keyspaces::new(session.clone());
     let directory = config.data_dir.join(format!("bench-{}", std::process::id()));
     let run = Run {
@@ -143,6 +152,10 @@ pub async fn bench(config: Config, arguments: BenchArgs) -> Result<(), BenchErro
         () = interrupted() => Err(BenchError::Interrupted),
     };
     clean_up(&mut keyspaces, &directory, arguments.keep).await;
+    if is_our_data_dir {
+        // Unless something else is in it by now.
+        let _ = tokio::fs::remove_dir(&config.data_dir).await;
+    }
     let report = outcome?;
     if arguments.json {
         println!("{:#}", report.json());
@@ -195,9 +208,7 @@ fn judge(report: &Report, ratio_min: Option<f64>) -> Result<(), BenchError> {
     }
     match (ratio_min, report.ratio()) {
         (Some(min), Some(ratio)) if ratio < min => Err(BenchError::Ratio { ratio, min }),
-        (Some(_), None) => Err(BenchError::Usage(
-            "--ratio-min compares ledger with sequential-delta, and one of them was not measured".to_owned(),
-        )),
+        (Some(_), None) => Err(BenchError::Usage(NO_RATIO.to_owned())),
         _ => Ok(()),
     }
 }
