@@ -69,7 +69,8 @@ async fn work(job: Job, lines: &mut mpsc::Receiver<String>) -> Answer {
         Work::Check(job) => Answer::Checked(scenarios::job::check(&job)),
         Work::Live(live) => Answer::Seed(scenarios::live::run(&live, interrupted(lines)).await),
         Work::Seed(_) | Work::Probe(_) | Work::Bench { .. } => Answer::Error {
-            message: "this worker was built without the simulated world (`--cfg madsim`); it runs `quench live` only"
+            message: "this worker was built without the simulated world (`--cfg madsim`) and runs `quench live` only; \
+                      `cargo quench run` builds the one that has it, or unset QUENCH_WORKER"
                 .into(),
         },
     }
