@@ -87,8 +87,8 @@ pub async fn connect(config: &Config) -> Result<Session, SessionError> {
                 source: Box::new(error),
             });
         }
+        let nodes = config.contact_points.join(", ");
         if began.elapsed() + pause > patience {
-            let nodes = config.contact_points.join(", ");
             return Err(SessionError::Unreachable {
                 nodes,
                 attempts,
@@ -96,7 +96,11 @@ pub async fn connect(config: &Config) -> Result<Session, SessionError> {
                 source: Box::new(error),
             });
         }
-        tracing::warn!(target: "settlement", error = %error, "database not reached, trying again");
+        // Once: the error at the end counts the attempts.
+        if attempts == 1 {
+            tracing::warn!(target: "settlement", %nodes, %error, patience_ms = config.database.start_patience_ms,
+                "the database cannot be reached; trying again until it answers or the patience ends");
+        }
         sleep(pause).await;
         pause = (pause * 2).min(pause_max);
     }

@@ -473,11 +473,15 @@ fn written(directory: &Path, config: Config) -> Result<Config, String> {
         ..config
     };
     if read != expected {
-        return Err(
-            "a SETTLEMENT_… variable of the environment would change the run: only SETTLEMENT_CREDENTIALS__USER and \
-             SETTLEMENT_CREDENTIALS__PASSWORD may be set here; unset the others"
-                .into(),
-        );
+        let names: Vec<String> = std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| name.starts_with("SETTLEMENT_") && !name.starts_with("SETTLEMENT_CREDENTIALS__"))
+            .collect();
+        return Err(format!(
+            "the environment would change the run ({}): of settlement's variables only SETTLEMENT_CREDENTIALS__USER and \
+             SETTLEMENT_CREDENTIALS__PASSWORD may be set here; unset the others",
+            names.join(", ")
+        ));
     }
     Ok(read)
 }
