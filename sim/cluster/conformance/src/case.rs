@@ -9,9 +9,10 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
     ("batches", include_str!("../cases/batches.toml")),
+    ("lwt", include_str!("../cases/lwt.toml")),
     ("refusals", include_str!("../cases/refusals.toml")),
     ("paging", include_str!("../cases/paging.toml")),
     ("writetime", include_str!("../cases/writetime.toml")),

@@ -120,6 +120,12 @@ pub struct Rules {
     /// In periodic mode, acknowledgements wait once the oldest unsynced byte is this many percent of the period old. S
     /// `segment::must_sync` 200; C `periodic_commitlog_sync_lag_block` 150.
     pub sync_lag_percent: u64,
+    /// How long a conditional write tries anew when it is outbid. S `cas_contention_timeout_in_ms` 1000; C
+    /// `cas_contention_timeout` 1800 ms (about 1.8 s, seen).
+    pub cas_contention_ms: u64,
+    /// Whether the commit of a conditional write is hinted for replicas that are away. C yes (seen); S no (SP: learn
+    /// without hints).
+    pub cas_is_hinted: bool,
     /// Silence after which a peer is convicted. C phi 8 at one heartbeat a second (18.4-19.6 s, seen); S
     /// `failure_detector_timeout_in_ms` 20 s less the age of the last answer.
     pub convict_after_ms: u64,
@@ -148,6 +154,8 @@ const SCYLLA: Rules = Rules {
     log_flush_every_ms: 10_000,
     log_buffer_bytes: 128 << 10,
     sync_lag_percent: 200,
+    cas_contention_ms: 1_000,
+    cas_is_hinted: false,
     convict_after_ms: 19_000,
 };
 
@@ -174,6 +182,8 @@ const CASSANDRA: Rules = Rules {
     log_flush_every_ms: 100,
     log_buffer_bytes: usize::MAX,
     sync_lag_percent: 150,
+    cas_contention_ms: 1_800,
+    cas_is_hinted: true,
     convict_after_ms: 18_900,
 };
 

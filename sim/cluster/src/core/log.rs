@@ -39,6 +39,8 @@ pub enum EntryKind {
     Boot = 7,
     /// A table was truncated.
     Truncated = 8,
+    /// What this node knows of one partition's conditional writes.
+    Paxos = 9,
 }
 
 impl EntryKind {
@@ -62,6 +64,7 @@ impl EntryKind {
             Schema,
             Boot,
             Truncated,
+            Paxos,
         ]
         .into_iter()
         .find(|k| *k as u8 == code)

@@ -4,6 +4,7 @@
 //! everything else (the host asks [`Msg::wire_bytes`] for their size) and carry the deadline after which a receiver
 //! drops them, as both servers do.
 
+use super::paxos::{Ballot, PaxosKey, Promise, Proposal};
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
 use crate::model::{
@@ -121,6 +122,36 @@ pub enum Msg {
         round: u16,
         reason: FailureReason,
     },
+    /// Promise to accept nothing older than this ballot.
+    Prepare {
+        op: OpId,
+        ballot: Ballot,
+        key: Arc<PaxosKey>,
+        expires_us: u64,
+    },
+    /// Promised, or outbid already.
+    Promised {
+        op: OpId,
+        ballot: Ballot,
+        promise: Box<Promise>,
+    },
+    /// Accept this.
+    Propose {
+        op: OpId,
+        key: Arc<PaxosKey>,
+        proposal: Proposal,
+        expires_us: u64,
+    },
+    /// Accepted, or refused for a newer promise.
+    Accepted { op: OpId, ballot: Ballot, granted: bool },
+    /// This is decided: apply it.
+    Commit {
+        op: Option<OpId>,
+        key: Arc<PaxosKey>,
+        proposal: Proposal,
+    },
+    /// Applied.
+    Committed { op: OpId, ballot: Ballot },
     /// I live.
     Heartbeat { generation: u32, schema_change: u64 },
     /// I am stopping, in good order.
@@ -169,6 +200,9 @@ impl Msg {
             Msg::StoreBatch { sealed, .. } => sealed.bytes().len(),
             Msg::Hint { sealed, index, .. } => sealed.entry(usize::from(*index)).len(),
             Msg::ReadData { rows, .. } => rows.partitions.iter().map(|p| 64 + p.rows.len() * 128).sum(),
+            Msg::Propose { proposal, .. } | Msg::Commit { proposal, .. } => {
+                proposal.update.as_ref().map_or(0, |sealed| sealed.bytes().len())
+            }
             Msg::AdoptSchema { .. } => 4096,
             _ => 0,
         };

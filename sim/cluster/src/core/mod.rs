@@ -11,6 +11,7 @@
 //! | [`boundary`] | the points of a request's life at which a fault may strike |
 //! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
 //! | `reads` | coordinating reads |
+//! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist` | applying, acknowledging, the life of the log |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
 //! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
@@ -34,6 +35,7 @@ pub mod marks;
 pub mod message;
 pub mod murmur3;
 pub mod node;
+pub mod paxos;
 mod persist;
 mod plan;
 pub mod query;

@@ -2,7 +2,7 @@
 //!
 //! A node is a replica and a coordinator at once. It does no I/O and reads no clock: the host tells it what happened and
 //! when, and performs the effects it appends. The work is in the sibling modules, each an `impl Node`: `replica` (what
-//! replicas do), `plan`, `write` and `verdict` (coordinating writes), `reads`, `gossip`, `hints`, `replay`, `agree` (schema and
+//! replicas do), `plan`, `write` and `verdict` (coordinating writes), `reads`, `paxos`, `gossip`, `hints`, `replay`, `agree` (schema and
 //! truncation), `persist` (the log's life).
 
 use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
@@ -15,6 +15,7 @@ use super::hints::Hints;
 use super::key::KeyLayout;
 use super::levels::Levels;
 use super::message::{ClientRef, Effect, Event, Input, Msg, OpId};
+use super::paxos::CasOp;
 use super::reads::ReadOp;
 use super::replica::Replica;
 use super::ring::{NodeSet, Placement, Ring};
@@ -22,7 +23,7 @@ use super::rng::Rng;
 use super::timers::{Slab, Timer, Timers};
 use super::verdict::Parked;
 use super::write::WriteOp;
-use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId};
+use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteType};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub enum Phase {
 pub(super) enum Op {
     Write(Box<WriteOp>),
     Read(Box<ReadOp>),
+    Cas(Box<CasOp>),
     Parked(Box<Parked>),
     Schema(Box<SchemaOp>),
     Truncate(Box<TruncateOp>),
@@ -84,6 +86,8 @@ pub struct Node {
     pub(super) connections: BTreeMap<u64, i64>,
     pub(super) rng: Rng,
     pub(super) next_batch: u64,
+    /// Time of this node's newest ballot.
+    pub(super) last_ballot_us: i64,
     /// Messages of this node to itself, worked off before a step ends.
     pub(super) loopback: VecDeque<Msg>,
     /// When the last run of the batchlog replay began.
@@ -127,6 +131,7 @@ impl Node {
             connections: BTreeMap::new(),
             rng,
             next_batch: 0,
+            last_ballot_us: 0,
             loopback: VecDeque::new(),
             replay_began_us: 0,
             replay_choosing: false,
@@ -187,6 +192,7 @@ impl Node {
         match request {
             Request::Write(w) => self.client_write(cx, from, w),
             Request::Read(r) => self.client_read(cx, from, r),
+            Request::Cas(c) => self.client_cas(cx, from, *c),
             Request::Schema(change) => self.client_schema(cx, from, change),
             Request::Truncate(table) => self.client_truncate(cx, from, table),
             Request::Unsupported { what } => self.answer_error(cx, from, CoordinatorError::Unsupported { what }),
@@ -244,6 +250,22 @@ impl Node {
                 round,
                 reason,
             } => self.on_read_refused(cx, from, op, part, round, reason),
+            Msg::Prepare {
+                op,
+                ballot,
+                key,
+                expires_us,
+            } => self.replica_prepare(cx, from, op, ballot, &key, expires_us),
+            Msg::Promised { op, ballot, promise } => self.on_promised(cx, from, op, ballot, *promise),
+            Msg::Propose {
+                op,
+                key,
+                proposal,
+                expires_us,
+            } => self.replica_propose(cx, from, op, &key, proposal, expires_us),
+            Msg::Accepted { op, ballot, granted } => self.on_accepted(cx, from, op, ballot, granted),
+            Msg::Commit { op, key, proposal } => self.replica_commit(cx, from, op, &key, proposal),
+            Msg::Committed { op, ballot } => self.on_committed(cx, from, op, ballot),
             Msg::Heartbeat {
                 generation,
                 schema_change,
@@ -291,6 +313,7 @@ impl Node {
         match self.ops.take(id) {
             Some(Op::Write(op)) => self.write_deadline(cx, id, op),
             Some(Op::Read(op)) => self.read_deadline(cx, id, *op),
+            Some(Op::Cas(op)) => self.cas_deadline(cx, id, op),
             Some(Op::Schema(op)) => self.schema_deadline(cx, id, *op),
             Some(Op::Truncate(op)) => self.truncate_deadline(cx, id, *op),
             Some(other @ Op::Parked(_)) => self.ops.put(id, other),
@@ -305,6 +328,7 @@ impl Node {
                 self.unpark(cx, *parked);
             }
             Some(Op::Write(op)) => self.write_resume(cx, id, op),
+            Some(Op::Cas(op)) => self.cas_resume(cx, id, op),
             Some(other) => self.ops.put(id, other),
             None => {}
         }
@@ -358,6 +382,20 @@ impl Node {
                 let (consistency, received, required, write_type) = (*consistency, *received, *required, *write_type);
                 cx.event(Event::WriteTimeout {
                     write_type,
+                    consistency,
+                    received,
+                    required,
+                });
+            }
+            CoordinatorError::CasTimeout {
+                consistency,
+                received,
+                required,
+                ..
+            } => {
+                let (consistency, received, required) = (*consistency, *received, *required);
+                cx.event(Event::WriteTimeout {
+                    write_type: WriteType::Cas,
                     consistency,
                     received,
                     required,

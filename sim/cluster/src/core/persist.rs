@@ -88,6 +88,7 @@ impl Node {
                         self.install_schema();
                     }
                 }
+                EntryKind::Paxos => self.recover_paxos(&payload),
                 EntryKind::Boot => {
                     generation = payload
                         .first_chunk::<4>()

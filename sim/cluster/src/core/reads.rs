@@ -56,10 +56,19 @@ struct PartState {
     count: u32,
 }
 
+/// For whom a read is done.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    /// A client that waits.
+    Client(ClientRef),
+    /// A conditional write or serial read of this node.
+    Cas(OpId),
+}
+
 /// A read under way.
 #[derive(Debug)]
 pub(super) struct ReadOp {
-    client: ClientRef,
+    reader: Reader,
     command: Arc<ReadCommand>,
     consistency: Consistency,
     deadline_us: u64,
@@ -88,30 +97,45 @@ impl Node {
                 Verdict::PauseNode { ms } => cx.fx.push(Effect::PauseSelf { ms }),
             }
         }
-        match self.plan_read(cx, client, request) {
+        match self.plan_read(cx, Reader::Client(client), request) {
             Err(error) => self.answer_error(cx, client, error),
             Ok(mut op) => {
                 (op.observed, op.swallow) = (observed, swallow);
-                let id = self.ops.reserve();
-                self.timers.set(op.deadline_us, Timer::Deadline(id));
-                let mut op = Box::new(op);
-                self.begin_parts(cx, id, &mut op);
-                self.progress(cx, id, op);
+                self.begin_read(cx, op);
             }
         }
     }
 
-    fn plan_read(
-        &mut self,
-        cx: &mut Cx<'_>,
-        client: ClientRef,
-        request: ReadRequest,
-    ) -> Result<ReadOp, CoordinatorError> {
+    /// The read of a conditional write; its outcome goes to `cas_read`.
+    pub(super) fn read_for_cas(&mut self, cx: &mut Cx<'_>, cas: OpId, request: ReadRequest) {
+        match self.plan_read(cx, Reader::Cas(cas), request) {
+            Err(error) => self.cas_read(cx, cas, Err(error)),
+            Ok(op) => self.begin_read(cx, op),
+        }
+    }
+
+    fn begin_read(&mut self, cx: &mut Cx<'_>, op: ReadOp) {
+        let id = self.ops.reserve();
+        self.timers.set(op.deadline_us, Timer::Deadline(id));
+        let mut op = Box::new(op);
+        self.begin_parts(cx, id, &mut op);
+        self.progress(cx, id, op);
+    }
+
+    fn read_failed(&mut self, cx: &mut Cx<'_>, reader: Reader, error: CoordinatorError) {
+        match reader {
+            Reader::Client(client) => self.answer_error(cx, client, error),
+            Reader::Cas(cas) => self.cas_read(cx, cas, Err(error)),
+        }
+    }
+
+    fn plan_read(&mut self, cx: &mut Cx<'_>, reader: Reader, request: ReadRequest) -> Result<ReadOp, CoordinatorError> {
         let consistency = request.consistency;
         match consistency {
             Consistency::Serial | Consistency::LocalSerial => {
-                return Err(CoordinatorError::Unsupported {
-                    what: format!("reads at {consistency} (lightweight transactions)"),
+                return Err(CoordinatorError::BadConsistency {
+                    consistency,
+                    operation: "a plain read",
                 });
             }
             Consistency::EachQuorum if self.rules.each_quorum_reads && self.levels.is_one_dc() => {}
@@ -152,7 +176,7 @@ impl Node {
         };
         let timeout_ms = request.timeout_ms.map_or(default_ms, u64::from);
         Ok(ReadOp {
-            client,
+            reader,
             command: Arc::new(command),
             consistency,
             deadline_us: cx.now_us + timeout_ms * 1000,
@@ -386,7 +410,7 @@ impl Node {
                     data_present,
                 };
                 self.ops.release(id);
-                return self.answer_error(cx, op.client, error);
+                return self.read_failed(cx, op.reader, error);
             }
         }
         self.progress(cx, id, op);
@@ -408,7 +432,7 @@ impl Node {
         for index in 0..op.begun {
             if let Err(error) = self.progress_part(cx, id, &mut op, index) {
                 self.ops.release(id);
-                return self.answer_error(cx, op.client, error);
+                return self.read_failed(cx, op.reader, error);
             }
         }
         self.begin_parts(cx, id, &mut op);
@@ -571,10 +595,13 @@ impl Node {
             }
         }
         if !op.swallow {
-            cx.fx.push(Effect::Reply {
-                to: op.client,
-                response: Response::Rows(result),
-            });
+            match op.reader {
+                Reader::Client(to) => cx.fx.push(Effect::Reply {
+                    to,
+                    response: Response::Rows(result),
+                }),
+                Reader::Cas(cas) => self.cas_read(cx, cas, Ok(result)),
+            }
         }
     }
 
@@ -619,9 +646,9 @@ impl Node {
         };
         let (consistency, data_present) = (op.consistency, !p.rows.is_empty());
         if !op.swallow {
-            self.answer_error(
+            self.read_failed(
                 cx,
-                op.client,
+                op.reader,
                 CoordinatorError::ReadTimeout {
                     consistency,
                     received,

@@ -7,6 +7,7 @@ use super::key::Key;
 use super::log::{CommitLog, ENTRY_HEADER_BYTES, EntryKind, LogPos};
 use super::message::{BatchId, Event, Msg, OpId, Query, Which};
 use super::node::{Cx, Node};
+use super::paxos::{PaxosKey, PaxosRow};
 use super::query;
 use super::seal::Sealed;
 use super::store::{ApplyError, Store, UndoLog};
@@ -41,6 +42,8 @@ pub struct Replica {
     pub(super) store: Store,
     /// Batches kept for others.
     pub(super) batchlog: BTreeMap<BatchId, KeptBatch>,
+    /// What is agreed, or being agreed, per partition.
+    pub(super) paxos: BTreeMap<PaxosKey, PaxosRow>,
     /// Acknowledgements that wait for a sync, in log order.
     pub(super) deferred: VecDeque<(LogPos, NodeIdx, Msg)>,
     /// When the oldest byte that is not on the disk was appended.

@@ -129,6 +129,30 @@ pub fn error(words: &Words<'_>, error: &CoordinatorError) -> CqlError {
                 write_type: write_type.name(),
             },
         },
+        CoordinatorError::CasTimeout {
+            consistency,
+            received,
+            required,
+            contentions,
+            unknown,
+        } => CqlError {
+            message: match (words.flavor, unknown) {
+                (Flavor::Scylla, _) => timed_out(words, *consistency, *received, *required, Some(WriteType::Cas)),
+                (Flavor::Cassandra, true) => {
+                    format!("CAS operation result is unknown - proposal accepted by {received} but not a quorum.")
+                }
+                (Flavor::Cassandra, false) => format!(
+                    "CAS operation timed out: received {received} of {required} required responses after {contentions} \
+                     contention retries"
+                ),
+            },
+            detail: Detail::WriteTimeout {
+                consistency: consistency.code(),
+                received: wire(*received),
+                required: wire(*required),
+                write_type: WriteType::Cas.name(),
+            },
+        },
         CoordinatorError::ReadTimeout {
             consistency,
             received,

@@ -8,6 +8,7 @@
 use super::answer::{self, Words};
 use super::bind::write::{Scratch, only_writes};
 use super::bind::{Context, Plan, Prepared, Server, ddl, paging::PagingState, prepare, statement_id};
+use super::cas;
 use super::describe;
 use super::error::CqlError;
 use super::frame::response::{self, Event, RowsBody};
@@ -20,7 +21,9 @@ use super::statements::Statements;
 use super::system::{self, NodeView};
 use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
-use crate::model::{self, Consistency, ReadRequest, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
+use crate::model::{
+    self, CasAction, CasRequest, Consistency, ReadRequest, Response, Schema, Table, WriteKind, WriteRequest, WriteSet,
+};
 use std::sync::Arc;
 
 /// What a client has told on one connection.
@@ -78,8 +81,14 @@ pub struct Pending {
 
 #[derive(Debug)]
 enum PendingKind {
-    Write { first: Option<Arc<Table>> },
+    Write {
+        first: Option<Arc<Table>>,
+    },
     Read(Box<PendingRead>),
+    Cas {
+        conditions: Arc<cas::Conditions>,
+        skip_metadata: bool,
+    },
     Schema,
 }
 
@@ -309,6 +318,28 @@ impl Front {
             }
         })?;
         match &statement.plan {
+            Plan::Write(write) if write.conditions.is_some() => {
+                if write.has_timestamp() {
+                    return Err(CqlError::invalid(
+                        "Cannot provide custom timestamp for conditional updates",
+                    ));
+                }
+                let mut gathered = cas::Gathered::new(self.server.is_scylla, false);
+                gathered.add(write, &bound, &mut self.scratch)?;
+                let serial = params.serial_consistency;
+                submit_cas(call, gathered, consistency, serial, params.skip_metadata)
+            }
+            Plan::Batch(batch) if batch.is_conditional() => {
+                if batch.has_timestamp() {
+                    return Err(custom_batch_timestamp());
+                }
+                let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
+                for write in &batch.statements {
+                    gathered.add(write, &bound, &mut self.scratch)?;
+                }
+                let serial = params.serial_consistency;
+                submit_cas(call, gathered, consistency, serial, params.skip_metadata)
+            }
             Plan::Write(write) => {
                 only_unconditional(consistency)?;
                 let mut writes = WriteSet::new();
@@ -492,12 +523,20 @@ impl Front {
             most,
             remaining,
         };
-        let request = ReadRequest {
-            command,
-            consistency,
-            timeout_ms: select.timeout_ms,
+        let request = match consistency {
+            Consistency::Serial | Consistency::LocalSerial => model::Request::Cas(Box::new(CasRequest {
+                read: command,
+                action: CasAction::Read,
+                serial: consistency,
+                commit: consistency,
+            })),
+            _ => model::Request::Read(ReadRequest {
+                command,
+                consistency,
+                timeout_ms: select.timeout_ms,
+            }),
         };
-        Ok(Some((model::Request::Read(request), PendingKind::Read(Box::new(read)))))
+        Ok(Some((request, PendingKind::Read(Box::new(read)))))
     }
 
     /// The hot path: a BATCH of prepared statements becomes one [`WriteSet`].
@@ -519,6 +558,7 @@ impl Front {
         let mut writes = WriteSet::with_capacity(batch.expected_bytes(), usize::from(batch.count));
         let mut bound: Vec<Value<'_>> = Vec::with_capacity(32);
         let mut first = None;
+        let whole = batch.clone();
         while let Some(statement) = batch.next_statement(&mut bound)? {
             let parsed;
             let prepared: &Prepared = match statement {
@@ -531,6 +571,9 @@ impl Front {
             let Plan::Write(write) = &prepared.plan else {
                 return Err(only_writes());
             };
+            if write.conditions.is_some() {
+                return self.conditional_batch(call, connection, whole);
+            }
             prepared.check(&bound, |markers, given| {
                 format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
@@ -552,6 +595,38 @@ impl Front {
             },
             first,
         ))
+    }
+
+    /// A BATCH of which some statement has conditions, from its first statement.
+    fn conditional_batch(
+        &mut self,
+        call: &mut Call<'_>,
+        connection: &Connection,
+        mut batch: Batch<'_>,
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
+        let mut bound: Vec<Value<'_>> = Vec::new();
+        while let Some(statement) = batch.next_statement(&mut bound)? {
+            let prepared = match statement {
+                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?.clone(),
+                StatementRef::Text(text) => Arc::new(self.resolve(call, connection, text)?),
+            };
+            let Plan::Write(write) = &prepared.plan else {
+                return Err(only_writes());
+            };
+            prepared.check(&bound, |markers, given| {
+                format!("There were {markers} markers(?) in CQL but {given} bound variables")
+            })?;
+            gathered.add(write, &bound, &mut self.scratch)?;
+        }
+        let params = batch.finish()?;
+        submit_cas(
+            call,
+            gathered,
+            level(params.consistency)?,
+            params.serial_consistency,
+            false,
+        )
     }
 
     /// Writes the answer of the core to a request handed out as [`Outcome::Submit`].
@@ -577,7 +652,14 @@ impl Front {
                     response::error(out, stream, &warnings, &error);
                 }
             }
-            (Response::Rows(_), _) => {
+            (
+                Response::Cas { applied, read },
+                PendingKind::Cas {
+                    conditions,
+                    skip_metadata,
+                },
+            ) => conditions.answer(applied, &read, stream, &warnings, skip_metadata, out),
+            (Response::Rows(_) | Response::Cas { .. }, _) => {
                 response::error(
                     out,
                     stream,
@@ -608,6 +690,7 @@ impl Pending {
         let kind = match &self.kind {
             PendingKind::Write { .. } => "write",
             PendingKind::Read(_) => "read",
+            PendingKind::Cas { .. } => "conditional write",
             PendingKind::Schema => "schema",
         };
         match self.kind.table() {
@@ -626,6 +709,7 @@ impl PendingKind {
                 Plan::Select(select) => Some(&select.table),
                 _ => None,
             },
+            PendingKind::Cas { conditions, .. } => Some(conditions.table()),
             PendingKind::Schema => None,
         }
     }
@@ -707,6 +791,41 @@ fn submit_write(
     Some((model::Request::Write(request), PendingKind::Write { first }))
 }
 
+/// Hands a conditional statement or batch to the core.
+fn submit_cas(
+    call: &mut Call<'_>,
+    gathered: cas::Gathered,
+    commit: Consistency,
+    serial: Option<u16>,
+    skip_metadata: bool,
+) -> Answer<Option<(model::Request, PendingKind)>> {
+    let serial = serial.map_or(Ok(Consistency::Serial), level)?;
+    if !matches!(serial, Consistency::Serial | Consistency::LocalSerial) {
+        return Err(CqlError::invalid(
+            "Invalid consistency for conditional update. Must be one of SERIAL or LOCAL_SERIAL",
+        ));
+    }
+    if matches!(commit, Consistency::Serial | Consistency::LocalSerial) {
+        return Err(CqlError::invalid(format!(
+            "{commit} is not supported as conditional update commit consistency. Use ANY if you mean \"make sure it is \
+             accepted but I don't care how many replicas commit it for non-SERIAL reads\""
+        )));
+    }
+    let Some((request, conditions)) = gathered.finish(serial, commit) else {
+        response::void(call.out, call.stream, &call.warnings);
+        return Ok(None);
+    };
+    let pending = PendingKind::Cas {
+        conditions,
+        skip_metadata,
+    };
+    Ok(Some((model::Request::Cas(Box::new(request)), pending)))
+}
+
+fn custom_batch_timestamp() -> CqlError {
+    CqlError::invalid("Cannot provide custom timestamp for conditional BATCH")
+}
+
 fn startup(
     call: &mut Call<'_>,
     connection: &mut Connection,
@@ -777,9 +896,6 @@ fn only_unconditional(consistency: Consistency) -> Answer<()> {
 fn only_readable(consistency: Consistency) -> Answer<()> {
     match consistency {
         Consistency::Any => Err(CqlError::invalid("ANY ConsistencyLevel is only supported for writes")),
-        Consistency::Serial | Consistency::LocalSerial => {
-            Err(CqlError::unsupported(format!("reads at {}", consistency.name())))
-        }
         _ => Ok(()),
     }
 }

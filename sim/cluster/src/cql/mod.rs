@@ -9,6 +9,7 @@
 //! | [`bind`] | a syntax tree against the schema: plans, and values to typed requests |
 //! | [`types`], [`values`] | CQL types and their values as bytes |
 //! | [`system`], [`describe`] | `system`, `system_schema` and their like; DESCRIBE |
+//! | [`cas`] | conditional statements: gathered, and answered with `[applied]` |
 //! | [`front`] | the conversation with one client, and the prepared statements of the node |
 //! | [`answer`], [`error`] | what the core answers, in the words of the flavour |
 //!
@@ -19,6 +20,7 @@
 
 pub mod answer;
 pub mod bind;
+pub mod cas;
 pub mod describe;
 pub mod error;
 pub mod frame;

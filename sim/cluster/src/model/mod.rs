@@ -9,13 +9,16 @@
 //! | [`schema`] | types, columns, tables, keyspaces, the schema as a whole, and changes to it |
 //! | [`write`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
 //! | [`read`] | read commands, slices, positions, and the rows that come back |
+//! | [`cas`] | conditional writes and serial reads |
 //! | [`request`] | consistency levels, requests to a coordinator, its answers and its errors |
 
+pub mod cas;
 pub mod read;
 pub mod request;
 pub mod schema;
 pub mod write;
 
+pub use cas::{CasAction, CasRequest, Condition};
 pub use read::{
     CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice,
     TokenRange,

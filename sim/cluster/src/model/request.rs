@@ -1,6 +1,6 @@
 //! What a client asks of a coordinator, and what it answers: levels, kinds, results, errors with their counts.
 
-use super::{NodeIdx, ReadCommand, ReadResult, SchemaChange, SchemaEffect, SchemaError, TableId, WriteSet};
+use super::{CasRequest, NodeIdx, ReadCommand, ReadResult, SchemaChange, SchemaEffect, SchemaError, TableId, WriteSet};
 use serde::{Deserialize, Serialize};
 
 /// Consistency levels, with the numbers of the native protocol.
@@ -69,7 +69,7 @@ impl std::fmt::Display for Consistency {
     }
 }
 
-/// The write type of a write error. `Cas`, `View`, `Counter` and `Cdc` belong to features that are refused for now.
+/// The write type of a write error. `View`, `Counter` and `Cdc` belong to features that are refused for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "CQL's own names")]
 pub enum WriteType {
@@ -144,11 +144,13 @@ pub enum Request {
     Write(WriteRequest),
     /// SELECT on a table of the core (system tables are the edge's own).
     Read(ReadRequest),
+    /// A conditional write, or SELECT at a serial level.
+    Cas(Box<CasRequest>),
     /// DDL.
     Schema(SchemaChange),
     /// TRUNCATE.
     Truncate(TableId),
-    /// A door, not a room: conditional writes, counters and views arrive here until they exist. `what` names it; the
+    /// A door, not a room: counters and views arrive here until they exist. `what` names it; the
     /// answer is always [`CoordinatorError::Unsupported`].
     Unsupported {
         /// What was asked for, in the words of the error.
@@ -187,6 +189,13 @@ pub enum Response {
     },
     /// Rows.
     Rows(ReadResult),
+    /// A conditional write was decided.
+    Cas {
+        /// Whether it was made.
+        applied: bool,
+        /// The rows as they were before.
+        read: ReadResult,
+    },
     /// The schema change is agreed on by every live node.
     Schema(SchemaEffect),
     /// It failed.
@@ -222,6 +231,16 @@ pub enum CoordinatorError {
         received: u32,
         required: u32,
         write_type: WriteType,
+    },
+    /// A conditional write (or serial read) was not decided in time. What is known depends on how far it came; see
+    /// `core::paxos`. `unknown`: some replicas accepted the proposal and some refused it.
+    #[error("cas timeout at {consistency}: {received} of {required} after {contentions} contentions")]
+    CasTimeout {
+        consistency: Consistency,
+        received: u32,
+        required: u32,
+        contentions: u32,
+        unknown: bool,
     },
     /// Replicas refused: others may have applied.
     #[error("write failure ({}) at {consistency}: {received} of {required}, {} failed", write_type.name(), failures.len())]

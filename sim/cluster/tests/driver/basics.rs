@@ -421,8 +421,8 @@ fn refusals_have_the_words_of_cassandra() {
                 "Timestamp must be set either on BATCH or individual statements",
             ),
             (
-                "INSERT INTO ks.u (k, v) VALUES (1, 1) IF NOT EXISTS",
-                "quench: not supported by the simulated cluster: lightweight transactions (IF …)",
+                "INSERT INTO ks.u (k, v) VALUES (1, 1) IF NOT EXISTS USING TIMESTAMP 1",
+                "Cannot provide custom timestamp for conditional updates",
             ),
         ] {
             assert_eq!(refusal(&session, text).await, expected, "{text}");

@@ -8,6 +8,7 @@ mod harness;
 mod healthy;
 mod judging;
 mod merging;
+mod paxos;
 mod reading;
 mod replay;
 mod schema;

@@ -177,17 +177,20 @@ fn what_does_not_exist_here_is_refused_loudly() {
     let e = error(c.call(
         0,
         Request::Unsupported {
-            what: "IF NOT EXISTS".into(),
+            what: "counters".into(),
         },
     ));
-    assert_eq!(e.to_string(), "not supported by the simulated cluster: IF NOT EXISTS");
+    assert_eq!(e.to_string(), "not supported by the simulated cluster: counters");
     let command = ReadCommand::row(ROWS, pk(1), ck(0));
     let read = Request::Read(ReadRequest {
         command,
         consistency: Consistency::Serial,
         timeout_ms: None,
     });
-    assert!(matches!(error(c.call(0, read)), CoordinatorError::Unsupported { .. }));
+    assert!(matches!(
+        error(c.call(0, read)),
+        CoordinatorError::BadConsistency { .. }
+    ));
     let e = error(c.write(0, WriteKind::Single, Consistency::Serial, one(1, 1)));
     assert!(matches!(e, CoordinatorError::BadConsistency { .. }));
     let mut unknown = WriteSet::new();

@@ -101,6 +101,15 @@ public class Driver {
         session.execute("INSERT INTO w (k, n) VALUES (200, 1) USING TIMESTAMP 123");
         insist(session.execute("SELECT WRITETIME(n) FROM w WHERE k = 200").one().getLong(0) == 123, "timestamps are the client's");
 
+        PreparedStatement once = session.prepare("INSERT INTO w (k, n) VALUES (?, ?) IF NOT EXISTS");
+        insist(session.execute(once.bind(300, 1L)).wasApplied(), "a conditional write is applied");
+        ResultSet outcome = session.execute(once.bind(300, 2L));
+        insist(!outcome.wasApplied() && outcome.one().getLong("n") == 1, "or answered with what is there");
+        SimpleStatement serial = SimpleStatement.newInstance("SELECT n FROM w WHERE k = 300")
+                .setConsistencyLevel(DefaultConsistencyLevel.SERIAL);
+        insist(session.execute(serial).one().getLong(0) == 1, "which a read at SERIAL sees");
+        session.execute("DELETE FROM w WHERE k = 300 IF n = 1");
+
         refused(session, "SELECT * FROM nope", InvalidQueryException.class, "nope");
         refused(session, "SELECT * FORM t", SyntaxError.class, "line 1");
         refused(session, "CREATE TABLE t (k int PRIMARY KEY)", AlreadyExistsException.class, "already exists");

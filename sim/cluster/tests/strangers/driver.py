@@ -94,7 +94,13 @@ def write(cluster, session):
     refused(session, "SELECT * FROM nope", InvalidRequest, "nope")
     refused(session, "SELECT * FORM t", SyntaxException, "line 1")
     refused(session, "CREATE TABLE t (k int PRIMARY KEY)", AlreadyExists, "already exists")
-    refused(session, "INSERT INTO w (k, n) VALUES (1, 1) IF NOT EXISTS", InvalidRequest, "quench: not supported")
+    lwt = session.prepare("INSERT INTO w (k, n) VALUES (?, ?) IF NOT EXISTS")
+    insist(session.execute(lwt, (300, 1)).was_applied, "a conditional write is applied")
+    outcome = session.execute(lwt, (300, 2))
+    insist(not outcome.was_applied and outcome.one().n == 1, "or answered with what is there")
+    serial = SimpleStatement("SELECT n FROM w WHERE k = 300", consistency_level=ConsistencyLevel.SERIAL)
+    insist(session.execute(serial).one().n == 1, "which a read at SERIAL sees")
+    session.execute("DELETE FROM w WHERE k = 300 IF n = 1")
 
 
 def read(session):

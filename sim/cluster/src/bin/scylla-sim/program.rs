@@ -31,7 +31,7 @@ on the disk unless --commitlog-sync batch is given: kill -9 loses up to 10 s of 
 (flavour cassandra).
 
 It is for tests and development: there is no authentication, everything is kept in memory, and the logs are never
-shortened. What it does not carry out (lightweight transactions, counters, views, indexes) is refused by name."
+shortened. What it does not carry out (counters, views, indexes) is refused by name."
 )]
 struct Cli {
     /// Number of nodes, 1 to 64.

@@ -3,11 +3,13 @@
 //! names again. QUERY goes the same way as PREPARE and EXECUTE, in one step.
 //!
 //! - `write`: INSERT, UPDATE, DELETE and BATCH,
+//! - `conditions`: IF,
 //! - `relations`: WHERE,
 //! - `select`: SELECT, and rows to the wire,
 //! - `paging`: the opaque state between two pages,
 //! - `ddl`: CREATE, ALTER, DROP.
 
+pub mod conditions;
 pub mod ddl;
 pub mod paging;
 pub mod relations;
@@ -19,7 +21,7 @@ use super::frame::response::Columns;
 use super::frame::{Value, Values};
 use super::parse::ast::{Describe, Parsed, Statement, TableName, Term};
 use super::system;
-use super::{types, values};
+use super::{cas, types, values};
 use crate::model::{CqlType, Schema, Table};
 use md5::{Digest, Md5};
 use std::sync::Arc;
@@ -156,10 +158,15 @@ impl Prepared {
 pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prepared, CqlError> {
     let mut binds = Binds::new(parsed.markers);
     let (plan, result) = match parsed.statement {
-        Statement::Insert(insert) => (Plan::Write(write::insert(context, &insert, &mut binds)?), None),
-        Statement::Update(update) => (Plan::Write(write::update(context, &update, &mut binds)?), None),
-        Statement::Delete(delete) => (Plan::Write(write::delete(context, &delete, &mut binds)?), None),
-        Statement::Batch(batch) => (Plan::Batch(write::batch(context, &batch, &mut binds)?), None),
+        Statement::Insert(insert) => single(context, write::insert(context, &insert, &mut binds)?),
+        Statement::Update(update) => single(context, write::update(context, &update, &mut binds)?),
+        Statement::Delete(delete) => single(context, write::delete(context, &delete, &mut binds)?),
+        Statement::Batch(batch) => {
+            let plan = write::batch(context, &batch, &mut binds)?;
+            let statements: Vec<_> = plan.statements.iter().collect();
+            let columns = cas::prepared_columns(&statements, context.server.is_scylla, true);
+            (Plan::Batch(plan), columns)
+        }
         Statement::Select(select) => {
             let plan = select::plan(context, &select, &mut binds)?;
             let columns = plan.result_columns();
@@ -206,6 +213,11 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         result,
         plan,
     })
+}
+
+fn single(context: &Context<'_>, plan: write::WritePlan) -> (Plan, Option<Columns>) {
+    let columns = cas::prepared_columns(&[&plan], context.server.is_scylla, false);
+    (Plan::Write(plan), columns)
 }
 
 /// The id of a statement prepared with `text` on a connection that uses `keyspace`.

@@ -1,7 +1,6 @@
 //! WHERE: relations resolved to restrictions per column, and the keys they name. What a statement may restrict, and in
 //! which combination, is decided by its own file.
 
-use super::write::{in_values, key_value};
 use super::{Binds, Context, Source, no_column, source};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
@@ -393,4 +392,85 @@ pub fn product<'a>(
         keys = next;
     }
     Ok(keys)
+}
+
+/// Bytes of a serialized partition key, or of one clustering component, at most.
+const KEY_BYTES_MAX: usize = 65_535;
+
+/// The bytes of a key value.
+///
+/// # Errors
+/// Null and unset values, and values that a key cannot hold.
+#[inline]
+pub(super) fn key_value<'a>(value: Value<'a>, column: &Column) -> Result<&'a [u8], CqlError> {
+    match value {
+        Value::Bytes(bytes) => {
+            if bytes.len() > KEY_BYTES_MAX {
+                return Err(too_long(bytes.len()));
+            }
+            if bytes.is_empty() && column.ty.fixed_bytes().is_some() {
+                return Err(CqlError::unsupported(format!(
+                    "an empty value for the key column {}",
+                    column.name
+                )));
+            }
+            Ok(bytes)
+        }
+        Value::Null => Err(CqlError::invalid(format!(
+            "Invalid null value in condition for column {}",
+            column.name
+        ))),
+        Value::Unset => Err(CqlError::invalid(format!(
+            "Invalid unset value for column {}",
+            column.name
+        ))),
+    }
+}
+
+fn too_long(bytes: usize) -> CqlError {
+    CqlError::invalid(format!(
+        "Key length of {bytes} is longer than maximum of {KEY_BYTES_MAX}"
+    ))
+}
+
+/// Checks the length of a serialized partition key.
+pub(super) fn check_partition_key(key: &[u8]) -> Result<(), CqlError> {
+    match key.len() {
+        0 => Err(CqlError::invalid("Key may not be empty")),
+        n if n > KEY_BYTES_MAX => Err(too_long(n)),
+        _ => Ok(()),
+    }
+}
+
+/// The values of an IN for these bound values, each once, in order of appearance.
+pub(super) fn in_values<'a>(
+    source: &'a InSource,
+    column: &Column,
+    bound: &[Value<'a>],
+) -> Result<Vec<&'a [u8]>, CqlError> {
+    let mut list = Vec::new();
+    match source {
+        InSource::Values(sources) => {
+            for s in sources {
+                list.push(key_value(s.value(bound), column)?);
+            }
+        }
+        InSource::Marker(i) => match bound[usize::from(*i)] {
+            Value::Bytes(bytes) => {
+                for item in crate::cql::values::list_elements(bytes, &column.ty)? {
+                    list.push(key_value(Value::Bytes(item), column)?);
+                }
+            }
+            other => {
+                key_value(other, column)?;
+            }
+        },
+    }
+    let mut unique: Vec<&[u8]> = Vec::with_capacity(list.len());
+    for item in list {
+        if !unique.contains(&item) {
+            unique.push(item);
+        }
+    }
+    Ok(unique)
 }

@@ -1,8 +1,10 @@
 //! SELECT: a plan from names, a read command from bound values, and rows from what the core or a system table gives.
 //! Filtering, projection, COUNT and LIMIT under filtering happen here; the core only reads ranges of keys.
 
-use super::relations::{self, InSource, KeyPart, Restriction, Restrictions, TupleSlice};
-use super::write::{check_partition_key, in_values, key_value};
+use super::relations::{
+    self, InSource, KeyPart, Restriction, Restrictions, TupleSlice, check_partition_key, in_values, key_value,
+};
+
 use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_column, no_table, source, timeout_ms};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
@@ -182,7 +184,7 @@ fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<V
 }
 
 /// Column indexes in the order of `*`: partition key, clustering, static by name, regular by name.
-fn star(table: &Table) -> Vec<usize> {
+pub fn star(table: &Table) -> Vec<usize> {
     let mut order: Vec<usize> = (0..table.columns.len()).collect();
     order.sort_by_key(|i| {
         let c = &table.columns[*i];

@@ -1,7 +1,8 @@
 //! INSERT, UPDATE, DELETE and BATCH: from a resolved statement and bound values to records of a [`WriteSet`]. This is
 //! the hot path of the simulator: executing allocates nothing beyond the growth of the set and one key buffer.
 
-use super::relations::{self, InSource, KeyPart, Restriction};
+use super::conditions::{self, Conditions};
+use super::relations::{self, KeyPart, Restriction, check_partition_key, key_value};
 use super::{Binds, Context, Source, int_attribute, no_column, source, timeout_ms, user_table};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::frame::Value;
@@ -11,14 +12,12 @@ use crate::model::{
 };
 use std::sync::Arc;
 
-/// Bytes of a serialized partition key, or of one clustering component, at most.
-const KEY_BYTES_MAX: usize = 65_535;
 /// Seconds of a TTL at most: 20 years, Cassandra's `Attributes.MAX_TTL`.
 const TTL_S_MAX: i32 = 630_720_000;
 
 /// What kind of statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
+pub(super) enum Verb {
     Insert,
     Update,
     Delete,
@@ -26,7 +25,7 @@ enum Verb {
 
 /// Which rows of a partition a statement is about.
 #[derive(Debug)]
-enum Rows {
+pub(super) enum Rows {
     /// None: only static cells, or the whole partition of a DELETE.
     None,
     /// The rows with these full clustering keys.
@@ -44,13 +43,15 @@ enum Rows {
 pub struct WritePlan {
     /// Table written.
     pub table: Arc<Table>,
-    verb: Verb,
-    partition: Vec<KeyPart>,
-    rows: Rows,
+    pub(super) verb: Verb,
+    pub(super) partition: Vec<KeyPart>,
+    pub(super) rows: Rows,
     /// Regular cells in ascending column order.
     cells: Vec<(ColumnId, Source)>,
     statics: Vec<(ColumnId, Source)>,
     using: Attributes,
+    /// IF.
+    pub conditions: Option<Conditions>,
     /// Every key part is one value: no IN, so no product of keys.
     is_single: bool,
 }
@@ -72,6 +73,16 @@ impl BatchPlan {
     /// A null timestamp.
     pub fn timestamp_us(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
         self.using.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
+    }
+
+    /// Whether it has USING TIMESTAMP.
+    pub fn has_timestamp(&self) -> bool {
+        self.using.timestamp.is_some()
+    }
+
+    /// Whether some statement has conditions.
+    pub fn is_conditional(&self) -> bool {
+        self.statements.iter().any(|w| w.conditions.is_some())
     }
 
     /// USING TIMEOUT of the batch, milliseconds.
@@ -153,8 +164,10 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
     } else {
         Rows::Exact(clustering)
     };
+    let conditions = conditions::resolve(context, &table, insert.conditions.as_ref(), binds)?;
     Ok(WritePlan {
         table,
+        conditions,
         verb: Verb::Insert,
         partition,
         rows,
@@ -203,11 +216,13 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
     }
     cells.sort_by_key(|(id, _)| *id);
     statics.sort_by_key(|(id, _)| *id);
-    let needs_row = !cells.is_empty();
+    let conditions = conditions::resolve(context, &table, update.conditions.as_ref(), binds)?;
+    let needs_row = !cells.is_empty() || conditions.as_ref().is_some_and(|c| c.needs_row(&table));
     let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
     let is_single = is_single(&partition, &rows);
     Ok(WritePlan {
         table,
+        conditions,
         verb: Verb::Update,
         partition,
         rows,
@@ -272,8 +287,11 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
     if !delete.columns.is_empty() && matches!(rows, Rows::Range { .. }) {
         return Err(range_of_columns());
     }
+    let conditions = conditions::resolve(context, &table, delete.conditions.as_ref(), binds)?;
+    conditions::check_delete(&table, conditions.as_ref(), &rows, &statics)?;
     Ok(WritePlan {
         table,
+        conditions,
         verb: Verb::Delete,
         partition,
         rows,
@@ -491,6 +509,35 @@ impl WritePlan {
             None => None,
             Some(s) => timestamp(s, bound)?,
         };
+        self.execute_at(timestamp_us, bound, scratch, out)
+    }
+
+    /// As [`WritePlan::execute`] within a conditional request: its time is the ballot's, and one of the statement's own is
+    /// accepted in a batch and means nothing (seen).
+    ///
+    /// # Errors
+    /// As [`WritePlan::execute`].
+    pub fn execute_in_cas(
+        &self,
+        bound: &[Value<'_>],
+        scratch: &mut Scratch,
+        out: &mut WriteSet,
+    ) -> Result<(), CqlError> {
+        self.execute_at(None, bound, scratch, out)
+    }
+
+    /// Whether it has USING TIMESTAMP.
+    pub fn has_timestamp(&self) -> bool {
+        self.using.timestamp.is_some()
+    }
+
+    fn execute_at(
+        &self,
+        timestamp_us: Option<i64>,
+        bound: &[Value<'_>],
+        scratch: &mut Scratch,
+        out: &mut WriteSet,
+    ) -> Result<(), CqlError> {
         let ttl_s = self.ttl_s(bound)?;
         if self.is_single {
             return self.execute_single(bound, scratch, out, timestamp_us, ttl_s);
@@ -719,82 +766,4 @@ impl WritePlan {
         }
         Ok(())
     }
-}
-
-/// The bytes of a key value.
-///
-/// # Errors
-/// Null and unset values, and values that a key cannot hold.
-#[inline]
-pub(super) fn key_value<'a>(value: Value<'a>, column: &Column) -> Result<&'a [u8], CqlError> {
-    match value {
-        Value::Bytes(bytes) => {
-            if bytes.len() > KEY_BYTES_MAX {
-                return Err(too_long(bytes.len()));
-            }
-            if bytes.is_empty() && column.ty.fixed_bytes().is_some() {
-                return Err(CqlError::unsupported(format!(
-                    "an empty value for the key column {}",
-                    column.name
-                )));
-            }
-            Ok(bytes)
-        }
-        Value::Null => Err(CqlError::invalid(format!(
-            "Invalid null value in condition for column {}",
-            column.name
-        ))),
-        Value::Unset => Err(CqlError::invalid(format!(
-            "Invalid unset value for column {}",
-            column.name
-        ))),
-    }
-}
-
-fn too_long(bytes: usize) -> CqlError {
-    CqlError::invalid(format!(
-        "Key length of {bytes} is longer than maximum of {KEY_BYTES_MAX}"
-    ))
-}
-
-/// Checks the length of a serialized partition key.
-pub(super) fn check_partition_key(key: &[u8]) -> Result<(), CqlError> {
-    match key.len() {
-        0 => Err(CqlError::invalid("Key may not be empty")),
-        n if n > KEY_BYTES_MAX => Err(too_long(n)),
-        _ => Ok(()),
-    }
-}
-
-/// The values of an IN for these bound values, each once, in order of appearance.
-pub(super) fn in_values<'a>(
-    source: &'a InSource,
-    column: &Column,
-    bound: &[Value<'a>],
-) -> Result<Vec<&'a [u8]>, CqlError> {
-    let mut list = Vec::new();
-    match source {
-        InSource::Values(sources) => {
-            for s in sources {
-                list.push(key_value(s.value(bound), column)?);
-            }
-        }
-        InSource::Marker(i) => match bound[usize::from(*i)] {
-            Value::Bytes(bytes) => {
-                for item in crate::cql::values::list_elements(bytes, &column.ty)? {
-                    list.push(key_value(Value::Bytes(item), column)?);
-                }
-            }
-            other => {
-                key_value(other, column)?;
-            }
-        },
-    }
-    let mut unique: Vec<&[u8]> = Vec::with_capacity(list.len());
-    for item in list {
-        if !unique.contains(&item) {
-            unique.push(item);
-        }
-    }
-    Ok(unique)
 }

@@ -194,7 +194,7 @@ pub enum StatementRef<'a> {
 
 /// A BATCH request whose statements are read one after the other, each once: the hot path. Parameters stand behind the
 /// statements, so they are known when all of them are read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch<'a> {
     /// Its kind.
     pub kind: BatchKind,

@@ -231,6 +231,30 @@ pub struct Insert {
     pub values: Vec<Term>,
     /// USING.
     pub using: Using,
+    /// IF NOT EXISTS.
+    pub conditions: Option<Conditions>,
+}
+
+/// IF of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conditions {
+    /// IF NOT EXISTS.
+    NotExists,
+    /// IF EXISTS.
+    Exists,
+    /// IF column = …, joined by AND.
+    Columns(Vec<ColumnCondition>),
+}
+
+/// One condition on a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnCondition {
+    /// Column.
+    pub column: String,
+    /// Comparison; `None` is `!=`, which WHERE does not know.
+    pub operator: Option<Operator>,
+    /// Right side.
+    pub object: Object,
 }
 
 /// One operation of SET.
@@ -263,6 +287,8 @@ pub struct Update {
     pub relations: Vec<Relation>,
     /// USING.
     pub using: Using,
+    /// IF.
+    pub conditions: Option<Conditions>,
 }
 
 /// DELETE.
@@ -276,6 +302,8 @@ pub struct Delete {
     pub relations: Vec<Relation>,
     /// USING.
     pub using: Using,
+    /// IF.
+    pub conditions: Option<Conditions>,
 }
 
 /// Kind of a batch in text.

@@ -1,15 +1,11 @@
-//! Grammar of INSERT, UPDATE, DELETE, BATCH and of WHERE. Conditions (`IF …`) are recognised and refused: lightweight
-//! transactions are not carried out by the simulated cluster.
+//! Grammar of INSERT, UPDATE, DELETE, BATCH, of WHERE and of IF.
 
 use super::ast::{
-    Batch, BatchKind, Delete, Insert, Object, Operator, Relation, SetOperation, Statement, Subject, Update, Using,
+    Batch, BatchKind, ColumnCondition, Conditions, Delete, Insert, Object, Operator, Relation, SetOperation, Statement,
+    Subject, Update, Using,
 };
 use super::lexer::Kind;
 use super::{Parse, ParseError, Parser};
-
-fn lightweight_transactions() -> ParseError {
-    ParseError::Unsupported("lightweight transactions (IF …)".into())
-}
 
 impl Parser<'_> {
     pub(super) fn insert(&mut self) -> Parse<Insert> {
@@ -28,15 +24,68 @@ impl Parser<'_> {
         if (1..columns.len()).any(|i| columns[..i].contains(&columns[i])) {
             return Err(ParseError::Invalid("The column names contains duplicates".into()));
         }
-        if self.is_keyword("if") {
-            return Err(lightweight_transactions());
-        }
+        let conditions = self.accept_word("if").then(|| self.not_exists()).transpose()?;
         let using = self.using()?;
         Ok(Insert {
             table,
             columns,
             values,
             using,
+            conditions,
+        })
+    }
+
+    fn not_exists(&mut self) -> Parse<Conditions> {
+        self.expect_word("not")?;
+        self.expect_word("exists")?;
+        Ok(Conditions::NotExists)
+    }
+
+    /// IF at the end of UPDATE and DELETE.
+    fn conditions(&mut self) -> Parse<Option<Conditions>> {
+        if !self.accept_word("if") {
+            return Ok(None);
+        }
+        // A column may be called `exists`; then something follows it.
+        let is_last = matches!(self.peek_at(1), Kind::End | Kind::Symbol(";")) || self.is_next_in_batch(1);
+        if is_last && self.accept_word("exists") {
+            return Ok(Some(Conditions::Exists));
+        }
+        let mut list = vec![self.column_condition()?];
+        while self.accept_word("and") {
+            list.push(self.column_condition()?);
+        }
+        Ok(Some(Conditions::Columns(list)))
+    }
+
+    /// Whether the next statement of a batch, or its end, stands there: semicolons between them are optional.
+    fn is_next_in_batch(&self, ahead: usize) -> bool {
+        ["insert", "update", "delete", "apply"]
+            .iter()
+            .any(|w| self.is_keyword_at(ahead, w))
+    }
+
+    fn column_condition(&mut self) -> Parse<ColumnCondition> {
+        let column = self.name()?;
+        if self.is_symbol("[") || self.is_symbol(".") {
+            return Err(ParseError::Unsupported(format!(
+                "a condition on one element of {column}"
+            )));
+        }
+        if self.accept("!=") {
+            let object = Object::One(self.term()?);
+            return Ok(ColumnCondition {
+                column,
+                operator: None,
+                object,
+            });
+        }
+        let operator = self.operator()?;
+        let object = self.object(&Subject::Column(column.clone()), operator)?;
+        Ok(ColumnCondition {
+            column,
+            operator: Some(operator),
+            object,
         })
     }
 
@@ -80,14 +129,13 @@ impl Parser<'_> {
         let set = self.comma_list(Self::set_operation)?;
         self.expect_word("where")?;
         let relations = self.relations()?;
-        if self.is_keyword("if") {
-            return Err(lightweight_transactions());
-        }
+        let conditions = self.conditions()?;
         Ok(Update {
             table,
             set,
             relations,
             using,
+            conditions,
         })
     }
 
@@ -148,14 +196,13 @@ impl Parser<'_> {
         let using = self.using()?;
         self.expect_word("where")?;
         let relations = self.relations()?;
-        if self.is_keyword("if") {
-            return Err(lightweight_transactions());
-        }
+        let conditions = self.conditions()?;
         Ok(Delete {
             table,
             columns,
             relations,
             using,
+            conditions,
         })
     }
 

@@ -1,0 +1,314 @@
+//! Conditional statements and batches: gathered into one request for the core, and its outcome into rows with `[applied]`.
+//!
+//! The flavours answer differently. Cassandra: `[applied]` alone when it was applied; otherwise with what was found, of the
+//! columns that conditions name, or of all for IF [NOT] EXISTS; a batch adds the keys and answers a row per condition whose
+//! row is there (seen). Scylla always has the same columns, with the old values, applied or not, and a row per conditional
+//! statement (`modification_statement::build_cas_result_set_metadata`).
+
+use super::bind::conditions::{RowTest, ValueTest};
+use super::bind::select::star;
+use super::bind::write::{Scratch, WritePlan};
+use super::error::CqlError;
+use super::frame::Value;
+use super::frame::response::{self, Columns, RowsBody};
+use super::types;
+use crate::model::{
+    CasAction, CasRequest, ClusteringKey, ClusteringSelect, ColumnKind, Condition, Consistency, CqlType, PartitionKey,
+    PartitionRows, ReadCommand, ReadResult, ReadTarget, Row, Slice, Table, WriteSet, partition_key_components,
+};
+use std::sync::Arc;
+
+/// The condition of one statement.
+#[derive(Debug, Clone)]
+struct OnRow {
+    /// The row; `None` is the static part of the partition.
+    clustering: Option<ClusteringKey>,
+    test: RowTest,
+}
+
+/// All conditions of a request, and how its outcome is shown.
+#[derive(Debug)]
+pub struct Conditions {
+    table: Arc<Table>,
+    rows: Vec<OnRow>,
+    /// Columns shown besides `[applied]`, by index in the table.
+    shown: Vec<usize>,
+    is_scylla: bool,
+}
+
+/// A conditional statement or batch being gathered.
+#[derive(Debug)]
+pub struct Gathered {
+    is_scylla: bool,
+    is_batch: bool,
+    target: Option<(Arc<Table>, Vec<u8>)>,
+    /// Rows that are read, each once.
+    clusterings: Vec<ClusteringKey>,
+    needs_partition: bool,
+    conditions: Vec<OnRow>,
+    /// Columns that conditions name; `None` once some statement asks for existence.
+    named: Option<Vec<usize>>,
+    writes: WriteSet,
+}
+
+/// Columns shown of a conditional statement, by index in the table.
+fn shown(table: &Table, named: Option<&[usize]>, is_batch: bool) -> Vec<usize> {
+    let Some(named) = named else { return star(table) };
+    let keys = if is_batch {
+        table.partition_columns + table.clustering_columns
+    } else {
+        0
+    };
+    let mut all: Vec<usize> = (0..keys).collect();
+    for column in named {
+        if !all.contains(column) {
+            all.push(*column);
+        }
+    }
+    all
+}
+
+fn columns(table: &Table, shown: &[usize]) -> Columns {
+    let boolean = CqlType::Boolean;
+    let mut specs = vec![("[applied]", &boolean)];
+    specs.extend(
+        shown
+            .iter()
+            .map(|i| (table.columns[*i].name.as_str(), &table.columns[*i].ty)),
+    );
+    types::columns(&table.keyspace, &table.name, specs.into_iter())
+}
+
+/// Result columns that Scylla tells when such a statement is prepared; Cassandra tells none.
+pub fn prepared_columns(statements: &[&WritePlan], is_scylla: bool, is_batch: bool) -> Option<Columns> {
+    let conditional: Vec<_> = statements.iter().filter_map(|w| w.conditions.as_ref()).collect();
+    let table = &statements.first()?.table;
+    if !is_scylla || conditional.is_empty() {
+        return None;
+    }
+    let named: Option<Vec<Vec<usize>>> = conditional.iter().map(|c| c.columns()).collect();
+    let named = named.map(|lists| lists.concat());
+    Some(columns(table, &shown(table, named.as_deref(), is_batch)))
+}
+
+impl Gathered {
+    /// Nothing yet.
+    pub fn new(is_scylla: bool, is_batch: bool) -> Gathered {
+        Gathered {
+            is_scylla,
+            is_batch,
+            target: None,
+            clusterings: Vec::new(),
+            needs_partition: false,
+            conditions: Vec::new(),
+            named: Some(Vec::new()),
+            writes: WriteSet::new(),
+        }
+    }
+
+    /// Adds a statement with its values.
+    ///
+    /// # Errors
+    /// Other tables or partitions than those before it, keys by IN, contradicting conditions, bad values.
+    pub fn add(&mut self, write: &WritePlan, bound: &[Value<'_>], scratch: &mut Scratch) -> Result<(), CqlError> {
+        let (key, clustering) = write.conditional_target(bound)?;
+        match &self.target {
+            None => self.target = Some((write.table.clone(), key)),
+            Some((table, _)) if table.id != write.table.id => {
+                return Err(CqlError::invalid("Batch with conditions cannot span multiple tables"));
+            }
+            Some((_, first)) if *first != key => {
+                return Err(CqlError::invalid(
+                    "Batch with conditions cannot span multiple partitions",
+                ));
+            }
+            Some(_) => {}
+        }
+        write.execute_in_cas(bound, scratch, &mut self.writes)?;
+        let Some(conditions) = &write.conditions else {
+            return Ok(());
+        };
+        let test = conditions.with(&write.table, bound)?;
+        let rows = self.conditions.iter().filter(|c| c.clustering == clustering);
+        for other in rows {
+            refuse_contradiction(&other.test, &test)?;
+        }
+        match (conditions.columns(), &mut self.named) {
+            (Some(more), Some(named)) => named.extend(more),
+            (None, named) => *named = None,
+            (Some(_), None) => {}
+        }
+        match &clustering {
+            Some(row) if !self.clusterings.contains(row) => self.clusterings.push(row.clone()),
+            Some(_) => {}
+            None => self.needs_partition = true,
+        }
+        self.conditions.push(OnRow { clustering, test });
+        Ok(())
+    }
+
+    /// The request, and what its answer needs. `None` when there was no statement.
+    pub fn finish(self, serial: Consistency, commit: Consistency) -> Option<(CasRequest, Arc<Conditions>)> {
+        let (table, key) = self.target?;
+        let clustering = if self.needs_partition || table.clustering_columns == 0 {
+            ClusteringSelect::All
+        } else {
+            ClusteringSelect::Slices(self.clusterings.into_iter().map(Slice::prefix).collect())
+        };
+        let read = ReadCommand {
+            clustering,
+            target: ReadTarget::Partitions(vec![PartitionKey::new(key.clone())]),
+            ..ReadCommand::partition(table.id, PartitionKey::new(key))
+        };
+        let conditions = Arc::new(Conditions {
+            shown: shown(&table, self.named.as_deref(), self.is_batch),
+            table,
+            rows: self.conditions,
+            is_scylla: self.is_scylla,
+        });
+        let action = CasAction::Write {
+            condition: conditions.clone(),
+            writes: self.writes,
+        };
+        let request = CasRequest {
+            read,
+            action,
+            serial,
+            commit,
+        };
+        Some((request, conditions))
+    }
+}
+
+fn refuse_contradiction(one: &RowTest, other: &RowTest) -> Result<(), CqlError> {
+    let text = match (one, other) {
+        (RowTest::NotExists, RowTest::Exists) | (RowTest::Exists, RowTest::NotExists) => {
+            "Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row"
+        }
+        (RowTest::NotExists, RowTest::Columns(_)) | (RowTest::Columns(_), RowTest::NotExists) => {
+            "Cannot mix IF conditions and IF NOT EXISTS for the same row"
+        }
+        _ => return Ok(()),
+    };
+    Err(CqlError::invalid(text))
+}
+
+/// The row that a condition is about, as it was read.
+struct Found<'a> {
+    partition: Option<&'a PartitionRows>,
+    row: Option<&'a Row>,
+}
+
+impl<'a> Found<'a> {
+    fn is_there(&self, on: &OnRow) -> bool {
+        match on.clustering {
+            Some(_) => self.row.is_some(),
+            None => self.partition.is_some_and(|p| p.statics.is_some()),
+        }
+    }
+
+    fn value(&self, table: &Table, column: usize) -> Option<&'a [u8]> {
+        let c = &table.columns[column];
+        match c.kind {
+            ColumnKind::Static => self.partition?.statics.as_ref()?.cell(c.id).map(|cell| cell.value),
+            ColumnKind::Regular => self.row?.cell(c.id).map(|cell| cell.value),
+            ColumnKind::PartitionKey => partition_key_components(&self.partition?.key.bytes, table.partition_columns)?
+                .get(column)
+                .copied(),
+            ColumnKind::Clustering => {
+                crate::model::Components::new(self.row?.clustering()).nth(column - table.partition_columns)
+            }
+        }
+    }
+}
+
+impl Condition for Conditions {
+    fn holds(&self, current: &ReadResult) -> bool {
+        self.rows.iter().all(|on| {
+            let found = self.find(on, current);
+            match &on.test {
+                RowTest::NotExists => !found.is_there(on),
+                RowTest::Exists => found.is_there(on),
+                RowTest::Columns(tests) => tests.iter().all(|(column, test)| {
+                    test.passes(&self.table.columns[*column].ty, found.value(&self.table, *column))
+                }),
+            }
+        })
+    }
+}
+
+impl Conditions {
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    fn tests_statics(&self, on: &OnRow) -> bool {
+        let is_static = |(column, _): &(usize, ValueTest)| self.table.columns[*column].kind == ColumnKind::Static;
+        on.clustering.is_none() || matches!(&on.test, RowTest::Columns(tests) if tests.iter().any(is_static))
+    }
+
+    fn find<'a>(&self, on: &OnRow, current: &'a ReadResult) -> Found<'a> {
+        let partition = current.partitions.first();
+        let row = match (&on.clustering, partition) {
+            (Some(key), Some(p)) => p.rows.iter().find(|r| r.clustering() == key.0),
+            _ => None,
+        };
+        Found { partition, row }
+    }
+
+    /// Writes the outcome to a connection.
+    pub fn answer(
+        &self,
+        applied: bool,
+        read: &ReadResult,
+        stream: i16,
+        warnings: &[String],
+        skip_metadata: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let found = self.rows.iter().map(|on| (on, self.find(on, read)));
+        // Cassandra reads static columns only for conditions on them; without any it does not show them either (seen).
+        let sees_statics = self.is_scylla || self.rows.iter().any(|on| self.tests_statics(on));
+        let there = |(on, found): &(&OnRow, Found<'_>)| {
+            found.is_there(on) || sees_statics && found.partition.is_some_and(|p| p.statics.is_some())
+        };
+        let rows: Vec<Found<'_>> = if self.is_scylla {
+            found.map(|(_, f)| f).collect()
+        } else if applied {
+            Vec::new()
+        } else {
+            let mut seen: Vec<&Option<ClusteringKey>> = Vec::new();
+            found
+                .filter(there)
+                .filter(|(on, _)| {
+                    let is_new = !seen.contains(&&on.clustering);
+                    seen.push(&on.clustering);
+                    is_new
+                })
+                .map(|(_, f)| f)
+                .collect()
+        };
+        let shown: &[usize] = if rows.is_empty() { &[] } else { &self.shown };
+        let mut cells = Vec::new();
+        for row in &rows {
+            response::put_bytes(&mut cells, Some(&[u8::from(applied)]));
+            for column in shown {
+                let is_seen = sees_statics || self.table.columns[*column].kind != ColumnKind::Static;
+                let value = row.value(&self.table, *column).filter(|_| is_seen);
+                response::put_bytes(&mut cells, value);
+            }
+        }
+        if rows.is_empty() {
+            response::put_bytes(&mut cells, Some(&[u8::from(applied)]));
+        }
+        let page = RowsBody {
+            count: rows.len().max(1),
+            cells: &cells,
+            paging_state: None,
+        };
+        let skip_metadata = skip_metadata && self.is_scylla;
+        let columns = columns(&self.table, shown);
+        response::rows(out, stream, warnings, &columns, skip_metadata, &page);
+    }
+}
