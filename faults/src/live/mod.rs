@@ -45,6 +45,8 @@ pub trait Hands: Clone + Send + Sync + 'static {
 pub struct Struck {
     /// In words.
     pub seen: String,
+    /// Whether the program had something to do, so that striking it could change an outcome.
+    pub at_work: bool,
     /// Events that settlement had received and not yet had acknowledged, where settlement was struck.
     pub in_flight: Option<u64>,
 }
@@ -107,7 +109,8 @@ pub fn cannot(fault: &Fault, nodes: u16) -> Option<String> {
 }
 
 /// Carries out every fault of the plan that can be, times counting from `began`. Returns what became of each, in the order
-/// of the plan, when the last has ended and `aftermath` ([`AFTERMATH`] but in tests) has passed.
+/// of the plan, when the last has ended and `aftermath` ([`AFTERMATH`] but in tests) has passed; or of those until the first
+/// that could not be carried out, at once: then no further one is begun.
 pub async fn carry_out<H: Hands>(
     hands: &H,
     plan: &Plan,
@@ -115,7 +118,7 @@ pub async fn carry_out<H: Hands>(
     began: Instant,
     aftermath: Duration,
 ) -> Vec<Outcome> {
-    let (settlement, engine, database) = (Arc::default(), Arc::default(), Arc::default());
+    let (settlement, engine, database): (Lock, Lock, Lock) = Default::default();
     let lock_of = |fault: &Fault| match target(fault)? {
         Target::Settlement => Some(Arc::clone(&settlement)),
         Target::Engine => Some(Arc::clone(&engine)),
@@ -151,7 +154,13 @@ pub async fn carry_out<H: Hands>(
                 ..Outcome::default()
             },
         };
+        let is_over = outcome.trouble.is_some();
         outcomes.insert(outcome.id, outcome);
+        // A node that does not come back must not be joined by the next: whoever carries this out puts things right.
+        if is_over {
+            tasks.abort_all();
+            break;
+        }
     }
     outcomes.into_values().collect()
 }
@@ -192,7 +201,10 @@ fn blow(fault: &Fault) -> Option<Blow> {
 /// The start of the run, and how long symptoms are waited for.
 type Times = (Instant, Duration);
 
-async fn one<H: Hands>(hands: &H, fault: &Fault, lock: &Mutex<()>, times: Times) -> Outcome {
+/// Held while a program is struck; and whether it could not be put right, after which nobody strikes.
+type Lock = Arc<Mutex<bool>>;
+
+async fn one<H: Hands>(hands: &H, fault: &Fault, lock: &Mutex<bool>, times: Times) -> Outcome {
     let mut outcome = Outcome {
         id: fault.id,
         detail: "its moment did not come".into(),
@@ -211,11 +223,15 @@ async fn one<H: Hands>(hands: &H, fault: &Fault, lock: &Mutex<()>, times: Times)
         }
     };
     let mut due = moment().await;
-    let _alone = lock.lock().await;
+    let mut is_broken = lock.lock().await;
+    if *is_broken {
+        return outcome;
+    }
     // The one before may have taken its time, and the moment with it.
     hands.until_up(blow.target).await;
     due = due && moment().await;
     if due && let Err(trouble) = strike(hands, &blow, times, &mut outcome).await {
+        *is_broken = true;
         outcome.detail = trouble.clone();
         outcome.trouble = Some(trouble);
     }
@@ -260,7 +276,7 @@ async fn strike<H: Hands>(
         sleep(aftermath).await;
         outcome.bit = hands.troubles() > troubles;
     } else {
-        outcome.bit = struck.in_flight.is_none_or(|events| events > 0);
+        outcome.bit = struck.at_work;
     }
     Ok(())
 }

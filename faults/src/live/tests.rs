@@ -27,6 +27,7 @@ impl Notes {
         }
         Struck {
             seen: "as seen".into(),
+            at_work: target != Target::Settlement || self.in_flight > 0,
             in_flight: (target == Target::Settlement).then_some(self.in_flight),
         }
     }
@@ -197,4 +198,24 @@ async fn a_moment_that_does_not_come_and_a_start_that_fails_are_told_apart() {
     };
     let (outcomes, _) = run(&broken, vec![crash], 0).await;
     assert_eq!(outcomes[0].trouble.as_deref(), Some("it does not start"));
+}
+
+#[tokio::test]
+async fn after_a_node_that_does_not_come_back_no_other_is_struck() {
+    let broken = Notes {
+        start_fails: true,
+        ..Notes::default()
+    };
+    let kill = |id: u32, node: u16| Fault {
+        id,
+        class: Class::ProcessKill,
+        when: When::AtMs(u64::from(id)),
+        action: Action::Kill {
+            target: Target::Node(node),
+            restart_after_ms: 1,
+        },
+    };
+    let (outcomes, said) = run(&broken, vec![kill(0, 0), kill(1, 1), kill(2, 2)], 3).await;
+    assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+    assert_eq!(said, ["kill node 1", "start node 1"]);
 }

@@ -30,7 +30,8 @@ pub enum Blow {
 }
 
 impl Blow {
-    fn word(self) -> &'static str {
+    /// The command's word for it.
+    pub fn word(self) -> &'static str {
         match self {
             Blow::Kill => "kill",
             Blow::Freeze => "freeze",

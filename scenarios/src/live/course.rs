@@ -60,7 +60,13 @@ pub async fn run(job: &LiveJob, interrupted: impl Future<Output = ()>) -> SeedRe
         Ok(resolved) => resolved,
         Err(message) => return report::broken(job, "", message),
     };
-    let prepared = match Prepared::new(job, &resolved).await {
+    const INTERRUPTED: &str = "it was interrupted; nothing was found out";
+    let mut interrupted = std::pin::pin!(interrupted);
+    let prepared = tokio::select! {
+        prepared = Prepared::new(job, &resolved) => prepared,
+        () = &mut interrupted => Err(INTERRUPTED.into()),
+    };
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(message) => return report::broken(job, &resolved.scenario.name, message),
     };
@@ -70,7 +76,7 @@ pub async fn run(job: &LiveJob, interrupted: impl Future<Output = ()>) -> SeedRe
             found.unwrap_or_else(|_| Err("the run broke down; the worker's words are above".into()))
         }
         why = site.hopeless() => Err(why),
-        () = interrupted => Err("it was interrupted; nothing was found out".into()),
+        () = &mut interrupted => Err(INTERRUPTED.into()),
     };
     site.settlement().kill();
     site.engine().kill();
@@ -105,11 +111,12 @@ struct Prepared {
 impl Prepared {
     async fn new(job: &LiveJob, resolved: &Resolved) -> Result<Prepared, String> {
         let directory = PathBuf::from(&job.directory);
-        let lock = alone(&directory)?;
+        let seed = job.run.seed;
+        let keyspace = database::keyspace(resolved.design, seed);
+        let lock = alone(&directory, &keyspace)?;
         // What an earlier run has left is evidence until it is known that this one may take its place.
         let first = directory.with_extension("first");
         std::fs::create_dir_all(&first).map_err(|error| format!("{}: {error}", first.display()))?;
-        let seed = job.run.seed;
         let addresses = Addresses {
             publish: format!("tcp://{}", free_address()?),
             replay: format!("tcp://{}", free_address()?),
@@ -119,15 +126,14 @@ impl Prepared {
         let contact = job.contact.clone();
         let mut config =
             setup::settlement_config(resolved, &registry, contact, &directory.join("settlement"), &addresses);
-        config.keyspace = Some(database::keyspace(resolved.design, seed));
+        config.keyspace = Some(keyspace);
         config.metrics_addr = Some(free_address()?.to_string());
-        let config = written(&first, config)?;
+        let written = written(&first, config);
         std::fs::remove_dir_all(&first).map_err(|error| format!("{}: {error}", first.display()))?;
+        let mut config = written?;
         let database = Database::connect(&config).await?;
         let nodes = database.nodes();
-        make_room(&database, config.keyspace(), job.replace).await?;
-        emptied(&directory)?;
-        let config = for_nodes(&directory, config, &nodes)?;
+        config.replication_factor = copies(&nodes);
         let struck_nodes = if job.node_control.is_some() {
             nodes.len() as u16
         } else {
@@ -136,6 +142,10 @@ impl Prepared {
         let preview = setup::preview(&engine, nodes.len() as u16)?;
         let plan = plan(resolved, &preview, seed)?;
         announce(&plan, &nodes, struck_nodes, &config)?;
+        // Only now is it known that this run takes place.
+        make_room(&database, config.keyspace(), job.replace).await?;
+        emptied(&directory)?;
+        let config = for_nodes(&directory, config, &nodes)?;
         write_engine_config(&directory, resolved, &engine, seed)?;
         let settlement = PathBuf::from(&job.settlement);
         let arguments = ["-c", "settlement.toml", "serve"];
@@ -153,6 +163,8 @@ impl Prepared {
                 .map(|command| Control::new(command, &directory)),
             health: config.metrics_addr.clone().unwrap_or_default(),
             events: preview.shape.events,
+            engine_log: directory.join("engine").join(LOG_FILE),
+            nodes: nodes.clone(),
         });
         Ok(Prepared {
             config,
@@ -185,14 +197,12 @@ impl Prepared {
         site.tell("engine and settlement are started");
         let watch = Aborted(tokio::spawn(site.clone().watch()));
         let reader = self.start_reader().await?;
-        let (outcomes, ()) = tokio::join!(
-            faults_live::carry_out(site, &self.plan, self.struck_nodes, site.began(), AFTERMATH),
-            self.published()
-        );
+        let outcomes = faults_live::carry_out(site, &self.plan, self.struck_nodes, site.began(), AFTERMATH).await;
         if let Some(trouble) = outcomes.iter().find_map(|outcome| outcome.trouble.clone()) {
             return Err(format!("a fault could not be carried out: {trouble}"));
         }
-        let (head, events) = (self.head()?, self.preview.shape.events);
+        self.published().await;
+        let (head, events) = (site.head()?, self.preview.shape.events);
         if head != events {
             return Err(format!(
                 "the engine has published {head} of {events} events; its words are in {}",
@@ -212,9 +222,8 @@ impl Prepared {
         site.tell(&told);
         drop(watch);
         let mut notes = Vec::new();
-        if let Err(why) = site.settlement().stop(STOP_LIMIT).await {
-            notes.push(why);
-        }
+        // A bad end is among the ends that are judged.
+        let _ = site.settlement().stop(STOP_LIMIT).await;
         let level = self.level(&mut notes).await?;
         sleep(QUIET).await;
         let replicas = self.replicas(level).await?;
@@ -227,10 +236,10 @@ impl Prepared {
             notes.push("nothing was settled again, so invariant 12 was not looked at".into());
             None
         };
-        site.engine()
-            .stop(STOP_LIMIT)
-            .await
-            .unwrap_or_else(|why| notes.push(why));
+        let _ = site.engine().stop(STOP_LIMIT).await;
+        let ends = [site.settlement().ended(), site.engine().ended()].concat();
+        // What ended by itself is told even where everything was right in the end.
+        notes.extend(ends.iter().map(|end| end.text.clone()));
         Ok(Found {
             plan: self.plan.clone(),
             outcomes,
@@ -241,7 +250,12 @@ impl Prepared {
             reads,
             resettled,
             ending,
-            notes: self.with_unasked_ends(notes),
+            crashes: ends
+                .into_iter()
+                .filter(|end| end.is_crash)
+                .map(|end| end.text)
+                .collect(),
+            notes,
             counts: self.counts(),
         })
     }
@@ -272,18 +286,10 @@ impl Prepared {
         std::fs::read(&path).map_err(|error| format!("the engine's log {}: {error}", path.display()))
     }
 
-    /// The last event that the engine has in its log.
-    fn head(&self) -> Result<u64, String> {
-        // A log that is just being written may end in the middle of a record: those before it count.
-        let facts =
-            engine::log::read_facts(&self.engine_log()?).map_err(|error| format!("the engine's log: {error}"))?;
-        Ok(facts.last().map_or(0, |fact| fact.event.output_sequence.0))
-    }
-
     async fn published(&self) {
         let planned = Duration::from_millis(self.preview.shape.last_event_ms);
         let until = self.site.began() + planned + PUBLISH_PATIENCE;
-        while self.head().unwrap_or(0) < self.preview.shape.events && Instant::now() < until {
+        while self.site.head().unwrap_or(0) < self.preview.shape.events && Instant::now() < until {
             sleep(POLL).await;
         }
     }
@@ -306,7 +312,7 @@ impl Prepared {
                 return ending;
             }
             if waited >= LIVENESS_BOUND {
-                ending.stopped = self.site.settlement().ended().pop();
+                ending.stopped = self.site.settlement().ended().pop().map(|end| end.text);
                 return ending;
             }
             sleep(POLL).await;
@@ -369,13 +375,6 @@ impl Prepared {
         let mut differences = node_local::differences(&before, &self.held(level).await?);
         differences.extend(failed.map(|why| format!("settling everything again failed: {why}")));
         Ok(differences)
-    }
-
-    /// What ended by itself is told even where everything was right in the end.
-    fn with_unasked_ends(&self, mut notes: Vec<String>) -> Vec<String> {
-        notes.extend(self.site.settlement().ended());
-        notes.extend(self.site.engine().ended());
-        notes
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -486,9 +485,14 @@ fn written(directory: &Path, config: Config) -> Result<Config, String> {
     Ok(read)
 }
 
+/// Copies of everything, on so many nodes.
+fn copies(nodes: &[SocketAddr]) -> u8 {
+    nodes.len().clamp(1, REPLICATION_MAX) as u8
+}
+
 /// The configuration for the nodes that there are: any of them may be away when settlement starts.
 fn for_nodes(directory: &Path, mut config: Config, nodes: &[SocketAddr]) -> Result<Config, String> {
-    config.replication_factor = nodes.len().clamp(1, REPLICATION_MAX) as u8;
+    config.replication_factor = copies(nodes);
     config.contact_points = nodes.iter().map(ToString::to_string).collect();
     // Passwords belong into the environment and not into a file that is kept.
     let credentials = config.credentials.take();
@@ -506,9 +510,10 @@ fn emptied(directory: &Path) -> Result<(), String> {
     std::fs::create_dir_all(directory).map_err(failed)
 }
 
-/// Two runs of one scenario, design and seed would work in one directory.
-fn alone(directory: &Path) -> Result<File, String> {
-    let path = directory.with_extension("lock");
+/// Two runs of one design and seed would work in one keyspace. (Those of another machine are told by the keyspace, which is
+/// there already.)
+fn alone(directory: &Path, keyspace: &str) -> Result<File, String> {
+    let path = directory.with_file_name(keyspace).with_extension("lock");
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     if let Some(above) = path.parent() {
         std::fs::create_dir_all(above).map_err(failed)?;
@@ -517,7 +522,7 @@ fn alone(directory: &Path) -> Result<File, String> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(format!(
-            "another run of this scenario, design and seed goes on ({} is locked): wait for it, or use another --seed",
+            "another run of this design and seed goes on, in the same keyspace ({} is locked): wait for it, or use another --seed",
             path.display()
         )),
         Err(TryLockError::Error(error)) => Err(failed(error)),
@@ -554,6 +559,14 @@ fn announce(plan: &Plan, nodes: &[SocketAddr], struck_nodes: u16, config: &Confi
         config.replication_factor,
         if config.replication_factor == 1 { "y" } else { "ies" },
     ));
+    if struck_nodes > 0 {
+        let named: Vec<String> = nodes
+            .iter()
+            .enumerate()
+            .map(|(n, at)| format!("{} is {at}", n + 1))
+            .collect();
+        say(&format!("nodes are numbered by address: {}", named.join(", ")));
+    }
     say(
         "not in this world: power loss, cut links, a lying disk, faults on the feed, timeouts on demand; durability is \
          judged by what is there in the end (of invariant 5 only the last checkpoint is looked at; 13, 14 and 16 are not)",

@@ -82,6 +82,16 @@ impl Node {
         Ok(node)
     }
 
+    /// Whether the node answers to anything at all within `patience`.
+    pub async fn answers(address: SocketAddr, patience: Duration) -> bool {
+        let asked = async {
+            let stream = TcpStream::connect(address).await.ok()?;
+            let mut node = Node { stream, address };
+            node.exchange(opcode::OPTIONS, &[]).await.ok()
+        };
+        timeout(patience, asked).await.ok().flatten().is_some()
+    }
+
     /// Whether the node answers from its own storage alone.
     ///
     /// # Errors
@@ -231,6 +241,7 @@ mod opcode {
     pub const ERROR: u8 = 0x00;
     pub const STARTUP: u8 = 0x01;
     pub const AUTHENTICATE: u8 = 0x03;
+    pub const OPTIONS: u8 = 0x05;
     pub const QUERY: u8 = 0x07;
     pub const RESULT: u8 = 0x08;
     pub const AUTH_RESPONSE: u8 = 0x0F;
@@ -335,6 +346,12 @@ pub fn differences(before: &[(String, Held)], after: &[(String, Held)]) -> Vec<S
     let nothing = BTreeSet::new();
     let mut texts = Vec::new();
     for ((node, before_here), (_, after_here)) in before.iter().zip(after) {
+        for table in before_here.keys().filter(|table| !after_here.contains_key(*table)) {
+            texts.push(format!("{table} on {node} is gone"));
+        }
+        if after_here.values().all(BTreeSet::is_empty) {
+            texts.push(format!("{node} holds nothing at all, so there is nothing to compare"));
+        }
         for (table, rows) in after_here {
             let known = |row: &&Vec<Option<Bytes>>| {
                 before

@@ -15,6 +15,23 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often an end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// An end that is worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// In words, with the program's last ones.
+    pub text: String,
+    /// A signal or a panic, or anything but success where it was asked to end: never what a program may do, whatever the
+    /// database does.
+    pub is_crash: bool,
+}
+
+/// The exit code of a Rust program that panicked.
+const PANICKED: i32 = 101;
+
+fn is_crash(status: ExitStatus) -> bool {
+    status.code().is_none_or(|code| code == PANICKED)
+}
+
 /// A program and its process, if it runs.
 pub struct Process {
     name: &'static str,
@@ -32,8 +49,8 @@ struct State {
     /// It is meant to run.
     wanted: bool,
     starts: u32,
-    /// How it ended by itself, each time.
-    ended: Vec<String>,
+    /// How it ended by itself, or badly when it was asked to, each time.
+    ended: Vec<End>,
     restart_at: Option<Instant>,
 }
 
@@ -104,8 +121,8 @@ impl Process {
         self.lock().starts
     }
 
-    /// How it ended by itself, each time.
-    pub fn ended(&self) -> Vec<String> {
+    /// How it ended by itself, or badly when it was asked to, each time.
+    pub fn ended(&self) -> Vec<End> {
         self.lock().ended.clone()
     }
 
@@ -126,19 +143,31 @@ impl Process {
             };
         }
         let status = state.child.as_mut()?.try_wait().ok().flatten()?;
-        let why = format!("{} ended by itself ({status}): {}", self.name, last_words(&self.log()));
-        state.ended.push(why.clone());
+        let why = self.note_end(&mut state, status);
         state.child = None;
         state.restart_at = Some(Instant::now() + RESTART_AFTER);
         Some(why)
     }
 
+    fn note_end(&self, state: &mut State, status: ExitStatus) -> String {
+        let text = format!("{} ended by itself ({status}): {}", self.name, last_words(&self.log()));
+        state.ended.push(End {
+            text: text.clone(),
+            is_crash: is_crash(status),
+        });
+        text
+    }
+
     /// kill -9, and waits until it is gone. Nothing if it does not run.
     pub fn kill(&self) {
         let mut state = self.lock();
-        state.wanted = false;
+        let was_wanted = std::mem::take(&mut state.wanted);
         state.restart_at = None;
         if let Some(mut child) = state.child.take() {
+            // Dead already, and nobody has noticed: that was its own doing and not this blow's.
+            if let (true, Ok(Some(status))) = (was_wanted, child.try_wait()) {
+                self.note_end(&mut state, status);
+            }
             // The whole group: a command that strikes nodes has children of its own. It may have ended a moment ago; then
             // there is nothing to kill.
             if let Ok(group) = i32::try_from(child.id()) {
@@ -174,19 +203,20 @@ impl Process {
         self.signal(Signal::SIGTERM)?;
         let status = self.wait(limit).await;
         self.kill();
-        match status {
-            None => Err(format!(
-                "{} did not end within {} s after SIGTERM",
-                self.name,
-                limit.as_secs()
-            )),
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(format!(
+        let text = match status {
+            Some(status) if status.success() => return Ok(()),
+            None => format!("{} did not end within {} s after SIGTERM", self.name, limit.as_secs()),
+            Some(status) => format!(
                 "{} ended with {status} after SIGTERM: {}",
                 self.name,
                 last_words(&self.log())
-            )),
-        }
+            ),
+        };
+        self.lock().ended.push(End {
+            text: text.clone(),
+            is_crash: true,
+        });
+        Err(text)
     }
 
     /// Starts it and waits until it has ended with success: for programs that do one thing.

@@ -32,6 +32,8 @@ pub struct Found {
     pub resettled: Option<Vec<String>>,
     /// How it ended.
     pub ending: Ending,
+    /// Programs that crashed, or ended badly when they were asked to.
+    pub crashes: Vec<String>,
     /// What a person should know besides.
     pub notes: Vec<String>,
     /// Settlement's counters.
@@ -61,6 +63,8 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         notes: found.notes.clone(),
         ..SeedReport::default()
     };
+    let mut ended_badly = crashes(&found.crashes);
+    ended_badly.extend(no_checkpoint(resolved, &found));
     let windows: Vec<_> = found.outcomes.iter().filter_map(|outcome| outcome.window).collect();
     let evidence = match evidence(resolved, found) {
         Ok(evidence) => evidence,
@@ -70,7 +74,7 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         }
     };
     report.violations = invariants::check(&evidence);
-    report.violations.extend(crashes(&report.notes));
+    report.violations.extend(ended_badly);
     if let Some((path, file)) = &resolved.tape
         && let Ok((_, engine::Source::Tape(imported))) = crate::setup::source(resolved, job.run.seed)
     {
@@ -84,25 +88,74 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         report.notes.extend(aftermath::rows(&evidence, &events));
     }
     report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
+    if report.verdict == Verdict::Pass {
+        report.verdict = tried(&report.faults, &mut report.notes);
+    }
     report
 }
 
-/// A program may end because the database is away; it may not crash.
-fn crashes(notes: &[String]) -> Vec<Violation> {
-    let is_crash = |note: &&String| {
-        ["ended by itself (signal", "ended by itself (exit status: 101)"]
+/// A run has tried what it was to try, or nothing can be said. Whatever strikes settlement counts together, since a blow in
+/// a quiet moment shows nothing; what strikes nodes counts by its class. What this world cannot do is not among them.
+fn tried(faults: &[FaultOutcome], notes: &mut Vec<String>) -> Verdict {
+    let has_bitten = |class: &str| faults.iter().any(|fault| fault.class == class && fault.bit);
+    let mut tried: BTreeMap<String, bool> = BTreeMap::new();
+    for fault in faults {
+        if fault.detail.starts_with("not in this world") || !fault.fired && has_bitten(&fault.class) {
+            continue;
+        }
+        // Whom it struck stands in its words: `kill -9 of node 2 at …`.
+        let name = if fault.detail.contains(" of settlement ") {
+            "what strikes settlement".to_string()
+        } else {
+            fault.class.clone()
+        };
+        *tried.entry(name).or_default() |= fault.bit;
+    }
+    let never: Vec<String> = tried
+        .into_iter()
+        .filter(|(_, is_bit)| !is_bit)
+        .map(|(name, _)| name)
+        .collect();
+    notes.extend(
+        never
             .iter()
-            .any(|words| note.contains(words))
+            .map(|name| format!("{name} was to be tried and changed nothing")),
+    );
+    let none_fired = !faults.is_empty() && faults.iter().all(|fault| !fault.fired);
+    if never.is_empty() && !none_fired {
+        Verdict::Pass
+    } else {
+        Verdict::Inconclusive
+    }
+}
+
+/// Where everything is durable, the checkpoint says so: it is the place from which the next start goes on.
+fn no_checkpoint(resolved: &Resolved, found: &Found) -> Option<Violation> {
+    let head = found.ending.head;
+    if !verdict::promises(resolved.design).durable || found.ending.durable < head {
+        return None;
+    }
+    let durable: Vec<i64> = found.found.checkpoint.iter().map(|row| row.durable).collect();
+    if i64::try_from(head).is_ok_and(|head| durable == [head]) {
+        return None;
+    }
+    Some(Violation {
+        invariant: 5,
+        name: "durability".into(),
+        text: format!("settlement calls {head} events durable, and the checkpoints in the database say {durable:?}"),
+        ..Violation::default()
+    })
+}
+
+/// A program may end because the database is away; it may not crash.
+fn crashes(crashed: &[String]) -> Vec<Violation> {
+    let violation = |text: &String| Violation {
+        invariant: 10,
+        name: "liveness".into(),
+        text: text.clone(),
+        ..Violation::default()
     };
-    let crashed = notes.iter().filter(is_crash);
-    crashed
-        .map(|note| Violation {
-            invariant: 10,
-            name: "liveness".into(),
-            text: note.clone(),
-            ..Violation::default()
-        })
-        .collect()
+    crashed.iter().map(violation).collect()
 }
 
 fn fault_outcomes(found: &Found) -> Vec<FaultOutcome> {
@@ -181,18 +234,30 @@ fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::crashes;
+    use super::*;
+
+    fn fault(class: &str, fired: bool, bit: bool) -> FaultOutcome {
+        FaultOutcome {
+            class: class.into(),
+            fired,
+            bit,
+            ..FaultOutcome::default()
+        }
+    }
 
     #[test]
-    fn a_crash_is_a_violation_and_an_end_without_a_database_is_not() {
-        let told = |status: &str| format!("settlement ended by itself ({status}): last words");
-        let notes = [
-            "exit status: 1",
-            "exit status: 101",
-            "signal: 6 (SIGABRT) (core dumped)",
-        ]
-        .map(told);
-        let found: Vec<String> = crashes(&notes).into_iter().map(|violation| violation.text).collect();
-        assert_eq!(found, notes[1..]);
+    fn a_run_in_which_a_class_changes_nothing_proves_nothing() {
+        let mut notes = Vec::new();
+        let fine = [fault("pause", true, false), fault("pause", true, true)];
+        assert_eq!(tried(&fine, &mut notes), Verdict::Pass);
+        assert!(notes.is_empty());
+        let idle = [fault("pause", true, true), fault("process-kill", true, false)];
+        assert_eq!(tried(&idle, &mut notes), Verdict::Inconclusive);
+        assert_eq!(notes, ["process-kill was to be tried and changed nothing"]);
+        assert_eq!(
+            tried(&[fault("power-loss", false, false)], &mut notes),
+            Verdict::Inconclusive
+        );
+        assert_eq!(tried(&[], &mut notes), Verdict::Pass);
     }
 }

@@ -2,12 +2,15 @@
 //! configured command. It tells every blow as it falls, and puts everything back where it was however the run ends.
 use super::control::{Blow, Control};
 use super::health::{self, Seen, number};
+use super::node_local::Node;
 use super::process::Process;
 use faults::live::{Hands, Struck, name};
 use faults::plan::Target;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -26,6 +29,10 @@ const STANDSTILL_MAX: Duration = Duration::from_secs(180);
 /// A program that ended by itself so often is not started again: settlement ends after 30 s without the database, so that is
 /// five minutes of it.
 const ENDED_MAX: usize = 10;
+/// A node that is killed or frozen answers nothing; one that is not answers within this.
+const STILL_ANSWERS: Duration = Duration::from_secs(2);
+/// A node that was told to go on answers again within this: it may have much to catch up with.
+const ANSWERS_AGAIN: Duration = Duration::from_secs(60);
 /// So often a moment with events in flight is looked for before a blow.
 const LOOKS_MAX: u32 = 50;
 /// Counters that say that settlement had trouble with the database.
@@ -52,6 +59,10 @@ struct Shared {
     seen: Seen,
     /// Events that the engine will publish.
     events: u64,
+    /// Where the engine keeps them.
+    engine_log: PathBuf,
+    /// Database nodes, in the order in which they are numbered.
+    nodes: Vec<SocketAddr>,
     began: Mutex<Instant>,
     /// What is down or frozen just now, and whether it was killed.
     away: Mutex<BTreeMap<Target, bool>>,
@@ -70,6 +81,10 @@ pub struct Parts {
     pub health: String,
     /// Events that the engine will publish.
     pub events: u64,
+    /// Where the engine keeps them.
+    pub engine_log: PathBuf,
+    /// Database nodes, in the order in which they are numbered.
+    pub nodes: Vec<SocketAddr>,
 }
 
 impl Site {
@@ -83,6 +98,8 @@ impl Site {
                 health: parts.health,
                 seen: Seen::default(),
                 events: parts.events,
+                engine_log: parts.engine_log,
+                nodes: parts.nodes,
                 began: Mutex::new(Instant::now()),
                 away: Mutex::default(),
                 told: Mutex::default(),
@@ -123,7 +140,7 @@ impl Site {
     /// Tells a person, and keeps it for the report.
     pub fn tell(&self, text: &str) {
         let line = format!("{:>6.1} s  {text}", self.now_ms() as f64 / 1_000.0);
-        eprintln!("  {line}");
+        say(&line);
         self.shared
             .told
             .lock()
@@ -158,7 +175,7 @@ impl Site {
                 if ended.len() >= ENDED_MAX
                     && let Some(last) = ended.pop()
                 {
-                    return format!("{} times: {last}", ended.len() + 1);
+                    return format!("{} times: {}", ended.len() + 1, last.text);
                 }
             }
             sleep(WATCH).await;
@@ -202,6 +219,45 @@ impl Site {
         }
     }
 
+    /// The last event that the engine has in its log.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn head(&self) -> Result<u64, String> {
+        let path = &self.shared.engine_log;
+        let log = std::fs::read(path).map_err(|error| format!("the engine's log {}: {error}", path.display()))?;
+        // A log that is just being written may end in the middle of a record: those before it count.
+        let facts = engine::log::read_facts(&log).map_err(|error| format!("the engine's log: {error}"))?;
+        Ok(facts.last().map_or(0, |fact| fact.event.output_sequence.0))
+    }
+
+    /// Strikes a node, and looks whether it is struck: a command may say so and do nothing.
+    async fn strike(&self, blow: Blow, node: u16) -> Result<(), String> {
+        self.control()?.strike(blow, node).await?;
+        let Some(address) = self.shared.nodes.get(usize::from(node)).copied() else {
+            return Err(format!("the database has no node {}", node + 1));
+        };
+        let (is_away, patience) = match blow {
+            Blow::Kill | Blow::Freeze => (true, STILL_ANSWERS),
+            Blow::Resume | Blow::Revive => (false, ANSWERS_AGAIN),
+        };
+        let until = Instant::now() + patience;
+        loop {
+            if Node::answers(address, STILL_ANSWERS).await != is_away {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let what = if is_away { "still answers" } else { "does not answer" };
+                return Err(format!(
+                    "node {} ({address}) {what} after `{}` has ended with success",
+                    node + 1,
+                    blow.word()
+                ));
+            }
+            sleep(WATCH).await;
+        }
+    }
+
     fn control(&self) -> Result<&Control, String> {
         let control = self.shared.control.as_ref();
         control.ok_or_else(|| "no command is given that strikes database nodes".into())
@@ -231,10 +287,19 @@ impl Site {
                         get("acknowledged"),
                         get("durable")
                     ),
+                    at_work: in_flight > 0,
                     in_flight: Some(in_flight),
                 }
             }
-            Target::Engine | Target::Node(_) => Struck::default(),
+            Target::Engine => {
+                let (head, events) = (self.head().unwrap_or(0), self.shared.events);
+                Struck {
+                    seen: format!("published {head} of {events} events"),
+                    at_work: head < events,
+                    in_flight: None,
+                }
+            }
+            Target::Node(_) => Struck::default(),
         }
     }
 
@@ -255,7 +320,7 @@ impl Hands for Site {
         match target {
             Target::Settlement => self.shared.settlement.kill(),
             Target::Engine => self.shared.engine.kill(),
-            Target::Node(node) => self.control()?.strike(Blow::Kill, node).await?,
+            Target::Node(node) => self.strike(Blow::Kill, node).await?,
         }
         self.tell_blow("kill -9", target, &struck);
         Ok(struck)
@@ -265,7 +330,7 @@ impl Hands for Site {
         match target {
             Target::Settlement => self.shared.settlement.start()?,
             Target::Engine => self.shared.engine.start()?,
-            Target::Node(node) => self.control()?.strike(Blow::Revive, node).await?,
+            Target::Node(node) => self.strike(Blow::Revive, node).await?,
         }
         self.away().remove(&target);
         self.tell(&format!("{} is started again", name(target)));
@@ -278,7 +343,7 @@ impl Hands for Site {
         match target {
             Target::Settlement => self.shared.settlement.signal(Signal::SIGSTOP)?,
             Target::Engine => self.shared.engine.signal(Signal::SIGSTOP)?,
-            Target::Node(node) => self.control()?.strike(Blow::Freeze, node).await?,
+            Target::Node(node) => self.strike(Blow::Freeze, node).await?,
         }
         self.tell_blow("SIGSTOP", target, &struck);
         Ok(struck)
@@ -288,7 +353,7 @@ impl Hands for Site {
         match target {
             Target::Settlement => self.shared.settlement.signal(Signal::SIGCONT)?,
             Target::Engine => self.shared.engine.signal(Signal::SIGCONT)?,
-            Target::Node(node) => self.control()?.strike(Blow::Resume, node).await?,
+            Target::Node(node) => self.strike(Blow::Resume, node).await?,
         }
         self.away().remove(&target);
         self.tell(&format!("SIGCONT {}", name(target)));

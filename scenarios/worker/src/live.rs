@@ -5,6 +5,7 @@ use crate::greeting;
 use nix::sys::signal::SigSet;
 use scenarios::protocol::{Answer, FromWorker, Job, ToWorker, VERSION, Work};
 use std::io::{BufRead, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -18,9 +19,12 @@ pub fn serve() -> ExitCode {
     // not be asked to end. Where the system refuses, they are ended the hard way.
     let _ = SigSet::empty().thread_set_mask();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let served = runtime
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(serve_lines()));
+    let served = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+        let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serve_lines())));
+        // Not waited for: a thread reads lines that may never come.
+        runtime.shutdown_background();
+        served.unwrap_or_else(|_| Err("it broke down; its words are above".into()))
+    });
     let code = match served {
         Ok(()) => 0,
         Err(why) => {

@@ -12,8 +12,8 @@ use crate::protocol::{Answer, Failed, LiveJob, SeedJob, SeedReport, Verdict, Wor
 use crate::session::{read_plan, scenario_source};
 use crate::{seed, table};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Where CQL is spoken unless said otherwise.
@@ -61,18 +61,20 @@ pub fn run(arguments: &LiveArgs) -> Result<Exit, Problem> {
         worker_sha256: fingerprint::of_file(&worker)?,
     };
     client.finish();
-    let exit = judged(&report);
+    let exit = Exit::of(&report.verdict);
     let out = arguments.out.clone().unwrap_or(target);
-    let saved = match exit {
-        Exit::Pass => None,
-        _ => Some(FailureFile::new(&job.run, &report, build).save(&out.join("live-failures"))?),
+    // What found nothing out has no plan, and is no failure that could be shown again.
+    let is_worth_keeping = exit != Exit::Pass && !report.plan.is_null();
+    let saved = is_worth_keeping.then(|| FailureFile::new(&job.run, &report, build).save(&out.join("live-failures")));
+    let (saved, unsaved) = match saved.transpose() {
+        Ok(saved) => (saved, None),
+        Err(problem) => (None, Some(problem)),
     };
     let said = if arguments.json {
         let json = json!({
             "version": 1,
             "verdict": exit.word(),
             "exit_code": exit.code(),
-            "never_bit": never_bit(&report),
             "file": saved,
             "report": report,
         });
@@ -80,7 +82,11 @@ pub fn run(arguments: &LiveArgs) -> Result<Exit, Problem> {
     } else {
         told(&job, &report, saved.as_deref(), &again(arguments, &job))
     };
-    say(&said)?;
+    let said = say(&said);
+    // The verdict is what was found, whether or not it could be written down.
+    for problem in unsaved.into_iter().chain(said.err()) {
+        let _ = writeln!(std::io::stderr(), "error: {problem}");
+    }
     Ok(exit)
 }
 
@@ -99,7 +105,11 @@ fn ask(client: &mut Client, job: &LiveJob, limit_ms: u64) -> SeedReport {
             message: format!("the worker gave no answer: {failed:?}"),
         },
         Reply::Gone(why) => Verdict::Error {
-            message: format!("the worker was lost: {why}"),
+            message: format!(
+                "the worker was lost: {why}. Its engine and settlement may still run, the keyspace and {} are left as they \
+                 were, and a database node that was struck may be down or frozen: resume or revive it",
+                job.directory
+            ),
         },
     };
     SeedReport {
@@ -136,42 +146,8 @@ fn text(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// What was to be tried and changed no outcome: the run has not tried what it was to try. Whatever strikes settlement counts
-/// together, since a blow in a quiet moment shows nothing; what strikes nodes counts by its class. What this world cannot
-/// do is not among them.
-fn never_bit(report: &SeedReport) -> Vec<String> {
-    let mut tried: BTreeMap<String, bool> = BTreeMap::new();
-    let has_bitten = |class: &str| report.faults.iter().any(|fault| fault.class == class && fault.bit);
-    for fault in report
-        .faults
-        .iter()
-        .filter(|fault| !fault.detail.starts_with("not in this world"))
-    {
-        if !fault.fired && has_bitten(&fault.class) {
-            continue;
-        }
-        // Whom it struck stands in its words: `kill -9 of node 2 at …`.
-        let name = if fault.detail.contains(" of settlement ") {
-            "what strikes settlement".to_string()
-        } else {
-            fault.class.clone()
-        };
-        *tried.entry(name).or_default() |= fault.bit;
-    }
-    let never = tried.into_iter().filter(|(_, is_bit)| !is_bit);
-    never.map(|(name, _)| name).collect()
-}
-
-fn judged(report: &SeedReport) -> Exit {
-    let none_fired = !report.faults.is_empty() && report.faults.iter().all(|fault| !fault.fired);
-    match Exit::of(&report.verdict) {
-        Exit::Pass if none_fired || !never_bit(report).is_empty() => Exit::Inconclusive,
-        exit => exit,
-    }
-}
-
 fn told(job: &LiveJob, report: &SeedReport, saved: Option<&Path>, again: &str) -> String {
-    let exit = judged(report);
+    let exit = Exit::of(&report.verdict);
     let mut text = String::new();
     let count = |name: &str| report.counts.get(name).copied().unwrap_or(0);
     if !matches!(report.verdict, Verdict::Pass) {
@@ -185,9 +161,6 @@ fn told(job: &LiveJob, report: &SeedReport, saved: Option<&Path>, again: &str) -
             };
             let _ = writeln!(text, "  {}: {} [{became}]", fault.class, fault.detail);
         }
-    }
-    for class in never_bit(report) {
-        let _ = writeln!(text, "  {class} was to be tried and changed nothing");
     }
     for note in &report.notes {
         let _ = writeln!(text, "  {note}");
@@ -207,14 +180,14 @@ fn told(job: &LiveJob, report: &SeedReport, saved: Option<&Path>, again: &str) -
         );
     }
     if let Some(path) = saved {
-        if !report.plan.is_null() {
-            let _ = writeln!(
-                text,
-                "saved in {}; the same plan in the simulator: {}",
-                shown(path),
-                simulated(job, report, path)
-            );
-        }
+        let _ = writeln!(
+            text,
+            "saved in {}; the same plan in the simulator: {}",
+            shown(path),
+            simulated(job, report, path)
+        );
+    }
+    if exit != Exit::Pass {
         let _ = writeln!(text, "\n{again}");
     }
     text
@@ -265,7 +238,6 @@ fn again(arguments: &LiveArgs, job: &LiveJob) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::FaultOutcome;
 
     #[test]
     fn a_contact_point_gets_the_usual_port_and_a_mistake_is_told() {
@@ -276,33 +248,5 @@ mod tests {
             let error = contact_points(&[wrong.into()]).unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
-    }
-
-    fn fault(class: &str, fired: bool, bit: bool) -> FaultOutcome {
-        FaultOutcome {
-            class: class.into(),
-            fired,
-            bit,
-            ..FaultOutcome::default()
-        }
-    }
-
-    #[test]
-    fn a_run_in_which_a_class_changes_nothing_proves_nothing() {
-        let report = |faults| SeedReport {
-            verdict: Verdict::Pass,
-            faults,
-            ..SeedReport::default()
-        };
-        let fine = report(vec![fault("pause", true, false), fault("pause", true, true)]);
-        assert_eq!((judged(&fine), never_bit(&fine).len()), (Exit::Pass, 0));
-        let idle = report(vec![fault("pause", true, true), fault("process-kill", true, false)]);
-        assert_eq!(
-            (judged(&idle), never_bit(&idle)),
-            (Exit::Inconclusive, vec!["process-kill".to_string()])
-        );
-        let never = report(vec![fault("power-loss", false, false)]);
-        assert_eq!(judged(&never), Exit::Inconclusive);
-        assert_eq!(judged(&report(Vec::new())), Exit::Pass);
     }
 }

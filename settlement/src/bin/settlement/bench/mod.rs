@@ -137,6 +137,19 @@ pub async fn bench(config: Config, arguments: BenchArgs) -> Result<(), BenchErro
     if arguments.ratio_min.is_some() && !designs.is_empty() && compared.iter().any(|design| !designs.contains(design)) {
         return Err(BenchError::Usage(NO_RATIO.to_owned()));
     }
+    if arguments
+        .ratio_min
+        .is_some_and(|ratio| !(ratio.is_finite() && ratio > 0.0))
+    {
+        return Err(BenchError::Usage("--ratio-min takes a number above 0".to_owned()));
+    }
+    if let Some(twice) = designs
+        .iter()
+        .enumerate()
+        .find(|(n, design)| designs[..*n].contains(design))
+    {
+        return Err(BenchError::Usage(format!("--designs names {} twice", twice.1)));
+    }
     let session = Arc::new(settlement::session::connect(&config).await?);
     let is_our_data_dir = !tokio::fs::try_exists(&config.data_dir).await.unwrap_or(true);
     let mut keyspaces = Keyspaces::new(session.clone());
