@@ -83,7 +83,7 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
         match kind {
             EntryKind::Mutation => {
                 // A mutation for a table dropped since is of no use to anybody.
-                let _unknown_table = store.apply(payload, &[], pos, &log);
+                let _unknown_table = store.apply(payload, &[], &[], pos, &log);
             }
             EntryKind::BatchStored => {
                 batches.extend(read_batch_header(payload).map(|(id, _, _)| (id, ())));
