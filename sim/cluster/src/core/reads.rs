@@ -512,7 +512,7 @@ impl Node {
         let seen = query::visible(
             table,
             &op.command,
-            &p.merged,
+            std::mem::take(&mut p.merged),
             p.until.as_ref(),
             p.after.as_ref(),
             p.limits,
@@ -521,7 +521,6 @@ impl Node {
         p.count += seen.count;
         p.limits.rows = p.limits.rows.saturating_sub(seen.count);
         join(&mut p.found, seen.result.partitions);
-        p.merged = ReplicaRows::default();
         p.rows.clear();
         match p.until.take() {
             Some(mut until) if p.limits.rows > 0 => {
