@@ -270,6 +270,11 @@ impl TableStore {
             .filter(|t| *t != i64::MIN)
     }
 
+    /// Whether there are columns of which some cells are invisible.
+    pub fn hides_columns(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
     /// Rows in a range of keys, in key order.
     pub fn range<'a>(
         &'a self,
