@@ -3,7 +3,8 @@
 use super::plant::Plant;
 use crate::rows::{self, COLUMNS_MAX, Cell, TableKind, Tables};
 use sim_cluster::core::marks::{Changes, Marks};
-use sim_cluster::model::{ColumnKind, Components, NodeIdx, Row, Schema, Table, TableId, partition_key_components};
+use sim_cluster::core::snapshot::LentRow;
+use sim_cluster::model::{ColumnKind, Components, NodeIdx, Schema, Table, TableId, partition_key_components};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -79,7 +80,7 @@ impl<'a> Collector<'a> {
         let events = usize::try_from(self.plant.published()).unwrap_or(0);
         for table in tables() {
             found.reserve(table.kind, expected_rows(table.kind, events));
-            let add = |partition: &[u8], row: &Row| table.add(partition, row, &mut found);
+            let add = |partition: &[u8], row: LentRow<'_>| table.add(partition, row, &mut found);
             self.plant.cluster.visit(node, table.id, add);
         }
         let found = Arc::new(found);
@@ -93,7 +94,7 @@ impl<'a> Collector<'a> {
         for table in &self.judged {
             let held = snapshot.tables.iter().filter(|held| held.table == table.id);
             for row in held.flat_map(|held| &held.rows) {
-                table.add(&row.partition.bytes, &row.row, &mut found);
+                table.add(&row.partition.bytes, LentRow::Built(&row.row), &mut found);
             }
         }
         found
@@ -141,7 +142,7 @@ impl Judged {
         judged
     }
 
-    fn add(&self, partition: &[u8], row: &Row, into: &mut Tables) {
+    fn add(&self, partition: &[u8], row: LentRow<'_>, into: &mut Tables) {
         let mut cells: [Cell<'_>; COLUMNS_MAX] = [None; COLUMNS_MAX];
         let mut put = |place: Option<usize>, value| {
             if let Some(place) = place {
@@ -159,11 +160,8 @@ impl Judged {
         for (place, value) in self.clustering.iter().zip(Components::new(row.clustering())) {
             put(*place, value);
         }
-        for cell in row.cells() {
-            put(
-                self.columns.get(usize::from(cell.column.0)).copied().flatten(),
-                cell.value,
-            );
+        for (column, value) in row.cells() {
+            put(self.columns.get(usize::from(column.0)).copied().flatten(), value);
         }
         into.add(self.kind, &self.name, &cells[..self.kind.columns().len()]);
     }

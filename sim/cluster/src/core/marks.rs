@@ -13,15 +13,15 @@ use crate::model::{PartitionKey, Row, TableId, Token};
 use std::collections::BTreeSet;
 
 /// A row as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Mark {
     /// The record at this place of the log.
     Logged(LogPos),
-    /// What [`row_hash`] says of it; `None` when it was deleted.
-    Seen(Option<u128>),
+    /// What [`row_hash`] says of it; `None` when it was deleted. Boxed: hardly a row is such.
+    Seen(Option<Box<u128>>),
 }
 
-/// The rows of some tables of one running node, as they were at one moment. Worthless once the node has started again.
+/// The rows of some tables of one running node, in the order in which they came, as they were at one moment. Worthless once the node has started again.
 #[derive(Debug, Clone, Default)]
 pub struct Marks {
     generation: u32,
@@ -84,15 +84,15 @@ impl<'a> Looker<'a> {
     fn mark(&mut self, key: &super::key::Key, row: StoredRow<'_>) -> Mark {
         match row.logged_at() {
             Some(pos) if !self.table.has_partition_states() => Mark::Logged(pos),
-            _ => Mark::Seen(self.hash(key, row)),
+            _ => Mark::Seen(self.hash(key, row).map(Box::new)),
         }
     }
 
     /// The hash of what was marked. A record in the log is what it was.
-    fn was(&mut self, mark: Mark) -> Option<u128> {
+    fn was(&mut self, mark: &Mark) -> Option<u128> {
         let pos = match mark {
-            Mark::Seen(hash) => return hash,
-            Mark::Logged(pos) => pos,
+            Mark::Seen(hash) => return hash.as_deref().copied(),
+            Mark::Logged(pos) => *pos,
         };
         let row = StoredRow::of_record(self.log, pos);
         let hidden = |column| self.table.hidden_until(column);
@@ -118,7 +118,7 @@ impl Node {
         let of = |id: &TableId| {
             let table = self.store().table(*id)?;
             let mut looker = Looker::new(self, table, now_us);
-            let rows = table.rows(self.log());
+            let rows = table.arrivals(self.log());
             Some((*id, rows.map(|(key, row)| looker.mark(key, row)).collect()))
         };
         Marks {
@@ -146,11 +146,12 @@ impl Node {
     fn table_changes(&self, id: TableId, table: &TableStore, marked: &[Mark], now_us: u64, changes: &mut Changes) {
         let mut looker = Looker::new(self, table, now_us);
         let differs = |looker: &mut Looker<'_>, key: &_, row: StoredRow<'_>, mark: Option<&Mark>| {
-            mark.is_none_or(|mark| *mark != looker.mark(key, row) && looker.was(*mark) != looker.hash(key, row))
+            mark.is_none_or(|mark| *mark != looker.mark(key, row) && looker.was(mark) != looker.hash(key, row))
         };
-        // In step while no row has come between: the rule. Whatever is out of step is looked for among all.
+        // In step while no row is taken away, for new ones come last: the rule. Whatever is out of step is looked for
+        // among all.
         let rows = table
-            .rows(self.log())
+            .arrivals(self.log())
             .zip(marked.iter().map(Some).chain(std::iter::repeat(None)));
         let suspects: Vec<_> = rows
             .filter(|((key, row), mark)| differs(&mut looker, key, *row, *mark))
@@ -159,9 +160,9 @@ impl Node {
         if suspects.is_empty() && table.row_count() >= marked.len() {
             return;
         }
-        let known: BTreeSet<u128> = marked.iter().filter_map(|mark| looker.was(*mark)).collect();
+        let known: BTreeSet<u128> = marked.iter().filter_map(|mark| looker.was(mark)).collect();
         let live = table
-            .rows(self.log())
+            .arrivals(self.log())
             .filter(|(key, row)| looker.hash(key, *row).is_some());
         let live = live.count();
         if live < known.len() {
@@ -183,7 +184,7 @@ impl Node {
         let marked = marks.tables.iter().filter(|(id, _)| *id == table);
         marked
             .flat_map(|(_, marked)| marked)
-            .filter_map(|mark| looker.was(*mark))
+            .filter_map(|mark| looker.was(mark))
             .collect()
     }
 }

@@ -68,7 +68,7 @@ impl Node {
             if kind == EntryKind::Mutation {
                 let Replica { log, store, .. } = &mut self.replica;
                 // A mutation for a table dropped since is of no use to anybody.
-                let _unknown_table = store.apply(&log.at(pos)[..length], &[], pos, log);
+                let _unknown_table = store.apply(&log.at(pos)[..length], &[], &[], pos, log);
                 continue;
             }
             let payload = self.replica.log.at(pos)[..length].to_vec();

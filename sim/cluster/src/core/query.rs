@@ -8,7 +8,7 @@ use super::fold::Fold;
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::CommitLog;
 use super::row::{Deletion, RowState};
-use super::store::{PartitionState, RangeTombstone, TableStore};
+use super::store::{PartitionState, RangeTombstone, StoredRow, TableStore};
 use crate::model::{
     ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Token, TokenRange,
 };
@@ -145,17 +145,18 @@ impl Reader<'_> {
     }
 
     fn scan(&mut self, range: TokenRange, after: Option<&Position>) -> Result<(), KeyError> {
-        let mut cursor = Some(self.scan_start(range, after)?);
+        let start = self.scan_start(range, after)?;
+        if self.is_plain() {
+            return self.scan_plain(range, start, after);
+        }
+        let mut cursor = Some(start);
         while let Some(start) = cursor.take()
             && !self.full()
         {
             let Some(key) = self.next_partition(&start) else {
                 return Ok(());
             };
-            if range
-                .end
-                .is_some_and(|(end, inclusive)| key.token > end || key.token == end && !inclusive)
-            {
+            if is_beyond(range, key.token) {
                 return Ok(());
             }
             let resumed = after.filter(|p| p.partition == key);
@@ -165,6 +166,61 @@ impl Reader<'_> {
                 .layout()
                 .slice(key.token, &key.bytes, (&[], true), (&[], true))?
                 .end;
+        }
+        Ok(())
+    }
+
+    /// Whether a scan comes across nothing but rows, and wants them all, in order: then it is one walk.
+    fn is_plain(&self) -> bool {
+        let everything = matches!(self.command.clustering, ClusteringSelect::All) && !self.command.reversed;
+        everything && self.limits.per_partition > 0 && !self.table.has_partition_states()
+    }
+
+    /// What [`Reader::scan`] does, without looking for each partition anew.
+    fn scan_plain(&mut self, range: TokenRange, start: Key, after: Option<&Position>) -> Result<(), KeyError> {
+        let mut range_of_keys = KeyRange { start, end: None };
+        if let Some(p) = after.filter(|p| !is_beyond(range, p.partition.token)) {
+            if self.full() {
+                return Ok(());
+            }
+            self.partition(&p.partition, after)?;
+            let (token, bytes) = (p.partition.token, &p.partition.bytes);
+            let end = self.table.layout().slice(token, bytes, (&[], true), (&[], true))?.end;
+            let Some(end) = end else { return Ok(()) };
+            range_of_keys.start = end;
+        }
+        let (table, log) = (self.table, self.log);
+        let mut rows = table.range(log, &range_of_keys).peekable();
+        while !self.full()
+            && let Some((_, first)) = rows.peek()
+        {
+            let (token, bytes) = first.partition();
+            if is_beyond(range, token) {
+                return Ok(());
+            }
+            let key = PartitionKey {
+                token,
+                bytes: bytes.to_vec(),
+            };
+            let mut found = ReplicaPartition::of_rows(key);
+            self.begin_digest(&found);
+            let mut budget = self.limits.per_partition;
+            let is_same = |(_, row): &(_, StoredRow<'_>)| row.partition() == (token, bytes);
+            let stopped = self.take(
+                std::iter::from_fn(|| rows.next_if(is_same)),
+                None,
+                &mut found,
+                &mut budget,
+            );
+            if stopped && self.full() {
+                let key = found.key.clone();
+                self.note_stop(&key, &found, true, None);
+            }
+            if let Keep::Rows = self.keep {
+                self.out.partitions.push(found);
+            }
+            // Those that the limit per partition has left.
+            while rows.next_if(is_same).is_some() {}
         }
         Ok(())
     }
@@ -270,7 +326,7 @@ impl Reader<'_> {
     /// Takes rows until the limits are reached; true when they are.
     fn take<'s>(
         &mut self,
-        rows: impl Iterator<Item = (&'s Key, super::store::StoredRow<'s>)>,
+        rows: impl Iterator<Item = (&'s Key, StoredRow<'s>)>,
         state: Option<&PartitionState>,
         found: &mut ReplicaPartition,
         budget: &mut u32,
@@ -410,7 +466,25 @@ fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
     }
 }
 
+/// Whether a token lies behind a range.
+fn is_beyond(range: TokenRange, token: Token) -> bool {
+    range
+        .end
+        .is_some_and(|(end, inclusive)| token > end || token == end && !inclusive)
+}
+
 impl ReplicaPartition {
+    /// A partition of which nothing but rows is known.
+    fn of_rows(key: PartitionKey) -> ReplicaPartition {
+        ReplicaPartition {
+            key,
+            deletion: None,
+            ranges: vec![],
+            statics: RowState::default(),
+            rows: vec![],
+        }
+    }
+
     /// What a digest holds of a partition before its rows.
     fn digest_head(&self, digest: &mut Fold) {
         digest.add(self.key.token.0 as u64, u64::from(b'K'));
@@ -455,7 +529,7 @@ pub struct Visible {
 pub fn visible(
     table: &TableStore,
     command: &ReadCommand,
-    rows: &ReplicaRows,
+    rows: ReplicaRows,
     until: Option<&Position>,
     resumed: Option<&Position>,
     limits: ReadLimits,
@@ -465,7 +539,7 @@ pub fn visible(
         count: 0,
     };
     let until_key = until.map(|p| boundary_key(table.layout(), p)).transpose()?.flatten();
-    for p in &rows.partitions {
+    for mut p in rows.partitions {
         if v.count >= limits.rows {
             break;
         }
@@ -492,21 +566,20 @@ pub fn visible(
             }
             _ => until.is_some_and(|u| (p.key.token, &p.key.bytes) > (u.partition.token, &u.partition.bytes)),
         };
-        let mut take = |(k, row): &(Key, RowState)| {
-            if budget == 0 || v.count >= limits.rows || beyond(k) {
-                return false;
+        let mut rows = std::mem::take(&mut p.rows);
+        if command.reversed {
+            rows.reverse();
+        }
+        for (k, row) in rows {
+            if budget == 0 || v.count >= limits.rows || beyond(&k) {
+                break;
             }
-            if let Some(r) = row.live(p.covering(k), limits.now_s, |c| table.hidden_until(c)) {
+            if let Some(r) = row.into_live(p.covering(&k), limits.now_s, |c| table.hidden_until(c)) {
                 out.rows.push(r);
                 budget -= 1;
                 v.count += 1;
             }
-            true
-        };
-        match command.reversed {
-            false => p.rows.iter().all(&mut take),
-            true => p.rows.iter().rev().all(&mut take),
-        };
+        }
         if out.rows.is_empty() && out.statics.is_some() && resumed_here.is_none() {
             v.count += 1;
         }

@@ -536,7 +536,7 @@ impl Node {
         let seen = query::visible(
             table,
             &op.command,
-            &p.merged,
+            std::mem::take(&mut p.merged),
             p.until.as_ref(),
             p.after.as_ref(),
             p.limits,
@@ -545,7 +545,6 @@ impl Node {
         p.count += seen.count;
         p.limits.rows = p.limits.rows.saturating_sub(seen.count);
         join(&mut p.found, seen.result.partitions);
-        p.merged = ReplicaRows::default();
         p.rows.clear();
         match p.until.take() {
             Some(mut until) if p.limits.rows > 0 => {

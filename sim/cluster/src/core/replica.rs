@@ -10,7 +10,7 @@ use super::node::{Cx, Node};
 use super::paxos::{PaxosKey, PaxosRow};
 use super::query;
 use super::seal::Sealed;
-use super::store::{ApplyError, Store, UndoLog};
+use super::store::{Ahead, ApplyError, Store, UndoLog};
 use crate::model::{FailureReason, NodeIdx, TableId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +40,8 @@ pub struct Replica {
     pub(super) log: CommitLog,
     /// The tables.
     pub(super) store: Store,
+    /// What is applied next; kept for its memory.
+    pub(super) ahead: Ahead,
     /// Batches kept for others.
     pub(super) batchlog: BTreeMap<BatchId, KeptBatch>,
     /// What is agreed, or being agreed, per partition.
@@ -60,21 +62,26 @@ pub struct Replica {
 impl Replica {
     /// Logs and applies mutations that are already log entries, all of them consecutive in `entries`; `keys` are the
     /// storage keys of their operations if they are known.
-    fn apply_entries(&mut self, entries: Bytes, mut keys: &[Key]) -> Result<u32, ApplyError> {
-        let mut checked = &entries[..];
-        while !checked.is_empty() {
-            let (payload, rest) = split_entry(checked);
-            self.store.knows_tables(payload)?;
-            checked = rest;
+    fn apply_entries(&mut self, entries: Bytes, keys: &[Key]) -> Result<u32, ApplyError> {
+        let (mut unseen, mut first) = (&entries[..], 0);
+        self.ahead.clear();
+        while !unseen.is_empty() {
+            let (payload, rest) = split_entry(unseen);
+            first += self
+                .store
+                .look_ahead(payload, keys.get(first..).unwrap_or(&[]), &mut self.ahead)?;
+            unseen = rest;
         }
+        self.store.approach(&mut self.ahead, &self.log);
         let mut pos = self.log.append_entries(entries.clone());
-        let (mut rest, mut count) = (&entries[..], 0);
+        let (mut rest, mut count, mut first) = (&entries[..], 0, 0);
         while !rest.is_empty() {
             let (payload, tail) = split_entry(rest);
-            let ops = self
+            let known = keys.get(first..).unwrap_or(&[]);
+            let at = pos.plus(ENTRY_HEADER_BYTES);
+            first += self
                 .store
-                .apply(payload, keys, pos.plus(ENTRY_HEADER_BYTES), &self.log)?;
-            keys = keys.get(ops..).unwrap_or(&[]);
+                .apply(payload, known, self.ahead.from(first), at, &self.log)?;
             pos = pos.plus(rest.len() - tail.len());
             rest = tail;
             count += 1;

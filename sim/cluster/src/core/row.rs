@@ -312,6 +312,29 @@ impl RowState {
         exists.then_some(row)
     }
 
+    /// As [`RowState::live`], for a row that nobody needs any more: when all of it is visible, its bytes are the client's.
+    pub fn into_live(
+        self,
+        covering: Option<Deletion>,
+        now_s: u32,
+        hidden_until: impl Fn(ColumnId) -> Option<i64>,
+    ) -> Option<Row> {
+        let mut end = self.key_bytes;
+        let is_whole = |c: &Cell| {
+            let follows = std::mem::replace(&mut end, c.end) == c.start;
+            follows && !c.dead && c.ttl_s == 0 && hidden_until(ColumnId(c.column)).is_none()
+        };
+        let is_plain = covering.is_none() && self.deletion.is_none() && !self.cells.is_empty();
+        if !is_plain || !self.cells.iter().all(is_whole) || end as usize != self.data.len() {
+            return self.live(covering, now_s, hidden_until);
+        }
+        let cells = self
+            .cells
+            .iter()
+            .map(|c| (ColumnId(c.column), c.timestamp_us, c.start, c.end));
+        Some(Row::of_parts(cells, self.data, self.key_bytes))
+    }
+
     /// Whether the row exists for a client, without building it.
     pub fn is_live(&self, covering: Option<Deletion>, now_s: u32) -> bool {
         let deletion = covering.max(self.deletion);

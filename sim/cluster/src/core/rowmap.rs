@@ -46,6 +46,13 @@ fn spread(tag: u32) -> u64 {
     u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// What the hash table knows of a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight {
+    tag: u32,
+    index: Option<u32>,
+}
+
 /// A map with storage keys.
 #[derive(Debug)]
 pub struct RowMap<V> {
@@ -93,9 +100,37 @@ impl<V> RowMap<V> {
         Some(&self.entry(found.index).1)
     }
 
+    /// Where the row with this key is, as far as the hash table alone can tell: rows are not looked at, so that many keys
+    /// can be asked for while the memory of none of them is waited for.
+    pub fn sight(&self, key: &Key) -> Sight {
+        let tag = tag(key);
+        let found = self.places.find(spread(tag), |place| place.tag == tag);
+        let index = found.map(|place| place.index);
+        Sight { tag, index }
+    }
+
+    /// The value at a sighted place; another row's where two keys have one tag.
+    pub fn at_sight(&self, sight: Sight) -> Option<&V> {
+        let index = sight.index? as usize;
+        let row = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
+        Some(&row.1)
+    }
+
     /// Changes the row with this key, or puts one there.
     pub fn upsert(&mut self, key: &Key, new: impl FnOnce() -> V, change: impl FnOnce(&mut V)) {
-        let (tag, chunks) = (tag(key), &mut self.chunks);
+        self.upsert_sighted(key, self.sight(key), new, change);
+    }
+
+    /// As [`RowMap::upsert`], with what [`RowMap::sight`] said of the key; rows may have come since.
+    pub fn upsert_sighted(&mut self, key: &Key, sight: Sight, new: impl FnOnce() -> V, change: impl FnOnce(&mut V)) {
+        if let Some(index) = sight.index {
+            let chunk = self.chunks.get_mut(index as usize / CHUNK);
+            let row = chunk.and_then(|chunk| chunk.get_mut(index as usize % CHUNK));
+            if let Some((_, value)) = row.filter(|(found, _)| found == key) {
+                return change(value);
+            }
+        }
+        let (tag, chunks) = (sight.tag, &mut self.chunks);
         let at = |index: u32| (index as usize / CHUNK, index as usize % CHUNK);
         let same = |place: &Place| {
             let (chunk, row) = at(place.index);
@@ -172,9 +207,13 @@ impl<V> RowMap<V> {
     }
 
     fn sorted(&self, places: std::ops::Range<u32>) -> Vec<u32> {
-        let mut places: Vec<u32> = places.collect();
-        places.sort_unstable_by(|a, b| self.key(*a).cmp(self.key(*b)));
-        places
+        // By the first word, which is the token and decides most, without going to the rows for it.
+        let mut heads: Vec<(u64, u32)> = places.map(|place| (self.key(place).words()[0], place)).collect();
+        heads.sort_unstable();
+        for partition in heads.chunk_by_mut(|a, b| a.0 == b.0) {
+            partition.sort_unstable_by(|a, b| self.key(a.1).cmp(self.key(b.1)));
+        }
+        heads.into_iter().map(|(_, place)| place).collect()
     }
 
     fn merged(&self, a: &[u32], b: &[u32]) -> Vec<u32> {
@@ -202,6 +241,11 @@ impl<V> RowMap<V> {
         let small = part(walk.small.places());
         walk.small = walk.small.cut(small);
         walk
+    }
+
+    /// All rows, in the order in which they came (while none was taken away): the order in which they lie.
+    pub fn arrivals(&self) -> impl Iterator<Item = (&Key, &V)> {
+        self.chunks.iter().flatten().map(|(key, value)| (key, value))
     }
 
     /// All rows, in order.
@@ -406,6 +450,30 @@ mod tests {
             }
             met.sort();
             prop_assert_eq!(met, plain.range(a.clone()..).collect::<Vec<_>>());
+            let mut arrived: Vec<_> = rows.arrivals().collect();
+            arrived.sort();
+            prop_assert_eq!(arrived, plain.iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn rows_may_come_after_they_were_looked_for(keys in prop::collection::vec(key(), 0..40), there in 0usize..40) {
+            let (mut rows, mut plain) = (RowMap::default(), BTreeMap::new());
+            let mut put = |rows: &mut RowMap<u32>, key: &Key, sight: Sight| {
+                rows.upsert_sighted(key, sight, || 1, |n| *n += 1);
+                *plain.entry(key.clone()).or_insert(0) += 1;
+            };
+            let (early, late) = keys.split_at(there.min(keys.len()));
+            for key in early {
+                let sight = rows.sight(key);
+                put(&mut rows, key, sight);
+            }
+            let sights: Vec<Sight> = late.iter().map(|key| rows.sight(key)).collect();
+            for (key, sight) in late.iter().zip(sights) {
+                let seen = rows.at_sight(sight).copied();
+                prop_assert!(!early.contains(key) || seen.is_some());
+                put(&mut rows, key, sight);
+            }
+            prop_assert!(rows.iter().eq(plain.iter()));
         }
     }
 }

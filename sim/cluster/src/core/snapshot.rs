@@ -9,7 +9,7 @@ use super::replica::read_batch_header;
 use super::row::Deletion;
 use super::store::{Store, StoredRow, TableStore};
 use super::{BatchId, Node, murmur3};
-use crate::model::{PartitionKey, Row, Schema, TableId};
+use crate::model::{ColumnId, OpKind, OpView, PartitionKey, Row, Schema, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
         match kind {
             EntryKind::Mutation => {
                 // A mutation for a table dropped since is of no use to anybody.
-                let _unknown_table = store.apply(payload, &[], pos, &log);
+                let _unknown_table = store.apply(payload, &[], &[], pos, &log);
             }
             EntryKind::BatchStored => {
                 batches.extend(read_batch_header(payload).map(|(id, _, _)| (id, ())));
@@ -131,12 +131,58 @@ pub(super) fn covering(table: &TableStore, key: &Key, row: StoredRow<'_>) -> Opt
     table.partition_state(&partition)?.covering(key)
 }
 
-/// Gives `each` the partition key and the live cells of every row a node holds of one table in memory, in storage order.
-/// The row is lent: its memory is used again for the next.
-pub fn visit(node: &Node, table: TableId, now_us: u64, each: impl FnMut(&[u8], &Row)) {
-    if let Some(table) = node.store().table(table) {
-        visit_rows(table, node.log(), wall_s(node.config(), now_us), each);
+/// A live row, lent for a look.
+#[derive(Debug, Clone, Copy)]
+pub enum LentRow<'a> {
+    /// The record that it is, all of it visible.
+    Record(OpView<'a>),
+    /// What is visible of it.
+    Built(&'a Row),
+}
+
+impl<'a> LentRow<'a> {
+    /// Its clustering key, encoded as [`crate::model::ClusteringKey`].
+    pub fn clustering(&self) -> &'a [u8] {
+        match self {
+            LentRow::Record(op) => op.clustering(),
+            LentRow::Built(row) => row.clustering(),
+        }
     }
+
+    /// Columns and values of its live cells.
+    pub fn cells(&self) -> impl Iterator<Item = (ColumnId, &'a [u8])> + use<'a> {
+        let (record, built) = match *self {
+            LentRow::Record(op) => (Some(op.cells()), None),
+            LentRow::Built(row) => (None, Some(row.cells())),
+        };
+        let record = record.into_iter().flatten();
+        let record = record.filter_map(|(column, value)| Some((column, value?)));
+        let built = built.into_iter().flatten().map(|cell| (cell.column, cell.value));
+        record.chain(built)
+    }
+}
+
+/// Gives `each` the partition key and the live cells of every row a node holds of one table in memory, in storage order.
+pub fn visit(node: &Node, table: TableId, now_us: u64, mut each: impl FnMut(&[u8], LentRow<'_>)) {
+    let Some(t) = node.store().table(table) else { return };
+    let now_s = wall_s(node.config(), now_us);
+    let has_no_exceptions = !t.has_partition_states() && !t.hides_columns();
+    let mut row = Row::default();
+    for (key, stored) in t.rows(node.log()) {
+        if let Some(op) = stored.record().filter(|op| has_no_exceptions && is_all_visible(op)) {
+            each(op.partition_key(), LentRow::Record(op));
+        } else if stored.live_into(&mut row, covering(t, key, stored), now_s, |c| t.hidden_until(c)) {
+            each(stored.partition().1, LentRow::Built(&row));
+        }
+    }
+}
+
+/// Whether a record shows, by itself and at any time, a row of which each column is there once.
+fn is_all_visible(op: &OpView<'_>) -> bool {
+    let columns = op.column_mask();
+    // Bit 63 may stand for several columns.
+    let are_distinct = columns >> 63 == 0 && columns.count_ones() as usize == op.cell_count();
+    op.kind() == OpKind::Row && op.ttl_s() == 0 && op.has_marker() && are_distinct
 }
 
 fn visit_rows(t: &TableStore, log: &CommitLog, now_s: u32, mut each: impl FnMut(&[u8], &Row)) {

@@ -8,7 +8,7 @@ use super::fold::Fold;
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
 use super::row::{Deletion, RowState, digest_record};
-use super::rowmap::RowMap;
+use super::rowmap::{RowMap, Sight};
 use super::seal::Ops;
 use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
 use crate::model::{ColumnId, OpKind, OpView, Row, Schema, Table, TableId, Token};
@@ -270,6 +270,11 @@ impl TableStore {
             .filter(|t| *t != i64::MIN)
     }
 
+    /// Whether there are columns of which some cells are invisible.
+    pub fn hides_columns(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
     /// Rows in a range of keys, in key order.
     pub fn range<'a>(
         &'a self,
@@ -283,6 +288,12 @@ impl TableStore {
     /// The row with this key.
     pub fn get<'a>(&'a self, log: &'a CommitLog, key: &Key) -> Option<StoredRow<'a>> {
         self.rows.get(key).map(|slot| StoredRow { slot: slot.into(), log })
+    }
+
+    /// All rows, in the order in which they came while none is undone.
+    pub fn arrivals<'a>(&'a self, log: &'a CommitLog) -> impl Iterator<Item = (&'a Key, StoredRow<'a>)> {
+        let rows = self.rows.arrivals();
+        rows.map(move |(k, slot)| (k, StoredRow { slot: slot.into(), log }))
     }
 
     /// All rows, in key order.
@@ -338,11 +349,18 @@ impl TableStore {
         self.truncated_at_us
     }
 
-    fn apply(&mut self, op: &OpView<'_>, key: &Key, pos: LogPos, log: &CommitLog) -> Result<(), KeyError> {
+    fn apply(
+        &mut self,
+        op: &OpView<'_>,
+        (key, sight): (&Key, Sight),
+        pos: LogPos,
+        log: &CommitLog,
+    ) -> Result<(), KeyError> {
         match op.kind() {
-            OpKind::Row => self
-                .rows
-                .upsert(key, || Slot::Logged(pos), |slot| write_over(slot, op, pos, log)),
+            OpKind::Row => {
+                let over = |slot: &mut Slot| write_over(slot, op, pos, log);
+                self.rows.upsert_sighted(key, sight, || Slot::Logged(pos), over);
+            }
             OpKind::RowDelete => merge_row(&mut self.rows, key, op, pos, log),
             OpKind::RangeDelete => {
                 let inclusive = |flag| op.flags() & flag == 0;
@@ -501,6 +519,39 @@ fn merge_row(rows: &mut RowMap<Slot>, key: &Key, op: &OpView<'_>, pos: LogPos, l
     });
 }
 
+/// Bytes that come from memory at once.
+const CACHE_LINE: usize = 64;
+
+/// An operation that is yet to be applied, and what is known of its row before the row is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Coming {
+    table: TableId,
+    /// Bytes of the operation.
+    bytes: u32,
+    sight: Sight,
+}
+
+/// The operations that are applied next. Its memory is used again.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    ops: Vec<Coming>,
+    /// Where the records are that they meet, and how many bytes of each are expected.
+    met: Vec<(LogPos, u32)>,
+}
+
+impl Ahead {
+    /// Forgets what was ahead.
+    pub(super) fn clear(&mut self) {
+        self.ops.clear();
+        self.met.clear();
+    }
+
+    /// The operations from this one on.
+    pub(super) fn from(&self, first: usize) -> &[Coming] {
+        self.ops.get(first..).unwrap_or_default()
+    }
+}
+
 /// All tables of a replica.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -558,23 +609,66 @@ impl Store {
         self.tables.iter().flatten()
     }
 
-    /// Whether every table these operations touch exists here.
-    pub fn knows_tables(&self, payload: &[u8]) -> Result<(), ApplyError> {
-        match Ops::new(payload).find(|op| self.table(op.table()).is_none()) {
-            Some(op) => Err(ApplyError::NoTable(op.table())),
-            None => Ok(()),
-        }
+    fn table_mut(&mut self, id: TableId) -> Result<&mut TableStore, ApplyError> {
+        let table = self.tables.get_mut(usize::from(id.0)).and_then(Option::as_mut);
+        table.ok_or(ApplyError::NoTable(id))
     }
 
-    /// Applies the operations of one mutation, whose payload stands at `pos` in the log; `keys` are their storage keys if
-    /// they are known. Returns how many there were. Stops at the first that cannot be applied; coordinators check before
-    /// they send, so that is a schema this replica does not have yet.
-    pub fn apply(&mut self, payload: &[u8], keys: &[Key], pos: LogPos, log: &CommitLog) -> Result<usize, ApplyError> {
+    /// Looks ahead to the operations of one mutation: whether every table they touch exists here, and, added to `ahead`,
+    /// what there is to know of their rows before any of them is looked at. `keys` as for [`Store::apply`].
+    pub(super) fn look_ahead(&self, payload: &[u8], keys: &[Key], ahead: &mut Ahead) -> Result<usize, ApplyError> {
+        let mut count = 0;
+        for op in Ops::new(payload) {
+            let id = op.table();
+            let table = self.table(id).ok_or(ApplyError::NoTable(id))?;
+            if let Some(key) = keys.get(count) {
+                ahead.ops.push(Coming {
+                    table: id,
+                    bytes: op.bytes().len() as u32,
+                    sight: table.rows.sight(key),
+                });
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Brings the rows that were looked ahead to into the processor's caches. What a resent batch costs is waiting for the
+    /// memory of the rows it meets; here all of it is asked for before any of it is needed, step by step, so that no step
+    /// waits for the one before it of the same row alone.
+    pub(super) fn approach(&self, ahead: &mut Ahead, log: &CommitLog) {
+        for coming in &ahead.ops {
+            let row = self.table(coming.table).and_then(|t| t.rows.at_sight(coming.sight));
+            if let Some(Slot::Logged(pos)) = row {
+                // The new record is nearly always as long as the old one.
+                ahead.met.push((*pos, coming.bytes));
+            }
+        }
+        let mut touched = 0;
+        for (pos, bytes) in &ahead.met {
+            let record = log.at(*pos);
+            for line in record[..record.len().min(*bytes as usize)].chunks(CACHE_LINE) {
+                touched ^= line[0];
+            }
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// Applies the operations of one mutation, whose payload stands at `pos` in the log; `keys` are their storage keys and
+    /// `ahead` what was known of them before, if they are known. Returns how many there were. Stops at the first that
+    /// cannot be applied; coordinators check before they send, so that is a schema this replica does not have yet.
+    pub(super) fn apply(
+        &mut self,
+        payload: &[u8],
+        keys: &[Key],
+        ahead: &[Coming],
+        pos: LogPos,
+        log: &CommitLog,
+    ) -> Result<usize, ApplyError> {
         let checksum = u64::from(log.checksum(pos));
         let (mut offset, mut count) = (0, 0);
         for op in Ops::new(payload) {
-            let table = self.tables.get_mut(usize::from(op.table().0)).and_then(Option::as_mut);
-            let table = table.ok_or(ApplyError::NoTable(op.table()))?;
+            let table = self.table_mut(op.table())?;
             let own;
             let key = match keys.get(count) {
                 Some(known) => known,
@@ -583,7 +677,10 @@ impl Store {
                     &own
                 }
             };
-            table.apply(&op, key, pos.plus(offset), log)?;
+            let sight = ahead
+                .get(count)
+                .map_or_else(|| table.rows.sight(key), |known| known.sight);
+            table.apply(&op, (key, sight), pos.plus(offset), log)?;
             table.signature = table.signature.wrapping_add(mixed(checksum << 32 | count as u64));
             offset += op.bytes().len();
             count += 1;

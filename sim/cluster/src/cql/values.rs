@@ -24,6 +24,7 @@ pub fn validate(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
     }
 }
 
+#[inline(never)]
 fn validate_other(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
     let n = bytes.len();
     let expect = |fits: bool, text: &str| {

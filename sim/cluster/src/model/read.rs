@@ -245,6 +245,26 @@ impl Row {
             cells: Vec::with_capacity(cells),
         }
     }
+    /// A row whose bytes are there: the clustering key, then the values; cells by column, without TTL, with the places of
+    /// their values.
+    pub(crate) fn of_parts(
+        cells: impl Iterator<Item = (ColumnId, i64, u32, u32)>,
+        bytes: Vec<u8>,
+        clustering_bytes: u32,
+    ) -> Row {
+        let cells = cells.map(|(column, timestamp_us, start, end)| CellRef {
+            column,
+            timestamp_us,
+            ttl_s: 0,
+            start,
+            end,
+        });
+        Row {
+            cells: cells.collect(),
+            bytes,
+            clustering_bytes,
+        }
+    }
     /// Makes it an empty row with this clustering key, and keeps its memory.
     pub fn reset(&mut self, clustering: &[u8]) {
         self.bytes.clear();

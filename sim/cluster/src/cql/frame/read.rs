@@ -175,6 +175,30 @@ impl<'a> Reader<'a> {
         self.value_without_bytes()
     }
 
+    /// Appends the next `count` [value]s to `out`.
+    #[inline]
+    pub fn values(&mut self, count: u16, out: &mut Vec<Value<'a>>) -> Result<(), Malformed> {
+        // A value has at least four bytes, so a hostile count cannot reserve more than the body is long.
+        out.reserve(usize::from(count).min(self.rest().len() / 4));
+        let mut rest = self.rest();
+        for _ in 0..count {
+            // Nearly every value has bytes and all of them are there.
+            if let Some((length, tail)) = rest.split_first_chunk::<4>()
+                && let Ok(length) = usize::try_from(i32::from_be_bytes(*length))
+                && let Some((bytes, tail)) = tail.split_at_checked(length)
+            {
+                out.push(Value::Bytes(bytes));
+                rest = tail;
+                continue;
+            }
+            self.at = self.body.len() - rest.len();
+            out.push(self.value_without_bytes()?);
+            rest = self.rest();
+        }
+        self.at = self.body.len() - rest.len();
+        Ok(())
+    }
+
     /// A [value] that is null, unset or wrong.
     #[cold]
     fn value_without_bytes(&mut self) -> Result<Value<'a>, Malformed> {

@@ -259,9 +259,8 @@ impl<'a> Batch<'a> {
             }
         };
         values.clear();
-        for _ in 0..self.reader.short()? {
-            values.push(self.reader.value()?);
-        }
+        let count = self.reader.short()?;
+        self.reader.values(count, values)?;
         Ok(Some(statement))
     }
 

@@ -5,8 +5,8 @@ use super::{LOG_PATH, SimCluster};
 use crate::core::BatchId;
 use crate::core::marks::{Changes, Marks};
 use crate::core::murmur3;
-use crate::core::snapshot::{self, ReplicaSnapshot, TableSnapshot};
-use crate::model::{NodeIdx, Row, TableId};
+use crate::core::snapshot::{self, LentRow, ReplicaSnapshot, TableSnapshot};
+use crate::model::{NodeIdx, TableId};
 use std::collections::BTreeSet;
 
 /// What one node holds.
@@ -61,7 +61,7 @@ impl SimCluster {
 
     /// Gives `each` the partition key and the live cells of every row that a node's process holds of one table, in storage
     /// order; false when no process runs.
-    pub fn visit(&self, node: NodeIdx, table: TableId, each: impl FnMut(&[u8], &Row)) -> bool {
+    pub fn visit(&self, node: NodeIdx, table: TableId, each: impl FnMut(&[u8], LentRow<'_>)) -> bool {
         let now_us = self.inner.now_us();
         self.inner
             .with_process(node, |p| snapshot::visit(&p.node, table, now_us, each))
