@@ -5,13 +5,15 @@
 //! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
 //! UNPREPARED, as real nodes do.
 
+mod reading;
+
 use super::answer::{self, Words};
 use super::bind::write::{Scratch, only_writes};
-use super::bind::{Context, Plan, Prepared, Server, ddl, paging::PagingState, prepare, statement_id};
+use super::bind::{Context, Plan, Prepared, Server, ddl, prepare, statement_id};
 use super::cas;
 use super::describe;
 use super::error::CqlError;
-use super::frame::response::{self, Event, RowsBody};
+use super::frame::response::{self, Event};
 use super::frame::{
     self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
 };
@@ -21,9 +23,8 @@ use super::statements::Statements;
 use super::system::{self, NodeView};
 use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
-use crate::model::{
-    self, CasAction, CasRequest, Consistency, ReadRequest, Response, Schema, Table, WriteKind, WriteRequest, WriteSet,
-};
+use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
+use reading::PendingRead;
 use std::sync::Arc;
 
 /// What a client has told on one connection.
@@ -90,19 +91,6 @@ enum PendingKind {
         skip_metadata: bool,
     },
     Schema,
-}
-
-#[derive(Debug)]
-struct PendingRead {
-    statement: Arc<Prepared>,
-    /// Bound values, kept only where filters need them after the read.
-    bound: Vec<Option<Vec<u8>>>,
-    skip_metadata: bool,
-    paged: bool,
-    /// Rows this answer may have.
-    most: u32,
-    /// Rows left of LIMIT before this answer.
-    remaining: u32,
 }
 
 /// The front of one node's process.
@@ -416,129 +404,6 @@ impl Front {
         }
     }
 
-    fn system_rows(
-        &self,
-        call: &mut Call<'_>,
-        statement: &Prepared,
-        rows: &[system::SystemRow],
-        bound: &[Value<'_>],
-        params: &Params<'_>,
-    ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let (Plan::Select(select), Some(columns)) = (&statement.plan, &statement.result) else {
-            return Err(CqlError::server("a system read that selects nothing"));
-        };
-        // All rows in one page: they are few, and a client takes a longer page than it asked for.
-        let mut cells = Vec::new();
-        let mut count = select.put_system_rows(rows, bound, &mut cells)?;
-        if select.is_count() {
-            cells.clear();
-            response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
-            count = 1;
-        }
-        let page = RowsBody {
-            count: count as usize,
-            cells: &cells,
-            paging_state: None,
-        };
-        response::rows(
-            call.out,
-            call.stream,
-            &call.warnings,
-            columns,
-            params.skip_metadata,
-            &page,
-        );
-        Ok(None)
-    }
-
-    fn select(
-        &self,
-        call: &mut Call<'_>,
-        statement: &Arc<Prepared>,
-        consistency: Consistency,
-        bound: &[Value<'_>],
-        params: &Params<'_>,
-    ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let (Plan::Select(select), Some(columns)) = (&statement.plan, &statement.result) else {
-            return Err(CqlError::server("a read that selects nothing"));
-        };
-        only_readable(consistency)?;
-        if select.is_unbounded_count() && self.flavor == Flavor::Cassandra {
-            call.warnings
-                .push("Aggregation query used without partition key".into());
-        }
-        let resumed = params.paging_state.map(PagingState::decode).transpose()?;
-        let remaining = match &resumed {
-            Some(state) => state.remaining,
-            None => select.limit(bound)?,
-        };
-        let Some(mut command) = select.command(bound)? else {
-            let mut cells = Vec::new();
-            if select.is_count() {
-                response::put_bytes(&mut cells, Some(&0i64.to_be_bytes()));
-            }
-            let page = RowsBody {
-                count: usize::from(select.is_count()),
-                cells: &cells,
-                paging_state: None,
-            };
-            response::rows(
-                call.out,
-                call.stream,
-                &call.warnings,
-                columns,
-                params.skip_metadata,
-                &page,
-            );
-            return Ok(None);
-        };
-        if params.page_size == Some(0) && self.flavor == Flavor::Cassandra {
-            return Err(CqlError::protocol("The page size cannot be 0"));
-        }
-        let page_size = params
-            .page_size
-            .and_then(|n| u32::try_from(n).ok())
-            .filter(|n| *n > 0 && !select.is_count());
-        let most = if select.is_count() {
-            u32::MAX
-        } else {
-            remaining.min(page_size.unwrap_or(u32::MAX))
-        };
-        command.limit = match page_size {
-            // Filters drop rows after the read, so LIMIT cannot bound it.
-            _ if select.is_count() => u32::MAX,
-            size if select.has_filters() => size.unwrap_or(u32::MAX),
-            _ => most,
-        };
-        command.after = resumed.map(|s| s.after);
-        let read = PendingRead {
-            statement: statement.clone(),
-            bound: if select.has_filters() {
-                bound.iter().map(owned).collect()
-            } else {
-                Vec::new()
-            },
-            skip_metadata: params.skip_metadata,
-            paged: page_size.is_some(),
-            most,
-            remaining,
-        };
-        let request = match consistency {
-            Consistency::Serial | Consistency::LocalSerial => model::Request::Cas(Box::new(CasRequest {
-                read: command,
-                action: CasAction::Read,
-                serial: consistency,
-                commit: consistency,
-            })),
-            _ => model::Request::Read(ReadRequest {
-                command,
-                consistency,
-                timeout_ms: select.timeout_ms,
-            }),
-        };
-        Ok(Some((request, PendingKind::Read(Box::new(read)))))
-    }
-
     /// The hot path: a BATCH of prepared statements becomes one [`WriteSet`].
     fn batch(
         &mut self,
@@ -715,69 +580,6 @@ impl PendingKind {
     }
 }
 
-impl PendingRead {
-    fn answer(&self, result: &model::ReadResult, stream: i16, warnings: &[String], out: &mut Vec<u8>) -> Answer<()> {
-        let (Plan::Select(select), Some(columns)) = (&self.statement.plan, &self.statement.result) else {
-            return Err(CqlError::server("a read that selects nothing"));
-        };
-        let bound: Vec<Value<'_>> = self
-            .bound
-            .iter()
-            .map(|v| v.as_deref().map_or(Value::Null, Value::Bytes))
-            .collect();
-        let mut cells = Vec::with_capacity(expected_bytes(result, columns.count));
-        let mut count = 0;
-        for partition in &result.partitions {
-            count += select.put_partition(partition, &bound, self.most - count, &mut cells)?;
-        }
-        if select.is_count() {
-            response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
-            let page = RowsBody {
-                count: 1,
-                cells: &cells,
-                paging_state: None,
-            };
-            response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
-            return Ok(());
-        }
-        let remaining = if self.remaining == u32::MAX {
-            u32::MAX
-        } else {
-            self.remaining - count
-        };
-        let state = match &result.more {
-            Some(after) if self.paged && remaining > 0 => Some(
-                PagingState {
-                    after: after.clone(),
-                    remaining,
-                }
-                .encode(),
-            ),
-            _ => None,
-        };
-        let page = RowsBody {
-            count: count as usize,
-            cells: &cells,
-            paging_state: state.as_deref(),
-        };
-        response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
-        Ok(())
-    }
-}
-
-/// Room for the rows of an answer: their bytes with those of their keys, and a length for each column.
-fn expected_bytes(result: &model::ReadResult, columns: usize) -> usize {
-    let row = |key: &model::PartitionKey, row: &model::Row| key.bytes.len() + row.size_bytes() + 4 * columns;
-    result.rows().map(|(key, of)| row(key, of)).sum()
-}
-
-fn owned(value: &Value<'_>) -> Option<Vec<u8>> {
-    match value {
-        Value::Bytes(b) => Some(b.to_vec()),
-        Value::Null | Value::Unset => None,
-    }
-}
-
 /// A write without any operation (an empty batch, an UPDATE that sets nothing) is done at once.
 fn submit_write(
     call: &mut Call<'_>,
@@ -889,13 +691,6 @@ fn only_unconditional(consistency: Consistency) -> Answer<()> {
         Consistency::Serial | Consistency::LocalSerial => Err(CqlError::invalid(
             "You must use conditional updates for serializable writes",
         )),
-        _ => Ok(()),
-    }
-}
-
-fn only_readable(consistency: Consistency) -> Answer<()> {
-    match consistency {
-        Consistency::Any => Err(CqlError::invalid("ANY ConsistencyLevel is only supported for writes")),
         _ => Ok(()),
     }
 }
