@@ -78,7 +78,7 @@ pub struct Bounds {
 pub struct Requests {
     /// All of them, those sent again included.
     pub batches: u64,
-    /// Different contents among them.
+    /// What they had of each event, different ones counted: one per event that was always sent whole and alike.
     pub contents: u64,
     /// Those that were not LOGGED.
     pub not_logged: u64,

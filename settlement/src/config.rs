@@ -12,6 +12,7 @@ use schema::Generation;
 use serde::{Deserialize, Serialize};
 use settlement_events::{Epoch, Registry};
 
+use crate::designs::group;
 use crate::pipeline::in_flight::Bounds;
 
 /// The prefix of environment variables; `__` separates levels: `SETTLEMENT_DURABLE__SLACK_MS`.
@@ -125,6 +126,13 @@ pub struct Limits {
     /// Batches that take longer on average wait behind each other, 1 to 60,000: then there are to be fewer in flight.
     /// An order of magnitude above what an idle database takes, and far below its own timeout (2 s).
     pub in_flight_quick_ms: u64,
+    /// The most events that share a batch, 1 to 64; events that are ready at the same moment do
+    /// ([`crate::designs::group`]). 1: each goes alone.
+    pub batch_events_max: usize,
+    /// The most that several events in one batch weigh by the database's own count, bytes, 1,024 to 1,048,576. What the
+    /// database warns at, if that is less: it is asked for ([`crate::batch_limit`]); Scylla's default is 128 KiB, Cassandra's
+    /// 5 KiB, which is one trade. Beyond 32 KiB little more is shared, and more has to be sent again after a timeout.
+    pub batch_bytes_max: usize,
     /// Events in memory that wait for a place in flight, 1 to 1,000,000. What does not fit waits in the WAL and is
     /// read back.
     pub ready_max: usize,
@@ -233,6 +241,15 @@ impl Limits {
             quick: Duration::from_millis(self.in_flight_quick_ms),
         }
     }
+
+    /// What may share a batch on a database that warns above so many bytes.
+    #[must_use]
+    pub fn group(&self, warned_bytes: usize) -> group::Bounds {
+        group::Bounds {
+            events: self.batch_events_max,
+            bytes: self.batch_bytes_max.min(warned_bytes),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -242,6 +259,8 @@ impl Default for Limits {
             in_flight_min: 16,
             in_flight_initial: 64,
             in_flight_quick_ms: 50,
+            batch_events_max: 16,
+            batch_bytes_max: 32 << 10,
             ready_max: 4_096,
             ahead_max: 4_096,
             verify_entries_max: 100_000,
@@ -471,6 +490,8 @@ impl Config {
         problems.within("limits.in_flight_min", limits.in_flight_min, 1, 4_096);
         problems.within("limits.in_flight_initial", limits.in_flight_initial, 1, 4_096);
         problems.within("limits.in_flight_quick_ms", limits.in_flight_quick_ms, 1, 60_000);
+        problems.within("limits.batch_events_max", limits.batch_events_max, 1, 64);
+        problems.within("limits.batch_bytes_max", limits.batch_bytes_max, 1_024, 1 << 20);
         problems.within("limits.ready_max", limits.ready_max, 1, 1_000_000);
         problems.within("limits.ahead_max", limits.ahead_max, 1, 1_000_000);
         problems.within("limits.verify_entries_max", limits.verify_entries_max, 2, 10_000_000);

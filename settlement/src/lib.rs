@@ -24,6 +24,7 @@
 //! | [`session`] | the connection and its settings |
 //! | [`stalled`] | the list of events that fail often |
 
+pub mod batch_limit;
 pub mod checkpoint;
 pub mod config;
 pub mod dead_letters;

@@ -74,12 +74,16 @@ metrics! {
         /// Events that were fsynced in the WAL for the first time.
         events_received,
         /// Events whose batch was acknowledged, those sent again included.
+        events_acknowledged,
+        /// Batches that were acknowledged, of one event or several.
         batches_acknowledged,
-        /// Batches that left, the first attempt of each event included.
+        /// Batches that left, every attempt counted.
         batches_sent,
+        /// Batches of several events that the database refused and whose events were sent one by one.
+        groups_taken_apart,
         /// Requests of the design to the database: batches, single writes, reads. Not those of probes and checkpoints.
         requests,
-        /// Attempts after the first one of an event.
+        /// Attempts after the first one of a batch.
         retries,
         /// Attempts that certainly did nothing.
         not_applied,

@@ -83,6 +83,18 @@ impl Outcome {
     pub const fn is_applied(&self) -> bool {
         matches!(self, Self::Applied)
     }
+
+    /// Whether the database did not take the request for what it is.
+    #[must_use]
+    pub const fn is_rejected(&self) -> bool {
+        matches!(
+            self,
+            Self::NotApplied {
+                why: NotApplied::Rejected,
+                ..
+            }
+        )
+    }
 }
 
 impl fmt::Display for Outcome {

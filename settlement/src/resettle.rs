@@ -2,19 +2,21 @@
 //! the matching engine replays them. For the ledger this changes nothing that is right and restores whatever is missing;
 //! a service may run beside it. Nothing moves: no WAL, no checkpoint, no watermark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use settlement_events::{DecodeError, Digest, OutputSequence, Refusal, ReplayRefusal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Config, ConfigError};
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
+use crate::designs::group::{Bounds, Group};
 use crate::designs::prepare::StatementError;
-use crate::designs::{Context, Design, Item, Promise};
+use crate::designs::{Context, Design, Ended, Item, Promise};
 use crate::feed::{Feed, FeedConfig, FeedItem};
 use crate::foreign::{self, ForeignError, Identities};
 use crate::identity::{Fork, Identity, Verdict};
@@ -25,6 +27,9 @@ use crate::watermarks::Contiguous;
 
 /// How long the matching engine may be silent while it is waited for: somebody is looking at this command.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// What is taken from the feed at a time: a few batches' worth.
+const TAKEN_ALONG_MAX: usize = 256;
 
 /// What was sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,6 +202,8 @@ struct Run {
 impl Run {
     async fn run_to_head(mut self) -> Result<Resettled, ResettleError> {
         let mut in_flight = FuturesUnordered::new();
+        let mut ready = VecDeque::new();
+        let mut apart = VecDeque::new();
         let mut limit = self.design.in_flight(&self.config);
         let mut failures_known = self.metrics.failed_attempts();
         let mut upto = None;
@@ -206,34 +213,57 @@ impl Run {
             if std::mem::replace(&mut failures_known, failures) != failures {
                 limit.failed(Instant::now());
             }
+            while in_flight.len() < limit.limit() {
+                let group = match apart.pop_front() {
+                    Some(item) => vec![item],
+                    None => next_group(self.design.bounds(), &mut ready),
+                };
+                if group.is_empty() {
+                    break;
+                }
+                in_flight.push(self.design.clone().settle(group));
+            }
             let has_room = in_flight.len() < limit.limit();
             if !has_room {
                 limit.reached();
             }
             tokio::select! {
                 biased;
-                Some(settled) = in_flight.next(), if !in_flight.is_empty() => {
-                    let settled: crate::designs::Settled = settled;
-                    self.done.add(settled.sequence);
-                    self.result.events += 1;
-                    heard = Instant::now();
-                    limit.answered(heard.duration_since(settled.sent));
-                }
-                item = self.feed.next(), if has_room => match item {
-                    // The head as it was when this began; what comes later is the running service's.
-                    FeedItem::Head(head) => {
-                        if upto.is_none() {
-                            upto = Some(head.head_sequence);
-                            heard = Instant::now();
+                Some(ended) = in_flight.next(), if !in_flight.is_empty() => match ended {
+                    Ended::Settled(group) => {
+                        heard = Instant::now();
+                        if let Some(first) = group.first() {
+                            limit.answered(heard.duration_since(first.sent));
+                        }
+                        for settled in group {
+                            self.done.add(settled.sequence);
+                            self.result.events += 1;
                         }
                     }
-                    other => {
-                        if matches!(other, FeedItem::Event { .. } | FeedItem::Malformed { .. } | FeedItem::ReplayRefused { .. }) {
-                            heard = Instant::now();
+                    Ended::Apart(group) => apart.extend(group),
+                },
+                item = self.feed.next(), if has_room => {
+                    let mut item = Some(item);
+                    let mut taken = 0;
+                    // What came along with it is taken along: it can share a batch.
+                    while let Some(next) = item {
+                        match next {
+                            // The head as it was when this began; what comes later is the running service's.
+                            FeedItem::Head(head) => {
+                                if upto.is_none() {
+                                    upto = Some(head.head_sequence);
+                                    heard = Instant::now();
+                                }
+                            }
+                            other => {
+                                if matches!(other, FeedItem::Event { .. } | FeedItem::Malformed { .. } | FeedItem::ReplayRefused { .. }) {
+                                    heard = Instant::now();
+                                }
+                                ready.extend(self.take(other).await?);
+                            }
                         }
-                        if let Some(item) = self.take(other).await? {
-                            in_flight.push(self.design.clone().settle(item));
-                        }
+                        taken += 1;
+                        item = if taken < TAKEN_ALONG_MAX { self.feed.next().now_or_never() } else { None };
                     }
                 },
                 () = sleep_until(heard + SILENCE_MAX), if in_flight.is_empty() => {
@@ -250,7 +280,7 @@ impl Run {
     }
 
     /// What is to be sent of what the feed says.
-    async fn take(&mut self, item: FeedItem) -> Result<Option<Item>, ResettleError> {
+    async fn take(&mut self, item: FeedItem) -> Result<Option<(Item, usize)>, ResettleError> {
         match item {
             FeedItem::Event { envelope, event, .. } => {
                 let item = Item {
@@ -276,7 +306,7 @@ impl Run {
         }
     }
 
-    async fn take_event(&mut self, item: Item) -> Result<Option<Item>, ResettleError> {
+    async fn take_event(&mut self, item: Item) -> Result<Option<(Item, usize)>, ResettleError> {
         let prev_digest = item.event.prev_digest;
         match self.identity.judge(item.sequence, item.digest, Some(prev_digest), None) {
             Verdict::New => {
@@ -292,8 +322,9 @@ impl Run {
             Verdict::Fork(fork) => return Err(fork.into()),
         }
         let checked = self.verifier.check(&item.event, &item.digest, &self.config.registry);
-        let Err(refusal) = checked.and_then(|()| self.design.fits(&item)) else {
-            return Ok(Some(item));
+        let refusal = match checked.and_then(|()| self.design.weigh(&item)) {
+            Ok(bytes) => return Ok(Some((item, bytes))),
+            Err(refusal) => refusal,
         };
         if self.is_dead_letter(item.sequence).await? {
             return Ok(None);
@@ -321,4 +352,18 @@ impl Run {
         }
         Ok(is_refused)
     }
+}
+
+/// The next events, each with its weight, that share a batch; none, when nothing is ready.
+fn next_group(bounds: Bounds, ready: &mut VecDeque<(Item, usize)>) -> Vec<Item> {
+    let mut group = Group::new(bounds);
+    while !group.is_full()
+        && let Some((item, bytes)) = ready.pop_front()
+    {
+        if let Err(item) = group.add(item, bytes) {
+            ready.push_front((item, bytes));
+            break;
+        }
+    }
+    group.into_items()
 }

@@ -1,11 +1,12 @@
 //! Faults on the batch of an event. The database's boundary shows each write at each step; the event is recognised by the
-//! `output_sequence` that its rows carry. What settlement is about to send is seen by a tap on its connections.
+//! `output_sequence` that its rows carry; several events may share a batch, and then it is the batch of each of them. What
+//! settlement is about to send is seen by a tap on its connections.
 //!
 //! For every event that a fault names, arrivals at a coordinator go into the trace: that is what the predicates for
 //! "bit" look at, whoever caused them.
 use super::{Executor, WeakExecutor};
 use crate::plan::{Action, BatchPoint, Fault, Plan, TimeoutWorld, When};
-use sim_cluster::core::{Boundary, BoundaryHook, Point, Then, Verdict};
+use sim_cluster::core::{BatchInfo, Boundary, BoundaryHook, Point, Then, Verdict};
 use sim_cluster::host::sim::CQL_PORT;
 use sim_cluster::host::tap::WriteReader;
 use sim_cluster::model::{WriteKind, WriteType};
@@ -82,27 +83,30 @@ struct Hook {
 
 impl BoundaryHook for Hook {
     fn at(&mut self, boundary: &Boundary<'_>) -> Verdict {
+        // Nothing is left to be done or to be written down.
+        if self.waiting.is_empty() && self.watched.is_empty() {
+            return Verdict::Continue;
+        }
         let Some(batch) = boundary.batch.filter(|batch| batch.kind() != WriteKind::Single) else {
-            return Verdict::Continue;
-        };
-        let Some(event) = batch.rows().find_map(|row| row.number("output_sequence")) else {
-            return Verdict::Continue;
-        };
-        let Ok(event) = u64::try_from(event) else {
             return Verdict::Continue;
         };
         let Some(executor) = self.executor.upgrade() else {
             return Verdict::Continue;
         };
+        let events = events_of(&batch);
         if boundary.point == Point::RequestArrived {
-            self.arrived(&executor, boundary, event);
+            self.arrived(&executor, boundary, &events);
         }
-        let attempt = self.attempts.get(&event).copied().unwrap_or(1);
-        let Some(index) = self.waiting.iter().position(|f| {
-            names(f, event, attempt)
-                && strikes_at(&f.action, boundary.point)
-                && may_strike(&executor, &f.action, u16::from(boundary.node.0))
-        }) else {
+        let node = u16::from(boundary.node.0);
+        let found = self.waiting.iter().enumerate().find_map(|(index, fault)| {
+            let may = strikes_at(&fault.action, boundary.point) && may_strike(&executor, &fault.action, node);
+            let event = events.iter().find(|event| {
+                let attempt = self.attempts.get(event).copied().unwrap_or(1);
+                may && names(fault, **event, attempt)
+            });
+            event.map(|event| (index, *event))
+        });
+        let Some((index, event)) = found else {
             return Verdict::Continue;
         };
         let fault = self.waiting.remove(index);
@@ -113,11 +117,19 @@ impl BoundaryHook for Hook {
     }
 }
 
+/// The events whose rows a batch has, in the order of the stream.
+fn events_of(batch: &BatchInfo<'_>) -> BTreeSet<u64> {
+    let sequences = batch.rows().filter_map(|row| row.number("output_sequence"));
+    sequences.filter_map(|sequence| u64::try_from(sequence).ok()).collect()
+}
+
 impl Hook {
-    fn arrived(&mut self, executor: &Executor, boundary: &Boundary<'_>, event: u64) {
-        *self.attempts.entry(event).or_insert(0) += 1;
-        if self.watched.contains(&event) {
-            self.record(executor, boundary, event);
+    fn arrived(&mut self, executor: &Executor, boundary: &Boundary<'_>, events: &BTreeSet<u64>) {
+        for &event in events {
+            *self.attempts.entry(event).or_insert(0) += 1;
+            if self.watched.contains(&event) {
+                self.record(executor, boundary, event);
+            }
         }
     }
 
@@ -261,10 +273,10 @@ impl TcpTap for LeavingTap {
         let mut events = Vec::new();
         self.decoder.requests(conn.id, bytes, |write| {
             if write.info().kind() != WriteKind::Single {
-                events.extend(write.info().rows().find_map(|row| row.number("output_sequence")));
+                events.extend(events_of(&write.info()));
             }
         });
-        for event in events.into_iter().filter_map(|event| u64::try_from(event).ok()) {
+        for event in events {
             let Some(index) = self.waiting.iter().position(|fault| names(fault, event, 1)) else {
                 continue;
             };

@@ -1,5 +1,5 @@
-//! Invariant 16. What leaves settlement for the database is what the design says: one LOGGED batch per event, at a quorum,
-//! and the same bytes each time it is sent. Verified on the wire. Final books cannot tell: a retry that is long enough
+//! Invariant 16. What leaves settlement for the database is what the design says: every event whole in one LOGGED batch, at
+//! a quorum, and the same bytes each time it is sent. Verified on the wire. Final books cannot tell: a retry that is long enough
 //! repairs what a weaker write has left behind, and a reader sees half an event until then. Not verified here: what is
 //! in a batch (1, 2, 3, 6, 7), and other requests than batches.
 use super::Finding;
@@ -22,8 +22,8 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     }
     if contents > events {
         findings.push(format!(
-            "{batches} batches had {contents} different contents, but there are {events} events: one batch each, and the \
-             same bytes when it is sent again"
+            "{batches} batches had {contents} different contents of {events} events: each is to be whole in one batch, with \
+             the same bytes when it is sent again"
         ));
     }
     findings.into_iter().map(Finding::text).collect()

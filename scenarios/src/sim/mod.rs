@@ -13,6 +13,7 @@
 //! | [`report`] | from the evidence to the report |
 mod collect;
 mod feed;
+mod frames;
 mod operator;
 mod plant;
 mod report;

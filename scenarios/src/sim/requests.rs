@@ -1,6 +1,11 @@
 //! What leaves settlement for the database, seen on the wire: how many batches, of which kind, at which consistency, and
-//! how many different contents among them. It reads the CQL v4 frames itself, so that neither the driver nor the cluster
-//! is asked about itself. A connection that it cannot follow is left alone; it judges nothing.
+//! how many different contents its events have in them. It reads the CQL v4 frames itself, so that neither the driver nor
+//! the cluster is asked about itself. A connection that it cannot follow is left alone; it judges nothing.
+//!
+//! Several events may share a batch. Which event a statement belongs to is told by the digest that every row carries: the
+//! answer to a PREPARE names the markers of its statement. What one batch has of one event is a content; an event that was
+//! always sent whole and alike has one.
+use super::frames::{self, Statement};
 use super::plant::Plant;
 use crate::evidence::Requests;
 use faults::plan::BatchPoint;
@@ -11,9 +16,12 @@ use sim_world::{ConnInfo, TapGuard, TapVerdict, TcpTap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const HEADER_BYTES: usize = 9;
 const OPCODE_BATCH: u8 = 0x0D;
+const OPCODE_RESULT: u8 = 0x08;
 const LOGGED: u8 = 0;
+/// The column that says whose row it is: the event's digest, or its first bytes.
+const IDENTITY: &str = "digest";
+const IDENTITY_BYTES: usize = 8;
 /// ONE, TWO, THREE, ANY and LOCAL_ONE: below a quorum of three, or not known to be one.
 const BELOW_QUORUM: [u16; 5] = [0x0000, 0x0001, 0x0002, 0x0003, 0x000A];
 
@@ -26,7 +34,12 @@ pub struct RequestWatch {
 #[derive(Default)]
 struct Seen {
     requests: Requests,
-    contents: BTreeSet<u64>,
+    /// Of each event (0: of nobody knows which) what a batch had of it.
+    contents: BTreeSet<(u64, u64)>,
+    /// Per prepared statement the place of its marker for [`IDENTITY`].
+    identities: BTreeMap<Vec<u8>, usize>,
+    /// Of the batch that is being read; kept for its memory.
+    events: Vec<(u64, Fold)>,
 }
 
 impl RequestWatch {
@@ -66,133 +79,133 @@ impl RequestWatch {
 
 struct Tap {
     seen: Arc<Mutex<Seen>>,
-    /// What a connection has begun to send and not finished.
-    connections: BTreeMap<u64, Vec<u8>>,
+    /// What one side of a connection has begun to send and not finished.
+    connections: BTreeMap<(u64, bool), Vec<u8>>,
 }
 
 impl TcpTap for Tap {
     fn on_write(&mut self, conn: &ConnInfo, bytes: &[u8]) -> TapVerdict {
-        if conn.to_server {
-            let rest = self.connections.entry(conn.id).or_default();
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let each = |opcode, body: &[u8]| {
-                if opcode == OPCODE_BATCH {
-                    seen.batch(body);
-                }
-            };
-            // Nearly every write ends with a frame: then nothing has to be kept, and nothing copied.
-            if rest.is_empty() {
-                rest.extend_from_slice(&bytes[frames(bytes, each)..]);
-            } else {
-                rest.extend_from_slice(bytes);
-                let taken = frames(rest, each);
-                rest.drain(..taken);
-            }
+        let rest = self.connections.entry((conn.id, conn.to_server)).or_default();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = |opcode, body: &[u8]| match (conn.to_server, opcode) {
+            (true, OPCODE_BATCH) => seen.batch(body),
+            (false, OPCODE_RESULT) => seen.result(body),
+            _ => {}
+        };
+        // Nearly every write ends with a frame: then nothing has to be kept, and nothing copied.
+        if rest.is_empty() {
+            rest.extend_from_slice(&bytes[frames::each(bytes, each)..]);
+        } else {
+            rest.extend_from_slice(bytes);
+            let taken = frames::each(rest, each);
+            rest.drain(..taken);
         }
         TapVerdict::Pass
     }
 }
 
-/// Calls `f` with opcode and body of each whole frame; how many bytes they were.
-fn frames(bytes: &[u8], mut f: impl FnMut(u8, &[u8])) -> usize {
-    let mut at = 0;
-    while let Some(header) = bytes.get(at..at + HEADER_BYTES) {
-        let length = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) as usize;
-        let Some(body) = bytes.get(at + HEADER_BYTES..at + HEADER_BYTES + length) else {
-            break;
-        };
-        f(header[4], body);
-        at += HEADER_BYTES + length;
-    }
-    at
-}
-
 impl Seen {
+    /// An answer: of a PREPARE it is remembered where the statement has the identity.
+    fn result(&mut self, body: &[u8]) {
+        if let Some((id, markers)) = frames::prepared(body)
+            && let Some(place) = markers.iter().position(|name| *name == IDENTITY)
+        {
+            self.identities.insert(id.to_vec(), place);
+        }
+    }
+
     fn batch(&mut self, body: &[u8]) {
-        let Some((kind, consistency, content)) = parts(body) else {
+        let Some(batch) = frames::batch(body) else {
             return;
         };
         self.requests.batches += 1;
-        self.requests.not_logged += u64::from(kind != LOGGED);
-        self.requests.below_quorum += u64::from(BELOW_QUORUM.contains(&consistency));
-        // As with the trace, nobody here tries to make two contents look alike.
-        let mut hash = Fold::resume(Fold::START);
-        hash.add_bytes(content);
-        self.contents.insert(hash.value());
-    }
-}
-
-/// Kind, consistency, and the statements with their values.
-fn parts(body: &[u8]) -> Option<(u8, u16, &[u8])> {
-    let mut at = 3;
-    for _ in 0..short(body, 1)? {
-        let (is_id, head) = (body.get(at)? == &1, at + 1);
-        at = match is_id {
-            true => head + 2 + usize::from(short(body, head)?),
-            false => head + 4 + long(body, head)?,
-        };
-        let values = short(body, at)?;
-        at += 2;
-        for _ in 0..values {
-            // A null or an unset value has a negative length and no bytes.
-            at += 4 + long(body, at).unwrap_or(0);
+        self.requests.not_logged += u64::from(batch.kind != LOGGED);
+        self.requests.below_quorum += u64::from(BELOW_QUORUM.contains(&batch.consistency));
+        self.events.clear();
+        for statement in &batch.statements {
+            let event = self.event_of(statement);
+            // The statements of an event stand together, as a rule.
+            let at = self.events.iter().rposition(|(other, _)| *other == event);
+            let at = at.unwrap_or_else(|| {
+                self.events.push((event, Fold::resume(Fold::START)));
+                self.events.len() - 1
+            });
+            // As with the trace, nobody here tries to make two contents look alike.
+            self.events[at].1.add_bytes(statement.bytes);
         }
+        let contents = self.events.iter().map(|(event, hash)| (*event, hash.value()));
+        self.contents.extend(contents);
     }
-    Some((*body.first()?, short(body, at)?, body.get(..at)?))
-}
 
-fn short(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn long(bytes: &[u8], at: usize) -> Option<usize> {
-    usize::try_from(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
+    /// The first bytes of the digest that a statement's row carries; 0 if that is not known.
+    fn event_of(&self, statement: &Statement<'_>) -> u64 {
+        let place = statement.id.and_then(|id| self.identities.get(id));
+        let value = place.and_then(|place| statement.value(*place));
+        let first = value.and_then(|value| value.first_chunk::<IDENTITY_BYTES>());
+        first.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::frames::samples::{batch, prepared};
 
-    fn batch(kind: u8, value: &[u8], consistency: u16) -> Vec<u8> {
-        let mut body = vec![kind, 0, 1, 1, 0, 2, 7, 7, 0, 2];
-        body.extend((value.len() as i32).to_be_bytes());
-        body.extend(value);
-        body.extend((-1i32).to_be_bytes());
-        body.extend(consistency.to_be_bytes());
-        body.push(0);
-        let mut frame = vec![4, 0, 0, 1, OPCODE_BATCH];
-        frame.extend((body.len() as u32).to_be_bytes());
-        frame.extend(body);
-        frame
+    /// A statement with a value and the identity of an event.
+    fn row<'a>(id: &'a [u8], value: &'a [u8], event: &'a [u8]) -> (&'a [u8], Vec<&'a [u8]>) {
+        (id, vec![value, event])
     }
+
+    /// What was seen of these frames when they come cut in two at this place.
+    fn seen(answers: &[u8], sent: &[u8], cut: usize) -> (Requests, usize) {
+        let (mut seen, mut rest) = (Seen::default(), Vec::new());
+        frames::each(answers, |_, body| seen.result(body));
+        for part in [&sent[..cut], &sent[cut..]] {
+            rest.extend_from_slice(part);
+            let taken = frames::each(&rest, |_, body| seen.batch(body));
+            rest.drain(..taken);
+        }
+        assert!(rest.is_empty(), "cut at {cut}");
+        (seen.requests, seen.contents.len())
+    }
+
+    const A: &[u8] = b"digest-of-a and the rest of it";
+    const B: &[u8] = b"b-digest";
 
     #[test]
     fn batches_are_counted_by_kind_level_and_content_however_the_bytes_are_cut() {
         let sent = [
-            batch(0, b"a", 4),
-            batch(0, b"a", 6),
-            batch(1, b"b", 4),
-            batch(0, b"c", 1),
+            batch(0, &[row(b"x", b"a", A)], 4),
+            batch(0, &[row(b"x", b"a", A)], 6),
+            batch(1, &[row(b"x", b"b", B)], 4),
+            batch(0, &[row(b"x", b"c", B)], 1),
         ]
         .concat();
         for cut in 0..=sent.len() {
-            let (mut seen, mut rest) = (Seen::default(), Vec::new());
-            for part in [&sent[..cut], &sent[cut..]] {
-                rest.extend_from_slice(part);
-                let taken = frames(&rest, |_, body| seen.batch(body));
-                rest.drain(..taken);
-            }
             let expected = Requests {
                 batches: 4,
                 contents: 0,
                 not_logged: 1,
                 below_quorum: 1,
             };
-            assert_eq!(
-                (seen.requests, seen.contents.len(), rest.len()),
-                (expected, 3, 0),
-                "cut at {cut}"
-            );
+            assert_eq!(seen(&prepared(b"x", &["v", "digest"]), &sent, cut), (expected, 3));
         }
+    }
+
+    #[test]
+    fn an_event_has_one_content_in_whichever_company_it_is_sent_and_more_when_it_is_torn_or_changed() {
+        let answers = [prepared(b"x", &["v", "digest"]), prepared(b"y", &["w", "digest"])].concat();
+        let (a, b) = ([row(b"x", b"1", A), row(b"y", b"2", &A[..8])], [row(b"x", b"3", B)]);
+        let together = batch(0, &[a.as_slice(), b.as_slice()].concat(), 4);
+        let apart = [batch(0, &b, 4), batch(0, &a, 4)].concat();
+        let contents = |sent: &[Vec<u8>]| {
+            let sent = sent.concat();
+            seen(&answers, &sent, sent.len()).1
+        };
+        assert_eq!(contents(&[together.clone(), apart, together.clone()]), 2);
+        let torn = batch(0, &a[..1], 4);
+        assert_eq!(contents(&[together.clone(), torn]), 3);
+        let changed = batch(0, &[row(b"x", b"4", B)], 4);
+        assert_eq!(contents(&[together, changed]), 3);
     }
 }

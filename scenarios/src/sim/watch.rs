@@ -203,7 +203,7 @@ impl Looker {
         let Some(last) = snapshots.last() else { return };
         let sum = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).sum::<u64>();
         let (sent, retries) = (sum(|m| m.batches_sent), sum(|m| m.retries));
-        let acknowledged = sum(|m| m.batches_acknowledged);
+        let (acknowledged, events) = (sum(|m| m.batches_acknowledged), sum(|m| m.events_acknowledged));
         let wrong = [
             (
                 last.received != head,
@@ -214,9 +214,9 @@ impl Looker {
                 format!("acknowledged is {}, the head is {head}", last.acknowledged),
             ),
             (
-                acknowledged + sum(|m| m.refused) < head,
+                events + sum(|m| m.refused) < head,
                 format!(
-                    "{acknowledged} batches acknowledged and {} events refused, of {head}",
+                    "{events} events acknowledged and {} refused, of {head}",
                     sum(|m| m.refused)
                 ),
             ),

@@ -17,6 +17,9 @@ pub struct FeeBytes {
 }
 
 impl FeeBytes {
+    /// The most bytes it can have.
+    pub const MAX: usize = FEES_MAX * FEE_BYTES;
+
     /// Of the first [`FEES_MAX`] fees.
     #[must_use]
     pub fn of(fees: &[Fee]) -> Self {

@@ -11,6 +11,7 @@
 //! in the `schema` crate.
 
 pub mod fees;
+pub mod group;
 pub mod ledger;
 pub mod logged_rmw;
 pub mod prepare;
@@ -42,6 +43,16 @@ pub struct Item {
     pub event: Event,
     /// When it arrived here.
     pub arrived: Instant,
+}
+
+/// What became of a group of events that was handed to a design.
+#[derive(Debug)]
+pub enum Ended {
+    /// They need no more work: all that was handed over, in its order.
+    Settled(Vec<Settled>),
+    /// The database refused their common batch for what it is, and nothing of it happened: each is to be handed over
+    /// alone, so that one that the database does not take keeps no other back.
+    Apart(Vec<Item>),
 }
 
 /// An event that needs no more work.
@@ -123,21 +134,33 @@ impl Design {
         }
     }
 
-    /// Settles one event, however long that takes. Dropping the future abandons the event, which start-up sends again.
-    pub async fn settle(self: Arc<Self>, item: Item) -> Settled {
+    /// Settles the events of a group that [`Self::bounds`] allows, however long that takes. Dropping the future abandons
+    /// them, and start-up sends them again.
+    pub async fn settle(self: Arc<Self>, group: Vec<Item>) -> Ended {
         match &*self {
-            Self::Ledger(design) => design.settle(&item).await,
+            Self::Ledger(design) => design.settle(group).await,
             // Boxed: they are far larger, and this future would be as large as the largest of them, for all.
-            Self::LoggedRmw(design) => Box::pin(design.settle(&item)).await,
-            Self::SequentialDelta(design) => Box::pin(design.settle(&item)).await,
+            Self::LoggedRmw(design) => one_by_one(group, |item| async move { design.settle(&item).await }).await,
+            Self::SequentialDelta(design) => one_by_one(group, |item| async move { design.settle(&item).await }).await,
         }
     }
 
-    /// Whether the event's rows can be written at all; else why it is refused.
-    pub fn fits(&self, item: &Item) -> Result<(), Refusal> {
+    /// How many events may be settled by one batch.
+    #[must_use]
+    pub fn bounds(&self) -> group::Bounds {
         match self {
-            Self::Ledger(design) => design.fits(item),
-            Self::LoggedRmw(_) | Self::SequentialDelta(_) => Ok(()),
+            Self::Ledger(design) => design.bounds(),
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => group::Bounds::ONE,
+        }
+    }
+
+    /// What the event's rows weigh in a batch at most, by the database's count, bytes; why it is refused if they cannot
+    /// be written at all.
+    pub fn weigh(&self, item: &Item) -> Result<usize, Refusal> {
+        match self {
+            Self::Ledger(design) => design.weigh(item),
+            // Nothing shares a batch with them.
+            Self::LoggedRmw(_) | Self::SequentialDelta(_) => Ok(0),
         }
     }
 
@@ -177,4 +200,13 @@ impl Design {
             Self::LoggedRmw(_) | Self::SequentialDelta(_) => Promise::Acknowledged,
         }
     }
+}
+
+/// For designs that know no groups: their bounds allow one event, and if there are more, each waits for the one before.
+async fn one_by_one<F: Future<Output = Settled>>(group: Vec<Item>, mut settle: impl FnMut(Item) -> F) -> Ended {
+    let mut settled = Vec::with_capacity(group.len());
+    for item in group {
+        settled.push(Box::pin(settle(item)).await);
+    }
+    Ended::Settled(settled)
 }

@@ -4,7 +4,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | `intake` | feed -> WAL -> handed over, once fsynced |
-//! | `outflow` | verified -> one batch, a bounded number in flight -> acknowledged; or refused |
+//! | `outflow` | verified -> batches, a bounded number in flight -> acknowledged; or refused |
 //! | [`in_flight`] | how many batches may be in flight, by the database's answers |
 //! | `progress` | acknowledged -> durable -> checkpoint -> WAL truncated; sending a window again |
 //!
@@ -13,8 +13,9 @@
 //! | queue | bound |
 //! |---|---|
 //! | events waiting for their fsync | one WAL group of `wal.group_bytes_max`, and the one being written |
-//! | events ready to be sent | `limits.ready_max`; what does not fit is read back from the WAL |
+//! | events ready to be sent | `limits.ready_max`, and one that waits for the next batch; what does not fit is read back from the WAL |
 //! | batches in flight | [`in_flight`]'s limit, at most `limits.in_flight_max` |
+//! | events in one batch | `limits.batch_events_max`, `limits.batch_bytes_max` |
 //! | events beyond a gap | `limits.ahead_max` |
 //! | refused events | [`REFUSED_MAX`], then settlement stops |
 //! | old duplicates being compared | `limits.lookups_max`, then they are counted and dropped |
@@ -40,7 +41,7 @@ use crate::Observer;
 use crate::checkpoint::Checkpoints;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetter, DeadLetters};
-use crate::designs::{Design, Item, Settled};
+use crate::designs::{Design, Ended, Item};
 use crate::durable::{Durability, Probe};
 use crate::error::ServeError;
 use crate::feed::{Feed, FeedItem};
@@ -150,6 +151,10 @@ pub(crate) struct Pipeline {
 
     // Outflow.
     ready: VecDeque<Work>,
+    /// Verified, and to be settled one by one: the database did not take their common batch. At most what was in flight.
+    apart: VecDeque<Item>,
+    /// Verified, and too heavy for the group that was put together before; with its weight.
+    carried: Option<(Item, usize)>,
     observer: Option<Observer>,
     in_flight: InFlight,
     /// The failed attempts that `in_flight` knows of.
@@ -178,7 +183,7 @@ pub(crate) struct Pipeline {
 /// What is under way. Dropping any of it loses nothing that start-up does not do again.
 #[derive(Default)]
 struct Tasks {
-    in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
+    in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     sync: Pending<SyncDone>,
     page: Pending<Page>,
     probe: Pending<Probe>,
@@ -218,6 +223,8 @@ impl Pipeline {
             read_back_from: Some(after_durable),
             missing: BTreeMap::new(),
             ready: VecDeque::new(),
+            apart: VecDeque::new(),
+            carried: None,
             observer,
             in_flight,
             failures_known: metrics.failed_attempts(),
@@ -253,9 +260,9 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return Ok(self.exit()),
-                Some(settled) = self.tasks.in_flight.next(), if !self.tasks.in_flight.is_empty() => {
-                    self.on_settled(settled);
-                    self.on_settled_along();
+                Some(ended) = self.tasks.in_flight.next(), if !self.tasks.in_flight.is_empty() => {
+                    self.on_ended(ended);
+                    self.on_ended_along();
                 }
                 done = under_way(&mut self.tasks.sync), if self.tasks.sync.is_some() => {
                     self.tasks.sync = None;

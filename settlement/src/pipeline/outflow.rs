@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep};
 use super::{Found, Pipeline, REFUSED_MAX, Side, Unreadable, Work, bytes_of};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
+use crate::designs::group::Group;
 use crate::designs::row::Bigint;
-use crate::designs::{How, Item, Settled, retry};
+use crate::designs::{Ended, How, Item, Settled, retry};
 use crate::error::ServeError;
 use crate::identity::Fork;
 use crate::metrics::{Metrics, set, set_sequence};
@@ -24,17 +25,52 @@ impl Pipeline {
     /// Fills the places in flight.
     pub(super) fn fill(&mut self) {
         self.note_failures();
-        while self.tasks.in_flight.len() < self.in_flight.limit()
-            && let Some(work) = self.ready.pop_front()
-        {
-            match work {
-                Work::Settle(item) => self.submit(item),
-                Work::Unreadable(unreadable) => self.refuse_unreadable(unreadable),
+        while self.tasks.in_flight.len() < self.in_flight.limit() {
+            let group = match self.apart.pop_front() {
+                Some(item) => vec![item],
+                None => self.next_group(),
+            };
+            if group.is_empty() {
+                break;
             }
+            self.tasks.in_flight.push(Box::pin(self.design.clone().settle(group)));
         }
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.apart.is_empty() || self.carried.is_some() {
             self.in_flight.reached();
         }
+    }
+
+    /// Takes what is ready and shares a batch; none, when nothing is ready.
+    fn next_group(&mut self) -> Vec<Item> {
+        let mut group = Group::new(self.design.bounds());
+        if let Some((item, bytes)) = self.carried.take() {
+            // The first one always fits.
+            let _ = group.add(item, bytes);
+        }
+        while !group.is_full()
+            && let Some(work) = self.ready.pop_front()
+        {
+            let item = match work {
+                Work::Settle(item) => item,
+                Work::Unreadable(unreadable) => {
+                    self.refuse_unreadable(unreadable);
+                    continue;
+                }
+            };
+            match self.verify(&item) {
+                Ok(bytes) => {
+                    if let Err(item) = group.add(item, bytes) {
+                        self.carried = Some((item, bytes));
+                        break;
+                    }
+                }
+                Err(refusal) => {
+                    let letter = DeadLetter::new(&refusal, item.digest, bytes_of(&item));
+                    self.refuse(item.sequence, letter);
+                }
+            }
+        }
+        group.into_items()
     }
 
     /// Designs try again by themselves; that an attempt failed shows in what they count.
@@ -46,26 +82,16 @@ impl Pipeline {
         }
     }
 
-    fn submit(&mut self, item: Item) {
-        match self.verify(&item) {
-            Ok(()) => self.tasks.in_flight.push(Box::pin(self.design.clone().settle(item))),
-            Err(refusal) => {
-                let letter = DeadLetter::new(&refusal, item.digest, bytes_of(&item));
-                self.refuse(item.sequence, letter);
-            }
-        }
-    }
-
     /// What was refused before stays refused with the same reason, also after a restart that forgot what it
-    /// contradicted.
-    fn verify(&mut self, item: &Item) -> Result<(), Refusal> {
+    /// contradicted. What its rows weigh, bytes.
+    fn verify(&mut self, item: &Item) -> Result<usize, Refusal> {
         if let Some(letter) = self.refused.get(&item.sequence)
             && letter.digest == item.digest
         {
             return Err(Refusal::new(RefusalCode::Contradiction, &letter.detail));
         }
         self.verifier.check(&item.event, &item.digest, &self.config.registry)?;
-        self.design.fits(item)
+        self.design.weigh(item)
     }
 
     fn refuse_unreadable(&mut self, unreadable: Unreadable) {
@@ -132,15 +158,28 @@ impl Pipeline {
         None
     }
 
-    /// An event is settled.
-    pub(super) fn on_settled(&mut self, settled: Settled) {
+    /// A batch came to its end.
+    pub(super) fn on_ended(&mut self, ended: Ended) {
+        let group = match ended {
+            Ended::Settled(group) => group,
+            Ended::Apart(group) => return self.apart.extend(group),
+        };
         let now = Instant::now();
-        self.in_flight.answered(now.duration_since(settled.sent));
+        if let Some(first) = group.first() {
+            self.in_flight.answered(now.duration_since(first.sent));
+            self.metrics.batches_acknowledged.inc();
+        }
+        for settled in &group {
+            self.on_settled(settled, now);
+        }
+    }
+
+    fn on_settled(&mut self, settled: &Settled, now: Instant) {
         if let Some(observer) = &self.observer {
-            observer(&settled);
+            observer(settled);
         }
         let metrics = &self.metrics;
-        metrics.batches_acknowledged.inc();
+        metrics.events_acknowledged.inc();
         metrics
             .settlement_seconds
             .observe(now.duration_since(settled.arrived).as_secs_f64());
@@ -152,10 +191,10 @@ impl Pipeline {
         self.acknowledge(settled.sequence, settled.sent, now);
     }
 
-    /// Takes the others that are settled by now, without asking everything else in between.
-    pub(super) fn on_settled_along(&mut self) {
-        while let Some(Some(settled)) = self.tasks.in_flight.next().now_or_never() {
-            self.on_settled(settled);
+    /// Takes the others that came to their end by now, without asking everything else in between.
+    pub(super) fn on_ended_along(&mut self) {
+        while let Some(Some(ended)) = self.tasks.in_flight.next().now_or_never() {
+            self.on_ended(ended);
         }
     }
 

@@ -1,6 +1,7 @@
-//! The `ledger` design: one LOGGED batch per event with every row of it, `settled_events` included; all values absolute,
-//! taken from the event; every column bound; the timestamp of each row made of the version of what it describes.
-//! Sending it again changes nothing, in any order and at any time, so after any answer but "applied" it is sent again.
+//! The `ledger` design: every row of an event in one LOGGED batch, `settled_events` included; all values absolute, taken
+//! from the event; every column bound; the timestamp of each row made of the version of what it describes. Sending it
+//! again changes nothing, in any order and at any time, so after any answer but "applied" it is sent again. Events that
+//! are ready at the same moment share a batch ([`super::group`]).
 //!
 //! Nothing is read before an event's write, and no clock stamps anything. Whether an acknowledged event is durable is
 //! [`crate::durable`]'s question.
@@ -15,19 +16,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use schema::tables::settled_trades_table;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use settlement_events::{Refusal, RefusalCode, SymbolId};
+use settlement_events::{OutputSequence, Refusal, RefusalCode, SymbolId};
 use tokio::time::{Instant, sleep};
 
+use super::group::Bounds;
 use super::prepare::{Preparer, StatementError};
-use super::{Context, How, Item, Settled, retry};
+use super::{Context, Ended, How, Item, Settled, retry};
+use crate::batch_limit;
 use crate::outcome::Outcome;
-use rows::{EventRows, NoRows, Shape, Table};
+use rows::{EventRows, GroupRows, NoRows, Shape, Table};
 
 /// The design with its statements.
 pub struct Ledger {
     context: Context,
     statements: Statements,
-    /// One batch per shape, made when the first event of it comes: a few per symbol.
+    bounds: Bounds,
+    /// The batches of single events, one per shape, made when the first event of it comes: a few per symbol.
     batches: Mutex<BTreeMap<Shape, Arc<Batch>>>,
 }
 
@@ -73,11 +77,12 @@ impl Statements {
         })
     }
 
-    /// The batch of a shape. Tables whose symbol is unknown have no statement; verification refuses such trades.
-    fn batch(&self, shape: Shape) -> Batch {
-        let statements = shape
-            .tables()
+    /// The batch of events of these shapes. Tables whose symbol is unknown have no statement; verification refuses such
+    /// trades.
+    fn batch(&self, shapes: impl IntoIterator<Item = Shape>) -> Batch {
+        let statements = shapes
             .into_iter()
+            .flat_map(Shape::tables)
             .filter_map(|table| self.of(table).cloned().map(Into::into));
         let mut batch = Batch::new_with_statements(BatchType::Logged, statements.collect());
         batch.set_is_idempotent(true);
@@ -89,80 +94,120 @@ impl Ledger {
     /// Prepares the statements.
     pub async fn prepare(context: Context, preparer: Preparer<'_>) -> Result<Self, StatementError> {
         let statements = Statements::prepare(&context, preparer).await?;
+        let warned_bytes = batch_limit::ask(&context.session).await;
         Ok(Self {
+            bounds: context.config.limits.group(warned_bytes),
             context,
             statements,
             batches: Mutex::new(BTreeMap::new()),
         })
     }
 
-    /// Whether the event has rows. What verification lets pass has; this is its second line.
-    pub fn fits(&self, item: &Item) -> Result<(), Refusal> {
+    /// What the event's rows weigh at most. What verification lets pass has rows; this is its second line.
+    pub fn weigh(&self, item: &Item) -> Result<usize, Refusal> {
         match EventRows::new(&item.event, &item.digest, self.context.config.generation) {
-            Ok(_) => Ok(()),
+            Ok(rows) => Ok(rows.shape().weight_bytes()),
             Err(error) => Err(Refusal::new(RefusalCode::Overflow, error)),
         }
     }
 
-    /// Sends the event's batch until it is acknowledged: the identical bytes each time.
-    pub async fn settle(&self, item: &Item) -> Settled {
+    /// What may share a batch.
+    pub const fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Sends the events' batch until it is acknowledged: the identical bytes each time.
+    pub async fn settle(&self, group: Vec<Item>) -> Ended {
         let Context {
             session,
             config,
             metrics,
         } = &self.context;
-        let rows = match EventRows::new(&item.event, &item.digest, config.generation) {
+        let rows = match self.rows(&group) {
             Ok(rows) => rows,
-            Err(error) => return self.unsettleable(item, &error).await,
+            Err((sequence, error)) => return unsettleable(sequence, &error).await,
         };
-        let batch = self.batch(rows.shape());
+        let batch = self.batch(&rows);
         let taken = Instant::now();
         let mut attempt = 1;
         loop {
             metrics.batches_sent.inc();
             metrics.requests.inc();
-            tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, "batch sent");
+            for item in &group {
+                tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, "batch sent");
+            }
             let sent = Instant::now();
             // Boxed: the driver's future is kilobytes, and within this one they would be copied with every event.
             let outcome = Outcome::of(Box::pin(session.batch(&batch, &rows)).await);
             if outcome.is_applied() {
-                retry::settled(metrics, &config.retry, item.sequence, attempt);
-                let how = How::Acknowledged;
-                return Settled {
-                    sequence: item.sequence,
-                    arrived: item.arrived,
-                    taken,
-                    sent,
-                    attempts: attempt,
-                    how,
-                };
+                return Ended::Settled(
+                    group
+                        .iter()
+                        .map(|item| self.settled(item, taken, sent, attempt))
+                        .collect(),
+                );
             }
-            self.note_failure(item, attempt, &outcome);
-            sleep(retry::pause(&config.retry, attempt, item.sequence)).await;
+            self.note_failure(&group, attempt, &outcome);
+            if outcome.is_rejected() && group.len() > 1 {
+                metrics.groups_taken_apart.inc();
+                drop(rows);
+                return Ended::Apart(group);
+            }
+            sleep(retry::pause(&config.retry, attempt, rows.first_sequence())).await;
             attempt = attempt.saturating_add(1);
             metrics.retries.inc();
         }
     }
 
-    fn batch(&self, shape: Shape) -> Arc<Batch> {
-        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        batches
-            .entry(shape)
-            .or_insert_with(|| Arc::new(self.statements.batch(shape)))
-            .clone()
+    fn rows<'g>(&self, group: &'g [Item]) -> Result<GroupRows<'g>, (OutputSequence, NoRows)> {
+        let generation = self.context.config.generation;
+        let rows_of = |item: &'g Item| {
+            EventRows::new(&item.event, &item.digest, generation).map_err(|error| (item.sequence, error))
+        };
+        group.iter().map(rows_of).collect::<Result<_, _>>().map(GroupRows::new)
     }
 
-    fn note_failure(&self, item: &Item, attempt: u32, outcome: &Outcome) {
+    /// Events of one shape come again and again, groups of the same shapes rarely.
+    fn batch(&self, rows: &GroupRows<'_>) -> Arc<Batch> {
+        let mut shapes = rows.shapes();
+        match (shapes.next(), shapes.next()) {
+            (Some(shape), None) => {
+                let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+                let batch = batches
+                    .entry(shape)
+                    .or_insert_with(|| Arc::new(self.statements.batch([shape])));
+                batch.clone()
+            }
+            _ => Arc::new(self.statements.batch(rows.shapes())),
+        }
+    }
+
+    fn settled(&self, item: &Item, taken: Instant, sent: Instant, attempts: u32) -> Settled {
+        let Context { config, metrics, .. } = &self.context;
+        retry::settled(metrics, &config.retry, item.sequence, attempts);
+        Settled {
+            sequence: item.sequence,
+            arrived: item.arrived,
+            taken,
+            sent,
+            attempts,
+            how: How::Acknowledged,
+        }
+    }
+
+    fn note_failure(&self, group: &[Item], attempt: u32, outcome: &Outcome) {
         let Context { config, metrics, .. } = &self.context;
         retry::count(metrics, outcome);
-        tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, outcome = %outcome, "batch failed, will be sent again");
-        retry::failed(metrics, &config.retry, item.sequence, attempt, outcome);
+        for item in group {
+            tracing::debug!(target: "settlement", seq = item.sequence.0, attempt, outcome = %outcome, "batch failed, will be sent again");
+            retry::failed(metrics, &config.retry, item.sequence, attempt, outcome);
+        }
     }
+}
 
-    /// Verification lets no event pass that has no rows; if one comes nevertheless, it must not be lost: it stays in
-    /// flight, the watermark stays before it, and a person is told.
-    async fn unsettleable(&self, item: &Item, error: &NoRows) -> Settled {
-        tracing::error!(target: "settlement", seq = item.sequence.0, error = %error, "a verified event has no rows");
-        std::future::pending().await
-    }
+/// Verification lets no event pass that has no rows; if one comes nevertheless, it must not be lost: it stays in flight,
+/// the watermark stays before it, and a person is told.
+async fn unsettleable(sequence: OutputSequence, error: &NoRows) -> Ended {
+    tracing::error!(target: "settlement", seq = sequence.0, error = %error, "a verified event has no rows");
+    std::future::pending().await
 }

@@ -1,7 +1,7 @@
 //! The rows that an event becomes, one struct per table, and their order within the batch. Everything in them is
 //! absolute and comes from the event alone: building them twice gives the same bytes, which is what makes a retry safe.
 
-use schema::{Generation, RowTimestamp, TimestampError, keys};
+use schema::{Generation, RowTimestamp, TimestampError, keys, size};
 use scylla::serialize::SerializationError;
 use scylla::serialize::batch::{BatchValues, BatchValuesIterator};
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
@@ -11,7 +11,7 @@ use settlement_events::{
 };
 
 use crate::designs::fees::{FEES_MAX, FeeBytes};
-use crate::designs::row::{Bigint, Int, ShortDigest, Stamp, row};
+use crate::designs::row::{Bigint, Columns, Int, ShortDigest, Stamp, row};
 
 /// The most account changes one event has: four of a trade, and one for the fee of each side.
 pub(crate) const CHANGES_MAX: usize = 6;
@@ -203,6 +203,24 @@ impl Shape {
         of_trade + self.changes + self.accounts + self.orders + self.has_ledger_event as usize + 1
     }
 
+    /// What the rows of such an event weigh at most, by the database's count. Every column is taken for a cell of eight
+    /// bytes, and what is longer comes on top; a key's values weigh less than that.
+    pub(crate) const fn weight_bytes(self) -> usize {
+        let mut bytes = weight::<SettledEvent>(TEXT_MAX + 2 * DIGEST_BYTES);
+        if self.trade.is_some() {
+            bytes += weight::<SettledTrade>(FeeBytes::MAX) + 2 * weight::<TradeByUser>(TEXT_MAX);
+        }
+        bytes += self.changes * weight::<LedgerEntry>(TEXT_MAX);
+        bytes += self.accounts * weight::<UserBalance>(0);
+        bytes += self.orders * weight::<OrderRow>(2 * TEXT_MAX);
+        bytes
+            + if self.has_ledger_event {
+                weight::<LedgerEvent>(TEXT_MAX)
+            } else {
+                0
+            }
+    }
+
     /// The tables of a batch of this shape, statement by statement. The first one decides which replica is asked: the
     /// trade or the account, so that the load spreads; `settled_events` is one partition for thousands of events.
     pub(crate) fn tables(self) -> Vec<Table> {
@@ -219,6 +237,17 @@ impl Shape {
         tables.push(Table::Events);
         tables
     }
+}
+
+/// The longest of the words in `kind`, `cause`, `side` and `status` columns.
+const TEXT_MAX: usize = 16;
+
+/// A whole digest.
+const DIGEST_BYTES: usize = 32;
+
+/// What a row in a partition of its own weighs, with so many bytes beyond eight per column.
+const fn weight<R: Columns>(longer: usize) -> usize {
+    size::PARTITION_BYTES + size::ROW_BYTES + R::COLUMNS.len() * (size::CELL_BYTES + 8) + longer
 }
 
 /// Why an event has no rows. Verification refuses such events before they come here, so this is a defect of ours.
@@ -506,21 +535,63 @@ fn latest_changes(changes: &[BalanceChange]) -> ([u8; CHANGES_MAX], usize) {
     (latest, count)
 }
 
-impl BatchValues for EventRows<'_> {
+/// The events of one batch, one after the other.
+#[derive(Debug)]
+pub(crate) struct GroupRows<'g> {
+    events: Vec<EventRows<'g>>,
+}
+
+impl<'g> GroupRows<'g> {
+    /// Of at least one event.
+    pub(crate) const fn new(events: Vec<EventRows<'g>>) -> Self {
+        Self { events }
+    }
+
+    /// What decides the statements, event by event.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = Shape> {
+        self.events.iter().map(EventRows::shape)
+    }
+
+    /// The first event.
+    pub(crate) fn first_sequence(&self) -> OutputSequence {
+        self.events.first().map(EventRows::sequence).unwrap_or_default()
+    }
+}
+
+impl BatchValues for GroupRows<'_> {
     type BatchValuesIter<'r>
         = RowIter<'r>
     where
         Self: 'r;
 
     fn batch_values_iter(&self) -> RowIter<'_> {
-        RowIter { rows: self, next: 0 }
+        RowIter {
+            events: &self.events,
+            next: 0,
+        }
     }
 }
 
 /// Makes the rows one after the other.
 pub(crate) struct RowIter<'r> {
-    rows: &'r EventRows<'r>,
+    /// From the event whose turn it is.
+    events: &'r [EventRows<'r>],
+    /// Its next statement.
     next: usize,
+}
+
+impl<'r> RowIter<'r> {
+    /// The event whose turn it is, and its next statement; moves past both.
+    fn step(&mut self) -> Option<(&'r EventRows<'r>, usize)> {
+        let event = self.events.first()?;
+        let at = self.next;
+        self.next += 1;
+        if self.next == event.shape.statements() {
+            self.events = &self.events[1..];
+            self.next = 0;
+        }
+        Some((event, at))
+    }
 }
 
 impl<'r> BatchValuesIterator<'r> for RowIter<'r> {
@@ -529,9 +600,8 @@ impl<'r> BatchValuesIterator<'r> for RowIter<'r> {
         ctx: &RowSerializationContext<'_>,
         writer: &mut RowWriter,
     ) -> Option<Result<(), SerializationError>> {
-        let row = self.rows.at(self.next)?;
-        self.next += 1;
-        Some(row.serialize(ctx, writer))
+        let (event, at) = self.step()?;
+        Some(event.at(at)?.serialize(ctx, writer))
     }
 
     fn is_empty_next(&mut self) -> Option<bool> {
@@ -539,12 +609,10 @@ impl<'r> BatchValuesIterator<'r> for RowIter<'r> {
     }
 
     fn skip_next(&mut self) -> Option<()> {
-        let there = self.next < self.rows.shape.statements();
-        self.next += usize::from(there);
-        there.then_some(())
+        self.step().map(|_| ())
     }
 
     fn count(self) -> usize {
-        self.rows.shape.statements() - self.next
+        self.events.iter().map(|event| event.shape.statements()).sum::<usize>() - self.next
     }
 }

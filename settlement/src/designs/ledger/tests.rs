@@ -11,7 +11,7 @@ use scylla::serialize::row::RowSerializationContext;
 use scylla::serialize::writers::RowWriter;
 use settlement_events::{AssetId, Body, Digest, Event, Registry, UserId, Version, samples};
 
-use super::rows::{EventRows, NoRows, Table};
+use super::rows::{EventRows, GroupRows, NoRows, Table};
 use crate::designs::row::Columns;
 
 /// A row as the driver sends it: for each marker its value.
@@ -103,6 +103,7 @@ fn sent(event: &Event) -> Vec<Sent> {
     let generation = Generation::new(3).expect("in range");
     let rows = EventRows::new(event, &digest, generation).expect("the sample has rows");
     let tables = rows.shape().tables();
+    let rows = GroupRows::new(vec![rows]);
     assert_eq!(rows.batch_values_iter().count(), tables.len());
     let mut values = rows.batch_values_iter();
     let mut batch = Vec::new();
@@ -194,6 +195,54 @@ fn a_trade_weighs_less_than_what_databases_warn_about() {
     let weight = weight(&sent(&heaviest));
     assert!(weight < size::WARN_BYTES, "{weight}");
     assert!(weight > size::WARN_BYTES / 2, "{weight}: is everything counted?");
+}
+
+#[test]
+fn the_weight_that_groups_are_made_by_is_never_too_low_and_not_far_above() {
+    for event in events().into_iter().chain([self_trade()]) {
+        let digest = event.digest();
+        let rows = EventRows::new(&event, &digest, Generation::FIRST).expect("the sample has rows");
+        let (most, real) = (rows.shape().weight_bytes(), weight(&sent(&event)));
+        assert!(
+            real <= most && most <= real * 3 / 2,
+            "{}: {real} of {most}",
+            event.kind()
+        );
+    }
+}
+
+#[test]
+fn a_batch_of_several_events_is_their_batches_one_after_the_other() {
+    let events = events();
+    let digests: Vec<Digest> = events.iter().map(Event::digest).collect();
+    let rows = |(event, digest)| EventRows::new(event, digest, Generation::new(3).expect("in range"));
+    let rows: Vec<EventRows<'_>> = events
+        .iter()
+        .zip(&digests)
+        .map(|pair| rows(pair).expect("the sample has rows"))
+        .collect();
+    let group = GroupRows::new(rows);
+    let tables: Vec<Table> = group.shapes().flat_map(|shape| shape.tables()).collect();
+    let mut values = group.batch_values_iter();
+    let mut together = Vec::new();
+    for &table in &tables {
+        let def = def(table, &Registry::example());
+        let specs = specs(&def);
+        let mut bytes = Vec::new();
+        let context = RowSerializationContext::from_specs(&specs);
+        let written = values.serialize_next(&context, &mut RowWriter::new(&mut bytes));
+        written.expect("a row for each statement").expect("it fits its columns");
+        together.push(Sent {
+            def,
+            values: split(&bytes),
+        });
+    }
+    let alone: Vec<Sent> = events.iter().flat_map(sent).collect();
+    assert!(events.len() > 3 && together == alone);
+    assert_eq!(
+        (values.skip_next(), group.batch_values_iter().count()),
+        (None, alone.len())
+    );
 }
 
 #[test]
@@ -295,7 +344,7 @@ fn what_does_not_fit_a_column_is_an_error_and_never_another_number() {
     let def = def(Table::Trades(settlement_events::SymbolId(1)), &Registry::example());
     let specs = specs(&def);
     let context = RowSerializationContext::from_specs(&specs);
-    let written = rows
+    let written = GroupRows::new(vec![rows])
         .batch_values_iter()
         .serialize_next(&context, &mut RowWriter::new(&mut Vec::new()));
     assert!(written.expect("the trade's row").is_err());

@@ -66,6 +66,8 @@ pub(super) fn of(node: &NodeView<'_>, table: &Table) -> Vec<SystemRow> {
         ("system", "local") => vec![local(node)],
         ("system", "peers") => peers(node, peer),
         ("system", "peers_v2") => peers(node, peer_v2),
+        ("system", "config") => config(node),
+        ("system_views", "settings") => settings(node),
         ("system_schema", "keyspaces") => keyspaces(node),
         ("system_schema", "tables") => tables(node),
         ("system_schema", "columns") => columns(node),
@@ -95,6 +97,33 @@ fn common(node: &NodeView<'_>, of: NodeIdx) -> Fields {
         ("schema_version", node.schema.version.as_bytes().to_vec()),
         ("tokens", list(&sorted)),
     ])
+}
+
+/// What Scylla's `system.config` says of the settings that clients ask for.
+fn config(node: &NodeView<'_>) -> Vec<Fields> {
+    let rules = node.config.flavor.rules();
+    let row = |name: &str, kib: u64| {
+        BTreeMap::from([
+            ("name", text(name)),
+            ("source", text("default")),
+            ("type", text("integer")),
+            ("value", text(&kib.to_string())),
+        ])
+    };
+    vec![
+        row("batch_size_fail_threshold_in_kb", rules.batch_fail_bytes >> 10),
+        row("batch_size_warn_threshold_in_kb", rules.batch_warn_bytes >> 10),
+    ]
+}
+
+/// The same in Cassandra's `system_views.settings`, in its words.
+fn settings(node: &NodeView<'_>) -> Vec<Fields> {
+    let rules = node.config.flavor.rules();
+    let row = |name: &str, kib: u64| BTreeMap::from([("name", text(name)), ("value", text(&format!("{kib}KiB")))]);
+    vec![
+        row("batch_size_fail_threshold", rules.batch_fail_bytes >> 10),
+        row("batch_size_warn_threshold", rules.batch_warn_bytes >> 10),
+    ]
 }
 
 fn local(node: &NodeView<'_>) -> Fields {

@@ -32,7 +32,7 @@ macro_rules! table_options {
     };
 }
 
-const DEFINITIONS: [Definition; 20] = [
+const DEFINITIONS: [Definition; 22] = [
     Definition {
         keyspace: "system",
         name: "local",
@@ -154,6 +154,18 @@ const DEFINITIONS: [Definition; 20] = [
         columns: "p group text, c item text, r value text",
     },
     Definition {
+        keyspace: "system",
+        name: "config",
+        has: Has::Scylla,
+        columns: "p name text, r source text, r type text, r value text",
+    },
+    Definition {
+        keyspace: "system_views",
+        name: "settings",
+        has: Has::Cassandra,
+        columns: "p name text, r value text",
+    },
+    Definition {
         keyspace: "system_virtual_schema",
         name: "keyspaces",
         has: Has::Cassandra,
@@ -186,9 +198,9 @@ pub fn find(is_scylla: bool, keyspace: &str, name: &str) -> Option<Arc<Table>> {
 /// All tables of the flavour.
 pub fn all(is_scylla: bool) -> impl Iterator<Item = Table> {
     let flavour = if is_scylla { Has::Scylla } else { Has::Cassandra };
-    // Those of `system_virtual_schema` are made up by the server and listed in none of its tables.
-    let is_here =
-        move |d: &&Definition| (d.has == Has::Both || d.has == flavour) && !d.keyspace.starts_with("system_virtual");
+    // Cassandra makes up those of these keyspaces and lists them in none of its tables.
+    let is_virtual = |d: &Definition| matches!(d.keyspace, "system_virtual_schema" | "system_views");
+    let is_here = move |d: &&Definition| (d.has == Has::Both || d.has == flavour) && !is_virtual(d);
     DEFINITIONS.iter().filter(is_here).map(build)
 }
 
