@@ -256,8 +256,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight_max: 256,
-            in_flight_min: 16,
-            in_flight_initial: 64,
+            in_flight_min: 4,
+            in_flight_initial: 16,
             in_flight_quick_ms: 50,
             batch_events_max: 16,
             batch_bytes_max: 32 << 10,

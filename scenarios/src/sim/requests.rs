@@ -37,7 +37,7 @@ struct Seen {
     /// Of each event (0: of nobody knows which) what a batch had of it.
     contents: BTreeSet<(u64, u64)>,
     /// Per prepared statement the place of its marker for [`IDENTITY`].
-    identities: BTreeMap<Vec<u8>, usize>,
+    identities: Vec<(Vec<u8>, usize)>,
     /// Of the batch that is being read; kept for its memory.
     events: Vec<(u64, Fold)>,
 }
@@ -110,7 +110,10 @@ impl Seen {
         if let Some((id, markers)) = frames::prepared(body)
             && let Some(place) = markers.iter().position(|name| *name == IDENTITY)
         {
-            self.identities.insert(id.to_vec(), place);
+            // Every node answers for every statement; there are about ten.
+            if !self.identities.iter().any(|(known, _)| known == id) {
+                self.identities.push((id.to_vec(), place));
+            }
         }
     }
 
@@ -139,8 +142,11 @@ impl Seen {
 
     /// The first bytes of the digest that a statement's row carries; 0 if that is not known.
     fn event_of(&self, statement: &Statement<'_>) -> u64 {
-        let place = statement.id.and_then(|id| self.identities.get(id));
-        let value = place.and_then(|place| statement.value(*place));
+        let place = |id: &[u8]| self.identities.iter().find(|(known, _)| known == id);
+        let value = statement
+            .id
+            .and_then(place)
+            .and_then(|(_, place)| statement.value(*place));
         let first = value.and_then(|value| value.first_chunk::<IDENTITY_BYTES>());
         first.map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }

@@ -6,15 +6,14 @@
 //! Nothing is read before an event's write, and no clock stamps anything. Whether an acknowledged event is durable is
 //! [`crate::durable`]'s question.
 
+mod batches;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use schema::tables::settled_trades_table;
-use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use settlement_events::{OutputSequence, Refusal, RefusalCode, SymbolId};
 use tokio::time::{Instant, sleep};
@@ -24,15 +23,15 @@ use super::prepare::{Preparer, StatementError};
 use super::{Context, Ended, How, Item, Settled, retry};
 use crate::batch_limit;
 use crate::outcome::Outcome;
-use rows::{EventRows, GroupRows, NoRows, Shape, Table};
+use batches::Batches;
+use rows::{EventRows, GroupRows, NoRows, Table};
 
 /// The design with its statements.
 pub struct Ledger {
     context: Context,
     statements: Statements,
     bounds: Bounds,
-    /// The batches of single events, one per shape, made when the first event of it comes: a few per symbol.
-    batches: Mutex<BTreeMap<Shape, Arc<Batch>>>,
+    batches: Batches,
 }
 
 struct Statements {
@@ -76,18 +75,6 @@ impl Statements {
             Table::Events => &self.events,
         })
     }
-
-    /// The batch of events of these shapes. Tables whose symbol is unknown have no statement; verification refuses such
-    /// trades.
-    fn batch(&self, shapes: impl IntoIterator<Item = Shape>) -> Batch {
-        let statements = shapes
-            .into_iter()
-            .flat_map(Shape::tables)
-            .filter_map(|table| self.of(table).cloned().map(Into::into));
-        let mut batch = Batch::new_with_statements(BatchType::Logged, statements.collect());
-        batch.set_is_idempotent(true);
-        batch
-    }
 }
 
 impl Ledger {
@@ -99,7 +86,7 @@ impl Ledger {
             bounds: context.config.limits.group(warned_bytes),
             context,
             statements,
-            batches: Mutex::new(BTreeMap::new()),
+            batches: Batches::default(),
         })
     }
 
@@ -127,7 +114,7 @@ impl Ledger {
             Ok(rows) => rows,
             Err((sequence, error)) => return unsettleable(sequence, &error).await,
         };
-        let batch = self.batch(&rows);
+        let batch = self.batches.take(&self.statements, &rows);
         let taken = Instant::now();
         let mut attempt = 1;
         loop {
@@ -138,8 +125,9 @@ impl Ledger {
             }
             let sent = Instant::now();
             // Boxed: the driver's future is kilobytes, and within this one they would be copied with every event.
-            let outcome = Outcome::of(Box::pin(session.batch(&batch, &rows)).await);
+            let outcome = Outcome::of(Box::pin(session.batch(batch.batch(), &rows)).await);
             if outcome.is_applied() {
+                self.batches.give(batch);
                 return Ended::Settled(
                     group
                         .iter()
@@ -165,21 +153,6 @@ impl Ledger {
             EventRows::new(&item.event, &item.digest, generation).map_err(|error| (item.sequence, error))
         };
         group.iter().map(rows_of).collect::<Result<_, _>>().map(GroupRows::new)
-    }
-
-    /// Events of one shape come again and again, groups of the same shapes rarely.
-    fn batch(&self, rows: &GroupRows<'_>) -> Arc<Batch> {
-        let mut shapes = rows.shapes();
-        match (shapes.next(), shapes.next()) {
-            (Some(shape), None) => {
-                let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-                let batch = batches
-                    .entry(shape)
-                    .or_insert_with(|| Arc::new(self.statements.batch([shape])));
-                batch.clone()
-            }
-            _ => Arc::new(self.statements.batch(rows.shapes())),
-        }
     }
 
     fn settled(&self, item: &Item, taken: Instant, sent: Instant, attempts: u32) -> Settled {

@@ -221,21 +221,37 @@ impl Shape {
             }
     }
 
-    /// The tables of a batch of this shape, statement by statement. The first one decides which replica is asked: the
-    /// trade or the account, so that the load spreads; `settled_events` is one partition for thousands of events.
-    pub(crate) fn tables(self) -> Vec<Table> {
-        let mut tables = Vec::new();
+    /// The table of the n-th statement of such an event. The first one of a batch decides which replica is asked: the trade
+    /// or the account, so that the load spreads; `settled_events` is one partition for thousands of events.
+    pub(crate) const fn table(self, statement: usize) -> Table {
+        let mut at = statement;
         if let Some(symbol) = self.trade {
-            tables.extend([Table::Trades(symbol), Table::TradesByUser, Table::TradesByUser]);
+            match at {
+                0 => return Table::Trades(symbol),
+                1 | 2 => return Table::TradesByUser,
+                _ => at -= 3,
+            }
         }
-        tables.extend(std::iter::repeat_n(Table::Ledger, self.changes));
-        tables.extend(std::iter::repeat_n(Table::Balances, self.accounts));
-        tables.extend(std::iter::repeat_n(Table::Orders, self.orders));
-        if self.has_ledger_event {
-            tables.push(Table::LedgerEvents);
+        if at < self.changes {
+            return Table::Ledger;
         }
-        tables.push(Table::Events);
-        tables
+        at -= self.changes;
+        if at < self.accounts {
+            return Table::Balances;
+        }
+        at -= self.accounts;
+        if at < self.orders {
+            return Table::Orders;
+        }
+        if at == self.orders && self.has_ledger_event {
+            return Table::LedgerEvents;
+        }
+        Table::Events
+    }
+
+    /// The tables of such an event, statement by statement.
+    pub(crate) fn tables(self) -> impl Iterator<Item = Table> {
+        (0..self.statements()).map(move |statement| self.table(statement))
     }
 }
 
@@ -542,8 +558,10 @@ pub(crate) struct GroupRows<'g> {
 }
 
 impl<'g> GroupRows<'g> {
-    /// Of at least one event.
-    pub(crate) const fn new(events: Vec<EventRows<'g>>) -> Self {
+    /// Of at least one event. Those of one shape come together, trades first, so that one batch's statements are mostly
+    /// those of the one before; nothing depends on their order.
+    pub(crate) fn new(mut events: Vec<EventRows<'g>>) -> Self {
+        events.sort_by(|a, b| b.shape.cmp(&a.shape));
         Self { events }
     }
 
