@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DesignName {
-    /// Absolute postings keyed by account version, pinned timestamps, one LOGGED batch per event.
+    /// Absolute postings keyed by account version, pinned timestamps, LOGGED batches of whole events.
     #[default]
     Ledger,
     /// Read, compute, LOGGED batch, existence check, retry: the policy that everyone writes first.
