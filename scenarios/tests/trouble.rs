@@ -345,6 +345,40 @@ fn the_wal_of_another_stream_is_refused_and_not_touched() {
     });
 }
 
+/// Events share batches. When somebody has dropped the table of one symbol, only what belongs into that table waits for it:
+/// fewer events here than places in flight, which is where they wait.
+#[test]
+fn a_table_that_is_gone_keeps_only_its_own_events_back() {
+    simulate(trading(), |plant| async move {
+        let create = trading().into_iter().find(|ddl| ddl.contains("settled_trades_btc"));
+        let create = create.expect("a table of trades");
+        let name = create
+            .split_whitespace()
+            .find(|word| word.contains("settled_trades_btc"));
+        let drop = format!("DROP TABLE {}", name.expect("its name"));
+        let mut engine = plant.engine_config(1, 30);
+        engine.pacing.events_per_s = 2_000;
+        let serving = plant.serve(&plant.config);
+        serving.until("it runs", |m| m.in_flight_limit > 0).await;
+        plant.execute(&drop).await;
+        let _engine = plant.start_engine(&engine);
+        let stalled = serving.until("the rest is settled", |m| {
+            m.stalled > 0 && m.events_acknowledged + m.stalled == m.received
+        });
+        let stalled = stalled.await;
+        assert!(stalled.groups_taken_apart > 0, "{stalled:?}");
+        assert!(stalled.events_acknowledged > 3 * stalled.stalled, "{stalled:?}");
+        let head = plant.logged();
+        assert!(stalled.acknowledged < head && stalled.received == head, "{stalled:?}");
+        plant.execute(&create).await;
+        let settled = serving.until("everything is settled", |m| m.acknowledged == head).await;
+        assert_eq!(
+            (settled.stalled, settled.dead_letters, settled.events_acknowledged),
+            (0, 0, head)
+        );
+    });
+}
+
 #[test]
 fn a_wal_directory_that_cannot_be_one() {
     simulate(trading(), |plant| async move {
