@@ -27,11 +27,17 @@ impl Node {
                 operation: "a write",
             });
         }
+        let timestamp_us = match request.timestamp_us {
+            Some(t) => t,
+            None => self.server_timestamp(cx.now_us, purpose),
+        };
         let stamp = Stamp {
-            timestamp_us: match request.timestamp_us {
-                Some(t) => t,
-                None => self.server_timestamp(cx.now_us, purpose),
+            timestamp_us,
+            list_us: match request.writes.unmade_paths() {
+                0 => 0,
+                n => self.list_time(cx.now_us, n, timestamp_us),
             },
+            node: self.uuid_node(),
             wall_s: self.clock.wall_s(cx.now_us),
             unit: self.rules.mutation_unit,
         };
@@ -70,6 +76,22 @@ impl Node {
             swallow: manner.swallow,
             leave_to_replay: manner.leave_to_replay,
         })
+    }
+
+    /// The time that puts new elements of lists into order, of a request with so many records that have any.
+    fn list_time(&mut self, now_us: u64, records: u32, timestamp_us: i64) -> i64 {
+        if self.rules.list_order_is_timestamp {
+            return timestamp_us;
+        }
+        let at_us = self.clock.wall_us(now_us).max(self.last_list_us + 1);
+        self.last_list_us = at_us + i64::from(records);
+        at_us
+    }
+
+    /// What tells version 1 uuids of this process from those of others.
+    pub(super) fn uuid_node(&self) -> u64 {
+        // The variant's bits, then the node and its generation.
+        1 << 63 | u64::from(self.generation) << 8 | u64::from(self.me.0)
     }
 
     fn server_timestamp(&mut self, now_us: u64, purpose: Purpose) -> i64 {

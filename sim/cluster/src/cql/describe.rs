@@ -265,7 +265,7 @@ fn names(columns: &[Column]) -> String {
 }
 
 /// A name as it has to be written: in double quotes unless it is an unreserved word in lower case.
-fn identifier(name: &str) -> String {
+pub fn identifier(name: &str) -> String {
     let mut chars = name.chars();
     let is_word = chars.next().is_some_and(|c| c.is_ascii_lowercase())
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -301,6 +301,7 @@ mod tests {
         let config = ClusterConfig::new(1, Flavor::Cassandra);
         let (ring, schema) = (Ring::new(&config), Arc::new(schema));
         let node = NodeView {
+            wall_us: 0,
             config: &config,
             ring: &ring,
             me: NodeIdx(0),

@@ -7,18 +7,22 @@
 //! | module | what |
 //! |---|---|
 //! | [`schema`] | types, columns, tables, keyspaces, the schema as a whole, and changes to it |
-//! | [`write`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
+//! | [`write`], [`parts`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
 //! | [`read`] | read commands, slices, positions, and the rows that come back |
 //! | [`cas`] | conditional writes and serial reads |
+//! | [`derive`] | writes that depend on what is there |
 //! | [`request`] | consistency levels, requests to a coordinator, its answers and its errors |
 
 pub mod cas;
+pub mod derive;
+pub mod parts;
 pub mod read;
 pub mod request;
 pub mod schema;
 pub mod write;
 
 pub use cas::{CasAction, CasRequest, Condition};
+pub use derive::{Derive, DerivedWrite};
 pub use read::{
     CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice,
     TokenRange,
@@ -29,7 +33,7 @@ pub use request::{
 };
 pub use schema::{
     ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, DroppedColumn, Keyspace, NewColumn, NewTable, Replication,
-    Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
+    Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions, UserType,
 };
 pub use write::{OpKind, OpView, WriteSet};
 

@@ -1,6 +1,9 @@
 //! What a client asks of a coordinator, and what it answers: levels, kinds, results, errors with their counts.
 
-use super::{CasRequest, NodeIdx, ReadCommand, ReadResult, SchemaChange, SchemaEffect, SchemaError, TableId, WriteSet};
+use super::{
+    CasRequest, DerivedWrite, NodeIdx, ReadCommand, ReadResult, SchemaChange, SchemaEffect, SchemaError, TableId,
+    WriteSet,
+};
 use serde::{Deserialize, Serialize};
 
 /// Consistency levels, with the numbers of the native protocol.
@@ -146,6 +149,8 @@ pub enum Request {
     Read(ReadRequest),
     /// A conditional write, or SELECT at a serial level.
     Cas(Box<CasRequest>),
+    /// INSERT, UPDATE, DELETE or BATCH that needs to know what is there.
+    Derived(Box<DerivedWrite>),
     /// DDL.
     Schema(SchemaChange),
     /// TRUNCATE.

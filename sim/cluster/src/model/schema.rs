@@ -17,8 +17,8 @@ pub struct TableId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ColumnId(pub u16);
 
-/// CQL types. Collections here are frozen unless said otherwise; the core stores every value as opaque bytes and needs
-/// a type only to order clustering columns.
+/// CQL types. The core stores every value, and every element of a collection, as opaque bytes and needs a type only to
+/// order clustering columns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "CQL's own names")]
 pub enum CqlType {
@@ -47,6 +47,19 @@ pub enum CqlType {
     Map(Box<CqlType>, Box<CqlType>),
     Tuple(Vec<CqlType>),
     Frozen(Box<CqlType>),
+    Udt(Box<UserType>),
+    Vector(Box<CqlType>, u16),
+}
+
+/// A user-defined type: fields in order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UserType {
+    /// Keyspace it belongs to.
+    pub keyspace: String,
+    /// Its name.
+    pub name: String,
+    /// Names and types of its fields.
+    pub fields: Vec<(String, CqlType)>,
 }
 
 impl CqlType {
@@ -61,6 +74,47 @@ impl CqlType {
             CqlType::Frozen(inner) => return inner.fixed_bytes(),
             _ => return None,
         })
+    }
+
+    /// Whether values of the type are kept element by element: collections and user-defined types that are not frozen.
+    pub fn is_multicell(&self) -> bool {
+        matches!(
+            self,
+            CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..) | CqlType::Udt(_)
+        )
+    }
+
+    /// The type without `frozen<>`, which does not show in values nor on the wire.
+    pub fn unfrozen(&self) -> &CqlType {
+        match self {
+            CqlType::Frozen(inner) => inner.unfrozen(),
+            other => other,
+        }
+    }
+
+    /// Calls `f` for every user-defined type in it, inner ones first.
+    pub fn user_types_mut(&mut self, f: &mut impl FnMut(&mut UserType)) {
+        match self {
+            CqlType::List(e) | CqlType::Set(e) | CqlType::Frozen(e) | CqlType::Vector(e, _) => e.user_types_mut(f),
+            CqlType::Map(k, v) => {
+                k.user_types_mut(f);
+                v.user_types_mut(f);
+            }
+            CqlType::Tuple(items) => items.iter_mut().for_each(|i| i.user_types_mut(f)),
+            CqlType::Udt(udt) => {
+                udt.fields.iter_mut().for_each(|(_, t)| t.user_types_mut(f));
+                f(udt);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it contains this user-defined type.
+    pub fn uses(&self, keyspace: &str, name: &str) -> bool {
+        let mut found = false;
+        self.clone()
+            .user_types_mut(&mut |udt| found |= udt.keyspace == keyspace && udt.name == name);
+        found
     }
 }
 
@@ -225,6 +279,9 @@ pub struct Schema {
     pub keyspaces: BTreeMap<String, Keyspace>,
     /// Tables by number; `None` where one was dropped.
     pub tables: Vec<Option<Arc<Table>>>,
+    /// User-defined types by keyspace and name. In a log they stand behind the rest: see [`Schema::to_bytes`].
+    #[serde(skip)]
+    pub types: BTreeMap<(String, String), UserType>,
 }
 
 impl Default for Schema {
@@ -235,6 +292,7 @@ impl Default for Schema {
             version: Uuid::from_u128(0xd41d8cd98f003204a9800998ecf8427e),
             keyspaces: BTreeMap::new(),
             tables: vec![],
+            types: BTreeMap::new(),
         }
     }
 }
@@ -372,6 +430,40 @@ pub enum SchemaError {
 }
 
 impl Schema {
+    /// The bytes of it that logs keep: user-defined types follow the rest if there are any.
+    ///
+    /// # Errors
+    /// What cannot be encoded; nothing of a schema is such.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+        let bytes = postcard::to_stdvec(self)?;
+        if self.types.is_empty() {
+            return Ok(bytes);
+        }
+        let types: Vec<&UserType> = self.types.values().collect();
+        postcard::to_extend(&types, bytes)
+    }
+
+    /// What [`Schema::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// Bytes that are no schema.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Schema, postcard::Error> {
+        let (mut schema, rest): (Schema, &[u8]) = postcard::take_from_bytes(bytes)?;
+        if !rest.is_empty() {
+            let types: Vec<UserType> = postcard::from_bytes(rest)?;
+            schema.types = types
+                .into_iter()
+                .map(|t| ((t.keyspace.clone(), t.name.clone()), t))
+                .collect();
+        }
+        Ok(schema)
+    }
+
+    /// The user-defined type of that name.
+    pub fn user_type(&self, keyspace: &str, name: &str) -> Option<&UserType> {
+        self.types.get(&(keyspace.to_owned(), name.to_owned()))
+    }
+
     /// The table of that number, unless it was dropped.
     pub fn table(&self, id: TableId) -> Option<&Arc<Table>> {
         self.tables.get(usize::from(id.0))?.as_ref()

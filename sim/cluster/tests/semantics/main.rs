@@ -8,6 +8,7 @@ mod harness;
 mod healthy;
 mod judging;
 mod merging;
+mod parts;
 mod paxos;
 mod reading;
 mod replay;

@@ -4,6 +4,7 @@
 use super::{Context, keyspace_of};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::parse::ast::{AlterTable, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName};
+use crate::cql::types::Scope;
 use crate::cql::{system, types};
 use crate::model::{
     ClusteringOrder, ColumnKind, CqlType, NewColumn, NewTable, Replication, Schema, SchemaChange, SchemaEffect,
@@ -197,12 +198,12 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
                     "Unknown column '{key}' referenced in PRIMARY KEY for table '{name}'"
                 )));
             };
-            columns.push(key_column(create, column, kind, &keyspace)?);
+            columns.push(key_column(create, column, kind, scope_of(context, &keyspace))?);
         }
     }
     for column in &create.columns {
         if !create.partition_key.contains(&column.name) && !create.clustering_key.contains(&column.name) {
-            columns.push(value_column(column, &keyspace)?);
+            columns.push(value_column(column, scope_of(context, &keyspace))?);
         }
     }
     let options = table_options(context, &create.options, TableOptions::default())?;
@@ -216,6 +217,15 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
         table,
         if_not_exists: create.if_not_exists,
     })
+}
+
+/// Where the types of a table in a keyspace are looked up.
+fn scope_of<'a>(context: &Context<'a>, keyspace: &'a str) -> Scope<'a> {
+    Scope {
+        keyspace,
+        schema: context.schema,
+        is_scylla: context.server.is_scylla,
+    }
 }
 
 fn check_order(create: &CreateTable) -> Result<(), CqlError> {
@@ -245,19 +255,27 @@ fn key_column(
     create: &CreateTable,
     column: &ColumnAst,
     kind: ColumnKind,
-    keyspace: &str,
+    scope: Scope<'_>,
 ) -> Result<NewColumn, CqlError> {
     let name = &column.name;
-    let ty = types::resolve(&column.cql_type, keyspace)?;
-    if types::is_multicell(&ty) {
+    let ty = types::resolve(&column.cql_type, scope)?;
+    if let CqlType::Udt(udt) = &ty {
+        return Err(CqlError::invalid(format!(
+            "Invalid non-frozen user-defined type \"{keyspace}.{}\" for PRIMARY KEY column '{name}'",
+            udt.name,
+            keyspace = udt.keyspace
+        )));
+    }
+    if ty.is_multicell() {
         return Err(CqlError::invalid(format!(
             "Invalid non-frozen collection type {} for PRIMARY KEY column '{name}'",
             types::name(&ty)
         )));
     }
-    if ty == CqlType::Duration {
+    if let CqlType::Duration | CqlType::Counter = ty {
         return Err(CqlError::invalid(format!(
-            "duration type is not supported for PRIMARY KEY column '{name}'"
+            "{} type is not supported for PRIMARY KEY column '{name}'",
+            types::name(&ty)
         )));
     }
     if column.is_static {
@@ -282,13 +300,13 @@ fn key_column(
     })
 }
 
-fn value_column(column: &ColumnAst, keyspace: &str) -> Result<NewColumn, CqlError> {
+fn value_column(column: &ColumnAst, scope: Scope<'_>) -> Result<NewColumn, CqlError> {
     let kind = if column.is_static {
         ColumnKind::Static
     } else {
         ColumnKind::Regular
     };
-    let ty = types::resolve(&column.cql_type, keyspace)?;
+    let ty = types::resolve(&column.cql_type, scope)?;
     Ok(NewColumn {
         name: column.name.clone(),
         kind,
@@ -371,7 +389,7 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
             }
             let columns = wanted
                 .into_iter()
-                .map(|c| value_column(c, &keyspace))
+                .map(|c| value_column(c, scope_of(context, &keyspace)))
                 .collect::<Result<_, _>>()?;
             Ok(Ddl::Change(SchemaChange::AddColumns {
                 keyspace,

@@ -3,6 +3,8 @@
 //! names again. QUERY goes the same way as PREPARE and EXECUTE, in one step.
 //!
 //! - `write`: INSERT, UPDATE, DELETE and BATCH,
+//! - `parts`, `write_parts`: writes of elements of collections, of fields, and of counters,
+//! - `terms`: values, constant or computed when a statement is executed,
 //! - `conditions`: IF,
 //! - `relations`: WHERE,
 //! - `select`: SELECT, and rows to the wire,
@@ -12,19 +14,24 @@
 pub mod conditions;
 pub mod ddl;
 pub mod paging;
+pub mod parts;
 pub mod relations;
 pub mod select;
+pub mod terms;
 pub mod write;
+pub mod write_parts;
 
 use super::error::CqlError;
 use super::frame::response::Columns;
 use super::frame::{Value, Values};
+use super::functions::Moment;
 use super::parse::ast::{Describe, Parsed, Statement, TableName, Term};
 use super::system;
 use super::{cas, types, values};
 use crate::model::{CqlType, Schema, Table};
 use md5::{Digest, Md5};
 use std::sync::Arc;
+use terms::{Compute, source};
 
 /// Id of a prepared statement: MD5 of keyspace and text, as real servers make it.
 pub type StatementId = [u8; 16];
@@ -62,6 +69,8 @@ pub struct Prepared {
     pub partition_key_indexes: Vec<u16>,
     /// Columns of its result, encoded; `None` for a statement without rows.
     pub result: Option<Columns>,
+    /// Values that are computed when it is executed, which plans find behind the bound ones.
+    pub computed: Vec<Compute>,
     /// What to do.
     pub plan: Plan,
 }
@@ -137,6 +146,14 @@ impl Prepared {
         Ok(())
     }
 
+    /// The values computed for these bound ones, to be put behind them; none for nearly all statements.
+    ///
+    /// # Errors
+    /// What functions refuse, and nulls inside collections.
+    pub fn compute(&self, bound: &[Value<'_>], moment: &Moment) -> Result<Vec<Option<Vec<u8>>>, CqlError> {
+        self.computed.iter().map(|c| c.value(bound, moment)).collect()
+    }
+
     fn bind_named<'v>(&self, given: Values<'v>, out: &mut Vec<Value<'v>>) -> Result<(), CqlError> {
         for (name, _) in &self.bind_specs {
             let found = given
@@ -156,7 +173,7 @@ impl Prepared {
 /// # Errors
 /// 0x2200 and its kin, with the texts of real servers where they are known.
 pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prepared, CqlError> {
-    let mut binds = Binds::new(parsed.markers);
+    let mut binds = Binds::new(parsed.markers, context.server.is_scylla);
     let (plan, result) = match parsed.statement {
         Statement::Insert(insert) => single(context, write::insert(context, &insert, &mut binds)?),
         Statement::Update(update) => single(context, write::update(context, &update, &mut binds)?),
@@ -192,7 +209,12 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Plan::Select(s) => s.partition_key_markers(),
         _ => Vec::new(),
     };
-    let bind_specs = binds.finish()?;
+    let markers = binds.names.len() as u16;
+    let partition_key_indexes = match partition_key_indexes.iter().all(|i| *i < markers) {
+        true => partition_key_indexes,
+        false => Vec::new(),
+    };
+    let (bind_specs, computed) = binds.finish()?;
     let (ks, table) = match &plan {
         Plan::Write(w) => (w.table.keyspace.as_str(), w.table.name.as_str()),
         Plan::Batch(b) => b
@@ -211,6 +233,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         bind_specs,
         partition_key_indexes,
         result,
+        computed,
         plan,
     })
 }
@@ -233,13 +256,28 @@ pub fn statement_id(keyspace: Option<&str>, text: &str) -> StatementId {
 pub struct Binds {
     names: Vec<Option<String>>,
     specs: Vec<Option<(String, CqlType)>>,
+    computed: Vec<Compute>,
+    is_scylla: bool,
 }
 
 impl Binds {
     /// Markers with the names they have in the text.
-    pub fn new(names: Vec<Option<String>>) -> Self {
+    pub fn new(names: Vec<Option<String>>, is_scylla: bool) -> Self {
         let specs = names.iter().map(|_| None).collect();
-        Self { names, specs }
+        Self {
+            names,
+            specs,
+            computed: Vec::new(),
+            is_scylla,
+        }
+    }
+
+    /// Keeps a value to be computed; says where it will be.
+    fn compute(&mut self, value: Compute) -> Result<Source, CqlError> {
+        self.computed.push(value);
+        u16::try_from(self.names.len() + self.computed.len() - 1)
+            .map(Source::Marker)
+            .map_err(|_| CqlError::invalid("too many bind markers"))
     }
 
     /// Says what marker `index` stands for; `name` is used where the text gives none.
@@ -248,16 +286,18 @@ impl Binds {
         self.specs[index] = Some((name, ty));
     }
 
-    fn finish(self) -> Result<Vec<(String, CqlType)>, CqlError> {
+    fn finish(self) -> Result<(Vec<(String, CqlType)>, Vec<Compute>), CqlError> {
         let specs: Option<Vec<_>> = self.specs.into_iter().collect();
-        specs.ok_or_else(|| CqlError::unsupported("a bind marker whose type cannot be known"))
+        specs
+            .map(|specs| (specs, self.computed))
+            .ok_or_else(|| CqlError::unsupported("a bind marker whose type cannot be known"))
     }
 }
 
 /// Where a value comes from when a statement is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The bound value at this position.
+    /// The bound value at this position, or behind all of them a computed one.
     Marker(u16),
     /// Bytes of the statement itself.
     Constant(Vec<u8>),
@@ -270,23 +310,17 @@ impl Source {
     #[inline]
     pub fn value<'a>(&'a self, bound: &[Value<'a>]) -> Value<'a> {
         match self {
-            Source::Marker(i) => bound[usize::from(*i)],
+            // A computed value is missing where a statement is only looked at (`crate::host::tap`).
+            Source::Marker(i) => bound.get(usize::from(*i)).copied().unwrap_or(Value::Unset),
             Source::Constant(bytes) => Value::Bytes(bytes),
             Source::Null => Value::Null,
         }
     }
 }
 
-/// Resolves a term for something called `name` of type `ty`.
-fn source(term: &Term, name: &str, ty: &CqlType, binds: &mut Binds) -> Result<Source, CqlError> {
-    if let Term::Marker(i) = term {
-        binds.set(*i, name, ty.clone());
-        // The frame holds at most 65535 values.
-        return u16::try_from(*i)
-            .map(Source::Marker)
-            .map_err(|_| CqlError::invalid("too many bind markers"));
-    }
-    Ok(values::constant_term(term, ty, name)?.map_or(Source::Null, Source::Constant))
+/// The number in the bytes of an `int`; 0 for an empty one.
+fn int_value(bytes: &[u8]) -> i32 {
+    bytes.try_into().map_or(0, i32::from_be_bytes)
 }
 
 /// Reads an `[int]` attribute such as LIMIT or TTL; `None` when it is unset.

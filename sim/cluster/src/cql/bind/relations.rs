@@ -1,10 +1,13 @@
 //! WHERE: relations resolved to restrictions per column, and the keys they name. What a statement may restrict, and in
 //! which combination, is decided by its own file.
 
-use super::{Binds, Context, Source, no_column, source};
+use super::conditions::contained;
+use super::terms::source;
+use super::{Binds, Context, Source, no_column};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::parse::ast::{Object, Operator, Relation, Subject, Term};
+use crate::cql::types;
 use crate::model::{Column, ColumnKind, CqlType, Table};
 
 /// Keys that one statement may name at most. A bound on the product of several INs; Scylla has 100 per statement
@@ -34,6 +37,19 @@ pub enum Restriction {
         /// `<` or `<=`.
         upper: Option<(Source, bool)>,
     },
+    /// `CONTAINS`, `CONTAINS KEY`, `column[key] =`: tested on each row, all of them.
+    Holds(Vec<Holds>),
+}
+
+/// What a collection must have in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// This value.
+    Value(Source),
+    /// This key.
+    Key(Source),
+    /// This value under this key.
+    Entry(Source, Source),
 }
 
 /// One component of a key.
@@ -51,7 +67,7 @@ impl Restriction {
         match self {
             Restriction::Eq(s) => Some(KeyPart::One(s.clone())),
             Restriction::In(s) => Some(KeyPart::In(s.clone())),
-            Restriction::Slice { .. } => None,
+            Restriction::Slice { .. } | Restriction::Holds(_) => None,
         }
     }
 }
@@ -130,6 +146,10 @@ impl Restrictions {
 
 /// Joins two restrictions of one thing: only two bounds of a range can be joined.
 fn merge(old: &mut Restriction, new: Restriction, name: &str) -> Result<(), CqlError> {
+    if let (Restriction::Holds(list), Restriction::Holds(more)) = (&mut *old, &new) {
+        list.extend(more.iter().cloned());
+        return Ok(());
+    }
     let (Restriction::Slice { lower, upper }, Restriction::Slice { lower: l, upper: u }) = (&mut *old, new) else {
         return Err(CqlError::invalid(format!(
             "{name} cannot be restricted by more than one relation if it includes an Equal"
@@ -166,6 +186,11 @@ pub fn resolve(
             Subject::Column(name) => {
                 let index = column_index(context, table, name)?;
                 let restriction = column_restriction(relation, &table.columns[index], binds)?;
+                all.add(table, index, restriction)?;
+            }
+            Subject::Element(name, key) => {
+                let index = column_index(context, table, name)?;
+                let restriction = element_restriction(relation, key, &table.columns[index], binds)?;
                 all.add(table, index, restriction)?;
             }
             Subject::Token(names) => token(context, table, names, relation, binds, &mut all)?,
@@ -208,11 +233,43 @@ fn compared(operator: Operator, value: Source) -> Restriction {
             lower: Some((value, true)),
             upper: None,
         },
+        Operator::Contains => Restriction::Holds(vec![Holds::Value(value)]),
+        Operator::ContainsKey => Restriction::Holds(vec![Holds::Key(value)]),
         Operator::Eq | Operator::In => Restriction::Eq(value),
     }
 }
 
 fn column_restriction(relation: &Relation, column: &Column, binds: &mut Binds) -> Result<Restriction, CqlError> {
+    let name = &column.name;
+    if let Operator::Contains | Operator::ContainsKey = relation.operator {
+        let is_key = relation.operator == Operator::ContainsKey;
+        let ty = contained(&column.ty, name, is_key)?;
+        let marker = if is_key {
+            format!("key({name})")
+        } else {
+            format!("value({name})")
+        };
+        return Ok(compared(
+            relation.operator,
+            source(one(relation)?, &marker, &ty, binds)?,
+        ));
+    }
+    if column.ty.is_multicell() {
+        let what = match column.ty {
+            CqlType::Udt(_) => "Non-frozen UDT column",
+            _ => "Collection column",
+        };
+        return Err(CqlError::invalid(format!(
+            "{what} '{name}' ({}) cannot be restricted by a '{}' relation",
+            types::name(&column.ty),
+            relation.operator.text()
+        )));
+    }
+    if column.ty == CqlType::Duration && !matches!(relation.operator, Operator::Eq | Operator::In) {
+        return Err(CqlError::invalid(
+            "Slice restrictions are not supported on duration columns",
+        ));
+    }
     if relation.operator != Operator::In {
         return Ok(compared(
             relation.operator,
@@ -242,6 +299,28 @@ fn column_restriction(relation: &Relation, column: &Column, binds: &mut Binds) -
         }
     };
     Ok(Restriction::In(list))
+}
+
+/// `column[key] = value`.
+fn element_restriction(
+    relation: &Relation,
+    key: &Term,
+    column: &Column,
+    binds: &mut Binds,
+) -> Result<Restriction, CqlError> {
+    let name = &column.name;
+    let CqlType::Map(k, v) = column.ty.unfrozen() else {
+        return Err(CqlError::invalid(format!("Column {name} cannot be used as a map")));
+    };
+    if relation.operator != Operator::Eq {
+        return Err(CqlError::invalid(format!(
+            "Only EQ relations are supported on map entries, but '{}' was used",
+            relation.operator.text()
+        )));
+    }
+    let key = source(key, &format!("key({name})"), k, binds)?;
+    let value = source(one(relation)?, &format!("value({name})"), v, binds)?;
+    Ok(Restriction::Holds(vec![Holds::Entry(key, value)]))
 }
 
 fn token(

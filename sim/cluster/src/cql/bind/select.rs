@@ -2,10 +2,13 @@
 //! Filtering, projection, COUNT and LIMIT under filtering happen here; the core only reads ranges of keys.
 
 use super::relations::{
-    self, InSource, KeyPart, Restriction, Restrictions, TupleSlice, check_partition_key, in_values, key_value,
+    self, Holds, InSource, KeyPart, Restriction, Restrictions, TupleSlice, check_partition_key, in_values, key_value,
 };
 
-use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_column, no_table, source, timeout_ms};
+use super::conditions::{PartOf, contains, part_of};
+use super::parts::assembled;
+use super::terms::source;
+use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_column, no_table, timeout_ms};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::frame::response::{Columns, put_bytes};
@@ -29,6 +32,8 @@ const NEEDS_FILTERING: &str = "Cannot execute this query as it might involve dat
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     Column(usize),
+    /// A column that is kept by its elements.
+    Elements(usize),
     WriteTime(usize),
     Ttl(usize),
     Token,
@@ -131,7 +136,7 @@ fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<V
     if select.selectors.is_empty() {
         return Ok(star(table)
             .into_iter()
-            .map(|i| (Item::Column(i), table.columns[i].name.clone()))
+            .map(|i| (whole(table, i), table.columns[i].name.clone()))
             .collect());
     }
     let index = |name: &str| {
@@ -149,7 +154,7 @@ fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<V
                 "Cannot use selection function {function} on PRIMARY KEY part {name}"
             )));
         }
-        if types::is_multicell(&column.ty) {
+        if column.ty.is_multicell() {
             return Err(CqlError::unsupported(format!(
                 "{function}() of a collection that is not frozen"
             )));
@@ -159,7 +164,7 @@ fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<V
     let mut items = Vec::with_capacity(select.selectors.len());
     for selector in &select.selectors {
         let (item, name) = match &selector.selectable {
-            Selectable::Column(name) => (Item::Column(index(name)?), name.clone()),
+            Selectable::Column(name) => (whole(table, index(name)?), name.clone()),
             Selectable::WriteTime(name) => (Item::WriteTime(cell(name, "writetime")?), format!("writetime({name})")),
             Selectable::Ttl(name) => (Item::Ttl(cell(name, "ttl")?), format!("ttl({name})")),
             Selectable::Count => (Item::Count, "count".to_string()),
@@ -181,6 +186,14 @@ fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<V
         return Err(CqlError::unsupported("COUNT(*) beside other selections"));
     }
     Ok(items)
+}
+
+/// A column, in the way that it is kept.
+fn whole(table: &Table, column: usize) -> Item {
+    match table.columns[column].ty.is_multicell() {
+        true => Item::Elements(column),
+        false => Item::Column(column),
+    }
 }
 
 /// Column indexes in the order of `*`: partition key, clustering, static by name, regular by name.
@@ -352,7 +365,7 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
 impl SelectPlan {
     fn check_distinct(&self, context: &Context<'_>) -> Result<(), CqlError> {
         let fits = |i: &Item| match i {
-            Item::Column(i) => matches!(
+            Item::Column(i) | Item::Elements(i) => matches!(
                 self.table.columns[*i].kind,
                 ColumnKind::PartitionKey | ColumnKind::Static
             ),
@@ -374,7 +387,7 @@ impl SelectPlan {
     /// Columns of the result, encoded.
     pub fn result_columns(&self) -> Columns {
         let ty = |item: &Item| match item {
-            Item::Column(i) => self.table.columns[*i].ty.clone(),
+            Item::Column(i) | Item::Elements(i) => self.table.columns[*i].ty.clone(),
             Item::WriteTime(_) | Item::Token | Item::Count => CqlType::Bigint,
             Item::Ttl(_) => CqlType::Int,
         };
@@ -491,7 +504,9 @@ impl SelectPlan {
                 }
                 TokenRange { start, end }
             }
-            Some(Restriction::In(_)) => return Err(CqlError::invalid("IN is not allowed on token()")),
+            Some(Restriction::In(_) | Restriction::Holds(_)) => {
+                return Err(CqlError::invalid("IN is not allowed on token()"));
+            }
         })
     }
 
@@ -633,13 +648,23 @@ impl SelectPlan {
         filters: &[(usize, Restriction)],
     ) -> Result<bool, CqlError> {
         for (index, restriction) in filters {
-            if !passes(restriction, &self.table.columns[*index], row.value(*index), bound)? {
+            let column = &self.table.columns[*index];
+            let made = match column.ty.is_multicell() {
+                true => row.assembled(*index),
+                false => None,
+            };
+            let value = match column.ty.is_multicell() {
+                true => made.as_deref(),
+                false => row.value(*index),
+            };
+            if !passes(restriction, column, value, bound)? {
                 return Ok(false);
             }
         }
         for (item, _) in &self.items {
             match item {
                 Item::Column(i) => put_bytes(out, row.value(*i)),
+                Item::Elements(i) => put_bytes(out, row.assembled(*i).as_deref()),
                 Item::WriteTime(i) => put_bytes(
                     out,
                     row.written(*i).map(|(us, _)| us.to_be_bytes()).as_ref().map(|b| &b[..]),
@@ -679,6 +704,10 @@ fn passes(
     let wanted = |s: &Source| -> Result<Vec<u8>, CqlError> {
         match s.value(bound) {
             Value::Bytes(b) => Ok(b.to_vec()),
+            Value::Null if matches!(restriction, Restriction::Holds(_)) => Err(CqlError::invalid(format!(
+                "Unsupported null value for column {}",
+                column.name
+            ))),
             Value::Null => Err(CqlError::invalid(format!(
                 "Invalid null value in condition for column {}",
                 column.name
@@ -701,6 +730,21 @@ fn passes(
             InSource::Marker(i) if bound[usize::from(*i)] == Value::Null => false,
             list => in_values(list, column, bound)?.contains(&value),
         },
+        Restriction::Holds(list) => {
+            for holds in list {
+                let held = match holds {
+                    Holds::Value(s) => contains(&column.ty, value, &wanted(s)?, false),
+                    Holds::Key(s) => contains(&column.ty, value, &wanted(s)?, true),
+                    Holds::Entry(key, s) => {
+                        part_of(&column.ty, value, &PartOf::Key(wanted(key)?)) == Some(&wanted(s)?[..])
+                    }
+                };
+                if !held {
+                    return Ok(false);
+                }
+            }
+            true
+        }
         Restriction::Slice { lower, upper } => {
             side(lower, value, Ordering::Less)? && side(upper, value, Ordering::Greater)?
         }
@@ -710,6 +754,8 @@ fn passes(
 /// A row to be tested and written; columns by index in the table.
 trait RowView {
     fn value(&self, column: usize) -> Option<&[u8]>;
+    /// A column that is kept by its elements.
+    fn assembled(&self, column: usize) -> Option<Vec<u8>>;
     /// Write time in microseconds and TTL left in seconds of a cell.
     fn written(&self, column: usize) -> Option<(i64, Option<u32>)>;
     fn token(&self) -> i64;
@@ -753,6 +799,11 @@ impl RowView for PartitionView<'_> {
         row.cell(id).map(|c| c.value)
     }
 
+    fn assembled(&self, column: usize) -> Option<Vec<u8>> {
+        let (row, id) = self.cells(column)?;
+        assembled(&self.table.columns[column].ty, row, id)
+    }
+
     fn written(&self, column: usize) -> Option<(i64, Option<u32>)> {
         let (row, id) = self.cells(column)?;
         row.cell(id).map(|c| (c.timestamp_us, c.ttl_s))
@@ -768,6 +819,9 @@ struct SystemRow<'a>(&'a [Option<Vec<u8>>]);
 impl RowView for SystemRow<'_> {
     fn value(&self, column: usize) -> Option<&[u8]> {
         self.0[column].as_deref()
+    }
+    fn assembled(&self, column: usize) -> Option<Vec<u8>> {
+        self.0[column].clone()
     }
     fn written(&self, _: usize) -> Option<(i64, Option<u32>)> {
         None

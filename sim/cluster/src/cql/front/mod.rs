@@ -5,10 +5,11 @@
 //! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
 //! UNPREPARED, as real nodes do.
 
+mod derived;
 mod reading;
 
 use super::answer::{self, Words};
-use super::bind::write::{Scratch, only_writes};
+use super::bind::write::{self, Scratch, only_writes};
 use super::bind::{Context, Plan, Prepared, Server, ddl, prepare, statement_id};
 use super::cas;
 use super::describe;
@@ -17,6 +18,7 @@ use super::frame::response::{self, Event};
 use super::frame::{
     self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
 };
+use super::functions::Moment;
 use super::parse;
 pub use super::registry::Registry;
 use super::statements::Statements;
@@ -25,6 +27,7 @@ use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
 use reading::PendingRead;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What a client has told on one connection.
@@ -101,6 +104,8 @@ pub struct Front {
     statements: Statements,
     registry: Option<Registry>,
     scratch: Scratch,
+    /// Uuids made so far.
+    uuids: Cell<u64>,
 }
 
 type Answer<T> = Result<T, CqlError>;
@@ -122,6 +127,7 @@ impl Front {
             statements: Statements::default(),
             registry,
             scratch: Scratch::default(),
+            uuids: Cell::new(0),
         }
     }
 
@@ -305,6 +311,9 @@ impl Front {
                 "Invalid amount of bind variables".to_string()
             }
         })?;
+        let computed = self.computed(call.node, statement, &bound)?;
+        let mut bound: Vec<Value<'_>> = bound;
+        bound.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
         match &statement.plan {
             Plan::Write(write) if write.conditions.is_some() => {
                 if write.has_timestamp() {
@@ -330,6 +339,12 @@ impl Front {
             }
             Plan::Write(write) => {
                 only_unconditional(consistency)?;
+                if write.needs_read() {
+                    let mut derived = derived::Gathered::new(WriteKind::Single);
+                    derived.add(statement, 0, &bound)?;
+                    let timeout_ms = write.timeout_ms();
+                    return Ok(Some(derived.finish(consistency, params.timestamp_us, timeout_ms)));
+                }
                 let mut writes = WriteSet::new();
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
                 let (timeout_ms, first) = (write.timeout_ms(), Some(write.table.clone()));
@@ -341,6 +356,14 @@ impl Front {
                     timeout_ms,
                 };
                 Ok(submit_write(call, request, first))
+            }
+            Plan::Batch(batch) if batch.statements.iter().any(write::WritePlan::needs_read) => {
+                let mut derived = derived::Gathered::new(batch.kind);
+                for i in 0..batch.statements.len() {
+                    derived.add(statement, i, &bound)?;
+                }
+                let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
+                Ok(Some(derived.finish(consistency, timestamp_us, batch.timeout_ms())))
             }
             Plan::Batch(batch) => {
                 let mut writes = WriteSet::new();
@@ -404,6 +427,14 @@ impl Front {
         }
     }
 
+    /// The values of a statement that are computed when it is executed.
+    fn computed(&self, node: &NodeView<'_>, statement: &Prepared, bound: &[Value<'_>]) -> Answer<Vec<Option<Vec<u8>>>> {
+        if statement.computed.is_empty() {
+            return Ok(Vec::new());
+        }
+        statement.compute(bound, &moment(node, &self.uuids))
+    }
+
     /// The hot path: a BATCH of prepared statements becomes one [`WriteSet`].
     fn batch(
         &mut self,
@@ -442,7 +473,18 @@ impl Front {
             prepared.check(&bound, |markers, given| {
                 format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
-            write.execute(&bound, &mut self.scratch, &mut writes)?;
+            if write.needs_read() {
+                return self.derived_batch(call, connection, whole, kind);
+            }
+            if prepared.computed.is_empty() {
+                write.execute(&bound, &mut self.scratch, &mut writes)?;
+            } else {
+                let moment = moment(call.node, &self.uuids);
+                let computed = prepared.compute(&bound, &moment)?;
+                let mut all = bound.clone();
+                all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
+                write.execute(&all, &mut self.scratch, &mut writes)?;
+            }
             if first.is_none() {
                 first = Some(write.table.clone());
             }
@@ -482,7 +524,10 @@ impl Front {
             prepared.check(&bound, |markers, given| {
                 format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
-            gathered.add(write, &bound, &mut self.scratch)?;
+            let computed = self.computed(call.node, &prepared, &bound)?;
+            let mut all = bound.clone();
+            all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
+            gathered.add(write, &all, &mut self.scratch)?;
         }
         let params = batch.finish()?;
         submit_cas(
@@ -684,6 +729,15 @@ fn request_name(request: &Request<'_>) -> &'static str {
 fn level(code: u16) -> Answer<Consistency> {
     Consistency::from_code(code)
         .ok_or_else(|| CqlError::protocol(format!("Unknown code {code} for a consistency level")))
+}
+
+/// The moment at which a statement is executed on a node.
+fn moment(node: &NodeView<'_>, uuids: &Cell<u64>) -> Moment {
+    Moment {
+        wall_us: node.wall_us,
+        node: u64::from(node.generation as u32) << 8 | u64::from(node.me.0),
+        drawn: Cell::new(uuids.replace(uuids.get() + 1) << 20),
+    }
 }
 
 fn only_unconditional(consistency: Consistency) -> Answer<()> {

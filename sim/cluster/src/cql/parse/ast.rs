@@ -146,6 +146,31 @@ pub enum TypeAst {
     Set(Box<TypeAst>),
     /// `map<…, …>`.
     Map(Box<TypeAst>, Box<TypeAst>),
+    /// `tuple<…>`.
+    Tuple(Vec<TypeAst>),
+    /// `vector<…, n>`.
+    Vector(Box<TypeAst>, String),
+    /// A user-defined type: its keyspace if it was given, and its name as it is.
+    User(Option<String>, String),
+}
+
+impl TypeAst {
+    /// The type as real servers print it before they know it.
+    pub fn text(&self) -> String {
+        match self {
+            TypeAst::Named(name) | TypeAst::User(None, name) => name.clone(),
+            TypeAst::User(Some(keyspace), name) => format!("{keyspace}.{name}"),
+            TypeAst::Frozen(inner) => format!("frozen<{}>", inner.text()),
+            TypeAst::List(inner) => format!("list<{}>", inner.text()),
+            TypeAst::Set(inner) => format!("set<{}>", inner.text()),
+            TypeAst::Map(k, v) => format!("map<{}, {}>", k.text(), v.text()),
+            TypeAst::Vector(inner, n) => format!("vector<{}, {n}>", inner.text()),
+            TypeAst::Tuple(items) => {
+                let items: Vec<String> = items.iter().map(TypeAst::text).collect();
+                format!("tuple<{}>", items.join(", "))
+            }
+        }
+    }
 }
 
 /// ALTER TABLE.
@@ -207,6 +232,44 @@ pub enum Term {
     Set(Vec<Term>),
     /// `{k: v, …}`.
     Map(Vec<(Term, Term)>),
+    /// `{field: v, …}`: a user-defined type.
+    Fields(Vec<(String, Term)>),
+    /// `(a, b)`.
+    Tuple(Vec<Term>),
+    /// `(type) term`.
+    Cast(Box<TypeAst>, Box<Term>),
+    /// `function(a, b)`.
+    Call(String, Vec<Term>),
+}
+
+impl Term {
+    /// The term as real servers print it.
+    pub fn text(&self) -> String {
+        let join = |terms: &[Term]| terms.iter().map(Term::text).collect::<Vec<_>>().join(", ");
+        match self {
+            Term::Marker(_) => "?".into(),
+            Term::Null => "NULL".into(),
+            Term::Literal(l) => match l {
+                Literal::Str(s) => format!("'{s}'"),
+                Literal::Hex(s) => format!("0x{s}"),
+                Literal::Boolean(b) => b.to_string(),
+                Literal::Integer(s) | Literal::Float(s) | Literal::Uuid(s) | Literal::Duration(s) => s.clone(),
+            },
+            Term::List(items) => format!("[{}]", join(items)),
+            Term::Set(items) => format!("{{{}}}", join(items)),
+            Term::Tuple(items) => format!("({})", join(items)),
+            Term::Map(entries) => {
+                let each = entries.iter().map(|(k, v)| format!("{}: {}", k.text(), v.text()));
+                format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
+            }
+            Term::Fields(entries) => {
+                let each = entries.iter().map(|(k, v)| format!("{k}: {}", v.text()));
+                format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
+            }
+            Term::Cast(ty, term) => format!("({}){}", ty.text(), term.text()),
+            Term::Call(function, arguments) => format!("{function}({})", join(arguments)),
+        }
+    }
 }
 
 /// USING of a write.
@@ -251,10 +314,42 @@ pub enum Conditions {
 pub struct ColumnCondition {
     /// Column.
     pub column: String,
+    /// Which part of it.
+    pub part: Option<Accessor>,
     /// Comparison; `None` is `!=`, which WHERE does not know.
     pub operator: Option<Operator>,
     /// Right side.
     pub object: Object,
+}
+
+/// A part of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accessor {
+    /// `[key]`, `[index]`.
+    Key(Term),
+    /// `.field`.
+    Field(String),
+}
+
+impl Accessor {
+    /// As written.
+    pub fn text(&self) -> String {
+        match self {
+            Accessor::Key(term) => format!("[{}]", term.text()),
+            Accessor::Field(name) => format!(".{name}"),
+        }
+    }
+}
+
+/// A change to what a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// `c = c + term`.
+    Add,
+    /// `c = c - term`.
+    Subtract,
+    /// `c = term + c`.
+    Prepend,
 }
 
 /// One operation of SET.
@@ -271,9 +366,44 @@ pub enum SetOperation {
     Delta {
         /// Column.
         column: String,
-        /// The operation as real servers print it.
-        text: String,
+        /// What.
+        change: Change,
+        /// Operand.
+        value: Term,
     },
+    /// `column[key] = term`, `column.field = term`.
+    Part {
+        /// Column.
+        column: String,
+        /// Which part.
+        part: Accessor,
+        /// Value.
+        value: Term,
+    },
+}
+
+impl SetOperation {
+    /// The column.
+    pub fn column(&self) -> &str {
+        match self {
+            SetOperation::Assign { column, .. }
+            | SetOperation::Delta { column, .. }
+            | SetOperation::Part { column, .. } => column,
+        }
+    }
+
+    /// The operation as real servers print it. C prints `-` for the `+` of a prepending (seen).
+    pub fn text(&self) -> String {
+        match self {
+            SetOperation::Assign { column, value } => format!("{column} = {}", value.text()),
+            SetOperation::Delta { column, change, value } => match change {
+                Change::Add => format!("{column} = {column} + {}", value.text()),
+                Change::Subtract => format!("{column} = {column} - {}", value.text()),
+                Change::Prepend => format!("{column} = {} - {column}", value.text()),
+            },
+            SetOperation::Part { column, part, value } => format!("{column}{} = {}", part.text(), value.text()),
+        }
+    }
 }
 
 /// UPDATE.
@@ -296,8 +426,8 @@ pub struct Update {
 pub struct Delete {
     /// Table.
     pub table: TableName,
-    /// Columns; none means whole rows.
-    pub columns: Vec<String>,
+    /// Columns, or parts of them; none means whole rows.
+    pub columns: Vec<(String, Option<Accessor>)>,
     /// WHERE.
     pub relations: Vec<Relation>,
     /// USING.
@@ -341,6 +471,10 @@ pub enum Operator {
     Ge,
     /// `IN`
     In,
+    /// `CONTAINS`
+    Contains,
+    /// `CONTAINS KEY`
+    ContainsKey,
 }
 
 impl Operator {
@@ -353,6 +487,8 @@ impl Operator {
             Operator::Gt => ">",
             Operator::Ge => ">=",
             Operator::In => "IN",
+            Operator::Contains => "CONTAINS",
+            Operator::ContainsKey => "CONTAINS KEY",
         }
     }
 }
@@ -362,6 +498,8 @@ impl Operator {
 pub enum Subject {
     /// A column.
     Column(String),
+    /// `column[key]`.
+    Element(String, Term),
     /// `token(a, b)`.
     Token(Vec<String>),
     /// `(a, b)`.

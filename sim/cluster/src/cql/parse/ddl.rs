@@ -231,7 +231,7 @@ impl Parser<'_> {
         Ok((name, descending))
     }
 
-    fn cql_type(&mut self, depth: usize) -> Parse<TypeAst> {
+    pub(super) fn cql_type(&mut self, depth: usize) -> Parse<TypeAst> {
         if depth > DEPTH_MAX {
             return Err(ParseError::Invalid(format!("types nested deeper than {DEPTH_MAX}")));
         }
@@ -240,18 +240,17 @@ impl Parser<'_> {
         }
         let name = match self.next() {
             Kind::Word(w) => w.to_ascii_lowercase(),
-            Kind::Quoted(q) => return Err(ParseError::Unsupported(format!("the user-defined type \"{q}\""))),
+            Kind::Quoted(q) => return self.user_type(q),
             _ => {
                 self.at = self.at.saturating_sub(1);
                 return Err(self.no_alternative().into());
             }
         };
+        if self.is_symbol(".") {
+            return self.user_type(name);
+        }
         if !self.is_symbol("<") {
             return Ok(TypeAst::Named(name));
-        }
-        match name.as_str() {
-            "frozen" | "list" | "set" | "map" => {}
-            _ => return Err(ParseError::Unsupported(format!("the type {name}<…>"))),
         }
         self.expect("<")?;
         let first = Box::new(self.cql_type(depth + 1)?);
@@ -259,13 +258,39 @@ impl Parser<'_> {
             "frozen" => TypeAst::Frozen(first),
             "list" => TypeAst::List(first),
             "set" => TypeAst::Set(first),
-            _ => {
+            "map" => {
                 self.expect(",")?;
                 TypeAst::Map(first, Box::new(self.cql_type(depth + 1)?))
             }
+            "tuple" => {
+                let mut items = vec![*first];
+                while self.accept(",") {
+                    items.push(self.cql_type(depth + 1)?);
+                }
+                TypeAst::Tuple(items)
+            }
+            "vector" => {
+                self.expect(",")?;
+                match self.next() {
+                    Kind::Integer(n) => TypeAst::Vector(first, n),
+                    _ => {
+                        self.at = self.at.saturating_sub(1);
+                        return Err(self.mismatched("INTEGER").into());
+                    }
+                }
+            }
+            _ => return Err(ParseError::Unsupported(format!("the type {name}<…>"))),
         };
         self.expect(">")?;
         Ok(parsed)
+    }
+
+    /// The rest of a user-defined type's name.
+    fn user_type(&mut self, first: String) -> Parse<TypeAst> {
+        if self.accept(".") {
+            return Ok(TypeAst::User(Some(first), self.name()?));
+        }
+        Ok(TypeAst::User(None, first))
     }
 
     pub(super) fn alter(&mut self) -> Parse<Statement> {
