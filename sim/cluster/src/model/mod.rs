@@ -19,6 +19,7 @@ pub mod parts;
 pub mod read;
 pub mod request;
 pub mod schema;
+mod user_types;
 pub mod write;
 
 pub use cas::{CasAction, CasRequest, Condition};

@@ -230,6 +230,10 @@ impl Table {
     pub fn column_by_id(&self, id: ColumnId) -> Option<&Column> {
         self.columns.iter().find(|c| c.id == id)
     }
+    /// Whether its columns beside the key are counters.
+    pub fn is_counter(&self) -> bool {
+        self.values().first().is_some_and(|c| c.ty == CqlType::Counter)
+    }
     /// Whether the table has static columns.
     pub fn has_static(&self) -> bool {
         self.values().iter().any(|c| c.kind == ColumnKind::Static)
@@ -368,6 +372,32 @@ pub enum SchemaChange {
         table: String,
         if_exists: bool,
     },
+    /// Old and new names of key columns.
+    RenameColumns {
+        keyspace: String,
+        table: String,
+        names: Vec<(String, String)>,
+    },
+    CreateType {
+        new: UserType,
+        if_not_exists: bool,
+    },
+    AddFields {
+        keyspace: String,
+        name: String,
+        fields: Vec<(String, CqlType)>,
+    },
+    /// Old and new names of fields.
+    RenameFields {
+        keyspace: String,
+        name: String,
+        names: Vec<(String, String)>,
+    },
+    DropType {
+        keyspace: String,
+        name: String,
+        if_exists: bool,
+    },
 }
 
 /// What a change did, for the SCHEMA_CHANGE result and event.
@@ -387,6 +417,7 @@ pub enum SchemaEffect {
 pub enum SchemaTarget {
     Keyspace { keyspace: String },
     Table { keyspace: String, table: String },
+    Type { keyspace: String, name: String },
 }
 
 /// Why a schema change was refused. The edge turns each into its code and its exact text.
@@ -427,6 +458,9 @@ pub enum SchemaError {
     },
     #[error("replication of keyspace '{keyspace}': {what}")]
     BadReplication { keyspace: String, what: String },
+    /// In the words of real servers.
+    #[error("{what}")]
+    Refused { what: String },
 }
 
 impl Schema {
@@ -543,6 +577,10 @@ impl Schema {
                 table,
                 if_exists,
             } => self.drop_table(keyspace, table, *if_exists),
+            SchemaChange::RenameColumns { keyspace, table, names } => {
+                self.alter(keyspace, table, |t| rename_columns(t, names))
+            }
+            of_types => self.edit_types(of_types),
         }
     }
 
@@ -592,6 +630,7 @@ impl Schema {
         for id in ks.tables.values() {
             self.tables[usize::from(id.0)] = None;
         }
+        self.types.retain(|(keyspace, _), _| keyspace != name);
         Ok(SchemaEffect::Dropped(SchemaTarget::Keyspace {
             keyspace: name.to_owned(),
         }))
@@ -774,6 +813,22 @@ fn add_column(table: &mut Table, c: &NewColumn) -> Result<(), SchemaError> {
         let back = table.columns.last_mut().expect("pushed above");
         back.id = old.column.id;
         back.hidden_until_us = Some(old.dropped_at_us);
+    }
+    Ok(())
+}
+
+fn rename_columns(table: &mut Table, names: &[(String, String)]) -> Result<(), SchemaError> {
+    let keys = table.partition_columns + table.clustering_columns;
+    for (old, new) in names {
+        let is_free = table.column(new).is_none();
+        match table.columns[..keys].iter_mut().find(|c| c.name == *old) {
+            Some(column) if is_free => column.name.clone_from(new),
+            _ => {
+                return Err(SchemaError::Refused {
+                    what: format!("Cannot rename column {old} to {new}"),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -7,17 +7,21 @@
 //! - `terms`: values, constant or computed when a statement is executed,
 //! - `conditions`: IF,
 //! - `relations`: WHERE,
-//! - `select`: SELECT, and rows to the wire,
+//! - `select`, `selection`, `gather`, `view`: SELECT, what it computes, groups and sorting, and rows to the wire,
 //! - `paging`: the opaque state between two pages,
-//! - `ddl`: CREATE, ALTER, DROP.
+//! - `ddl`, `ddl_types`: CREATE, ALTER, DROP.
 
 pub mod conditions;
 pub mod ddl;
+mod ddl_types;
+pub mod gather;
 pub mod paging;
 pub mod parts;
 pub mod relations;
 pub mod select;
+pub mod selection;
 pub mod terms;
+mod view;
 pub mod write;
 pub mod write_parts;
 
@@ -194,9 +198,13 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Statement::Describe(what) => (Plan::Describe(what), None),
         ddl @ (Statement::CreateKeyspace(_)
         | Statement::DropKeyspace { .. }
+        | Statement::AlterKeyspace { .. }
         | Statement::CreateTable(_)
         | Statement::AlterTable { .. }
-        | Statement::DropTable { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
+        | Statement::DropTable { .. }
+        | Statement::CreateType { .. }
+        | Statement::AlterType { .. }
+        | Statement::DropType { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
     };
     let partition_key_indexes = match &plan {
         Plan::Write(w) => w.partition_key_markers(),
@@ -426,6 +434,9 @@ fn qualified(context: &Context<'_>, mut statement: Statement) -> Result<Statemen
     let name = match &mut statement {
         Statement::CreateTable(create) => &mut create.table,
         Statement::AlterTable { table, .. } | Statement::DropTable { table, .. } => table,
+        Statement::CreateType { name, .. } | Statement::AlterType { name, .. } | Statement::DropType { name, .. } => {
+            name
+        }
         _ => return Ok(statement),
     };
     let keyspace = keyspace_of(context, name)?.to_string();

@@ -3,12 +3,13 @@
 //! a plan sees only values by their positions.
 
 use super::{Binds, Source};
+use crate::core::murmur3;
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::functions::{self, Function, Moment};
 use crate::cql::parse::ast::{Literal, Term};
 use crate::cql::{types, values};
-use crate::model::{CqlType, Schema, UserType};
+use crate::model::{CqlType, Schema, UserType, partition_key_bytes};
 
 /// A value that is known when a statement is executed.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,8 @@ pub enum Compute {
     Fields(Vec<Compute>),
     /// A vector of these, of this type.
     Vector(CqlType, Vec<Compute>),
+    /// The token of a partition key of these.
+    Token(Vec<Compute>),
 }
 
 fn null_inside(what: &str) -> CqlError {
@@ -78,6 +81,13 @@ impl Compute {
                 let items: Result<Vec<_>, _> = items.iter().map(|c| c.value(bound, moment)).collect();
                 values::put_fields(items?.iter().map(Option::as_deref))
             }
+            Compute::Token(items) => {
+                let parts = all(items, "a partition key")?;
+                let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+                let mut key = Vec::new();
+                partition_key_bytes(&parts, &mut key);
+                murmur3::token(&key).0.to_be_bytes().to_vec()
+            }
             Compute::Vector(ty, items) => values::put_vector(ty, &all(items, "vectors")?),
         }))
     }
@@ -86,9 +96,11 @@ impl Compute {
         match self {
             Compute::Marker(_) | Compute::Call(..) => false,
             Compute::Constant(_) | Compute::Null => true,
-            Compute::List(items) | Compute::Set(_, items) | Compute::Fields(items) | Compute::Vector(_, items) => {
-                items.iter().all(Compute::is_constant)
-            }
+            Compute::List(items)
+            | Compute::Set(_, items)
+            | Compute::Fields(items)
+            | Compute::Vector(_, items)
+            | Compute::Token(items) => items.iter().all(Compute::is_constant),
             Compute::Map(_, entries) => entries.iter().all(|(k, v)| k.is_constant() && v.is_constant()),
         }
     }

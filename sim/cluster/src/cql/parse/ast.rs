@@ -40,8 +40,44 @@ pub enum Statement {
     AlterTable {
         /// Table.
         table: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
         /// The change.
         change: AlterTable,
+    },
+    /// ALTER KEYSPACE.
+    AlterKeyspace {
+        /// Keyspace.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Properties.
+        options: BTreeMap<String, PropertyValue>,
+    },
+    /// CREATE TYPE.
+    CreateType {
+        /// Type.
+        name: TableName,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// Its fields.
+        fields: Vec<(String, TypeAst)>,
+    },
+    /// ALTER TYPE.
+    AlterType {
+        /// Type.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// The change.
+        change: AlterType,
+    },
+    /// DROP TYPE.
+    DropType {
+        /// Type.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
     },
     /// DROP TABLE.
     DropTable {
@@ -75,8 +111,12 @@ pub enum Describe {
     Keyspaces,
     /// TABLES: of the connection's keyspace, or of all.
     Tables,
-    /// TYPES, FUNCTIONS, AGGREGATES: there are none here.
+    /// TYPES: of the connection's keyspace, or of all.
+    Types,
+    /// FUNCTIONS, AGGREGATES: there are none here.
     NoneOfThem,
+    /// TYPE.
+    Type(TableName),
     /// SCHEMA.
     Schema,
     /// [ONLY] KEYSPACE.
@@ -176,8 +216,17 @@ impl TypeAst {
 /// ALTER TABLE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlterTable {
-    /// DROP: names of columns. Refused, but with a real server's words where it would refuse too.
-    Drop(Vec<String>),
+    /// DROP: names of columns.
+    Drop {
+        /// IF EXISTS.
+        if_exists: bool,
+        /// The columns.
+        columns: Vec<String>,
+        /// USING TIMESTAMP.
+        timestamp: Option<Term>,
+    },
+    /// RENAME: old and new names.
+    Rename(Vec<(String, String)>),
     /// ADD.
     Add {
         /// IF NOT EXISTS.
@@ -187,6 +236,20 @@ pub enum AlterTable {
     },
     /// WITH.
     With(BTreeMap<String, PropertyValue>),
+}
+
+/// ALTER TYPE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlterType {
+    /// ADD.
+    Add {
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// The new fields.
+        fields: Vec<(String, TypeAst)>,
+    },
+    /// RENAME: old and new names.
+    Rename(Vec<(String, String)>),
 }
 
 /// Value of a property.
@@ -531,14 +594,20 @@ pub struct Relation {
 pub enum Selectable {
     /// A column.
     Column(String),
-    /// `WRITETIME(column)`.
-    WriteTime(String),
-    /// `TTL(column)`.
-    Ttl(String),
+    /// `WRITETIME(…)`, `MAXWRITETIME(…)`, `TTL(…)` of a column or a part of one; the name in lower case.
+    Of(&'static str, Box<Selectable>),
     /// `COUNT(*)`, `COUNT(1)`.
     Count,
-    /// `token(a, b)`.
-    Token(Vec<String>),
+    /// `selectable[key]`.
+    Element(Box<Selectable>, Term),
+    /// `selectable.field`.
+    Field(Box<Selectable>, String),
+    /// `function(…)`, `token` and aggregates among them; the name in lower case.
+    Call(String, Vec<Selectable>),
+    /// `CAST(… AS type)`.
+    Cast(Box<Selectable>, Box<TypeAst>),
+    /// A constant.
+    Term(Term),
 }
 
 /// One selected thing.
@@ -561,6 +630,8 @@ pub struct Select {
     pub table: TableName,
     /// WHERE.
     pub relations: Vec<Relation>,
+    /// GROUP BY.
+    pub group_by: Vec<String>,
     /// ORDER BY: column and whether descending.
     pub order_by: Vec<(String, bool)>,
     /// PER PARTITION LIMIT.

@@ -2,7 +2,7 @@
 
 use super::ast::{
     Accessor, Batch, BatchKind, Change, ColumnCondition, Conditions, Delete, Insert, Object, Operator, Relation,
-    SetOperation, Statement, Subject, Update, Using,
+    SetOperation, Statement, Subject, Term, Update, Using,
 };
 use super::lexer::Kind;
 use super::{Parse, ParseError, Parser};
@@ -309,6 +309,7 @@ impl Parser<'_> {
                 }
             }
         };
+        self.refuse_odd_relations(&subject)?;
         let operator = self.operator()?;
         let object = self.object(&subject, operator)?;
         Ok(Relation {
@@ -316,6 +317,30 @@ impl Parser<'_> {
             operator,
             object,
         })
+    }
+
+    /// IS NOT NULL and `!=`, which parse and are refused.
+    fn refuse_odd_relations(&mut self, subject: &Subject) -> Parse<()> {
+        let name = match subject {
+            Subject::Column(name) | Subject::Element(name, _) => name.clone(),
+            Subject::Token(names) => format!("token({})", names.join(", ")),
+            Subject::Tuple(names) => format!("({})", names.join(", ")),
+        };
+        if self.accept_word("is") {
+            self.expect_word("not")?;
+            self.expect_word("null")?;
+            return Err(ParseError::Invalid(format!(
+                "Unsupported restriction: {name} IS NOT NULL"
+            )));
+        }
+        if self.accept("!=") {
+            let value = self.term()?;
+            return Err(ParseError::Invalid(format!(
+                "Unsupported \"!=\" relation: {name} != {}",
+                value.text()
+            )));
+        }
+        Ok(())
     }
 
     fn operator(&mut self) -> Parse<Operator> {
@@ -333,16 +358,13 @@ impl Parser<'_> {
         if self.accept_word("in") {
             return Ok(Operator::In);
         }
-        if self.is_symbol("!=") {
-            return Err(ParseError::Invalid("Unsupported \"!=\" relation".into()));
-        }
         if self.accept_word("contains") {
             return Ok(match self.accept_word("key") {
                 true => Operator::ContainsKey,
                 false => Operator::Contains,
             });
         }
-        for word in ["like", "is", "between", "not"] {
+        for word in ["like", "between", "not"] {
             if self.is_keyword(word) {
                 return Err(ParseError::Unsupported(format!("{} in WHERE", word.to_uppercase())));
             }
@@ -350,12 +372,30 @@ impl Parser<'_> {
         Err(self.no_alternative().into())
     }
 
+    /// One of the values of `(a, b) IN (…)`: all are tuples, or all are markers.
+    fn tuple_or_marker(&mut self) -> Parse<Term> {
+        if self.is_symbol("(") {
+            return self.parenthesised(Self::term).map(Term::Tuple);
+        }
+        match self.peek() {
+            Kind::Symbol("?" | ":") if !self.is_after_tuple() => self.term(),
+            _ => Err(self.mismatched("'('").into()),
+        }
+    }
+
+    /// Whether a tuple of the same list stands before.
+    fn is_after_tuple(&self) -> bool {
+        self.at >= 2 && matches!(self.tokens[self.at - 2].kind, Kind::Symbol(")"))
+    }
+
     fn object(&mut self, subject: &Subject, operator: Operator) -> Parse<Object> {
         match (subject, operator) {
-            (Subject::Tuple(_), Operator::In) => Err(ParseError::Unsupported("IN on several columns at once".into())),
+            (Subject::Tuple(_), Operator::In) if self.is_symbol("(") => {
+                self.parenthesised(Self::tuple_or_marker).map(Object::Many)
+            }
+            (Subject::Tuple(_), Operator::In) => self.term().map(Object::One),
             (Subject::Token(_), Operator::In) => Err(ParseError::Invalid("IN is not allowed on token()".into())),
             (Subject::Tuple(_), _) if self.is_symbol("(") => self.parenthesised(Self::term).map(Object::Many),
-            (Subject::Tuple(_), _) => Err(ParseError::Unsupported("a bind marker for a whole tuple".into())),
             (Subject::Column(_), Operator::In) => {
                 if !self.accept("(") {
                     return self.term().map(Object::One);
@@ -367,9 +407,6 @@ impl Parser<'_> {
                 self.expect(")")?;
                 Ok(Object::Many(values))
             }
-            (Subject::Token(_), _) if self.is_keyword("token") => Err(ParseError::Unsupported(
-                "token() of values on the right of a relation".into(),
-            )),
             _ => self.term().map(Object::One),
         }
     }

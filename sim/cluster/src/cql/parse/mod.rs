@@ -534,8 +534,8 @@ impl Parser<'_> {
     }
 
     fn describe(&mut self) -> Parse<Describe> {
-        // Not in DESCRIBE: user types and the like, which are listed as none and found as none.
-        const NOT_HERE: [&str; 6] = ["full", "type", "function", "aggregate", "index", "materialized"];
+        // Not in DESCRIBE: functions and the like, which are listed as none and found as none.
+        const NOT_HERE: [&str; 5] = ["full", "function", "aggregate", "index", "materialized"];
         self.at += 1;
         if self.accept_word("cluster") {
             return Ok(Describe::Cluster);
@@ -546,7 +546,14 @@ impl Parser<'_> {
         if self.accept_word("tables") || self.accept_word("columnfamilies") {
             return Ok(Describe::Tables);
         }
-        if self.accept_word("types") || self.accept_word("functions") || self.accept_word("aggregates") {
+        if self.accept_word("types") {
+            return Ok(Describe::Types);
+        }
+        if self.is_keyword("type") && !matches!(self.peek_at(1), Kind::End | Kind::Symbol(_)) {
+            self.at += 1;
+            return self.table_name().map(Describe::Type);
+        }
+        if self.accept_word("functions") || self.accept_word("aggregates") {
             return Ok(Describe::NoneOfThem);
         }
         if self.accept_word("schema") {

@@ -68,25 +68,17 @@ fn what_is_not_carried_out_is_refused_by_name() {
             "CREATE MATERIALIZED VIEW",
         ),
         ("CREATE INDEX ON t (a)", "CREATE INDEX"),
-        ("CREATE TYPE u (a int)", "CREATE TYPE"),
         ("CREATE ROLE r", "CREATE ROLE"),
         ("CREATE OR REPLACE FUNCTION f()", "CREATE OR REPLACE"),
         ("DROP INDEX i", "DROP INDEX"),
-        ("ALTER KEYSPACE k WITH durable_writes = true", "ALTER KEYSPACE"),
-        ("ALTER TABLE t DROP a USING TIMESTAMP 1", "ALTER TABLE … DROP"),
-        ("ALTER TABLE t RENAME a TO b", "ALTER TABLE … RENAME"),
         ("GRANT SELECT ON t TO r", "GRANT SELECT"),
         ("DESCRIBE INDEX i", "DESCRIBE INDEX"),
         ("INSERT INTO t JSON '{}'", "INSERT … JSON"),
         ("SELECT JSON * FROM t", "SELECT JSON"),
-        ("SELECT max(a) FROM t", "the function max() in a selection"),
         ("SELECT a + 1 FROM t", "the operator + in a selection"),
-        ("SELECT a FROM t GROUP BY a", "GROUP BY"),
+        ("SELECT exp(a) FROM t", "the function exp() in a selection"),
+        ("SELECT m[1..2] FROM t", "a range of elements in a selection"),
         ("SELECT a FROM t WHERE a LIKE 'x'", "LIKE in WHERE"),
-        (
-            "SELECT a FROM t WHERE (a, b) IN ((1, 2))",
-            "IN on several columns at once",
-        ),
         (
             "CREATE TABLE t (a int PRIMARY KEY) WITH COMPACT STORAGE",
             "COMPACT STORAGE",
@@ -176,7 +168,10 @@ fn select_takes_every_clause_in_order() {
     assert_eq!(s.selectors[0].alias.as_deref(), Some("x"));
     assert_eq!(
         s.selectors[4].selectable,
-        Selectable::Token(vec!["p".into(), "q".into()])
+        Selectable::Call(
+            "token".into(),
+            vec![Selectable::Column("p".into()), Selectable::Column("q".into())]
+        )
     );
     assert_eq!(s.order_by, [("c".to_string(), true), ("d".to_string(), false)]);
     assert_eq!(s.timeout, Some(Term::Literal(Literal::Duration("30000ms".into()))));
