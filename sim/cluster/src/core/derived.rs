@@ -47,6 +47,7 @@ impl Node {
                     timestamp_us: op.request.timestamp_us,
                     timeout_ms: op.request.timeout_ms,
                 };
+                // Lists are no counters.
                 self.client_write(cx, op.client, request);
             }
         }

@@ -9,6 +9,7 @@ use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
 use super::boundary::{BatchInfo, Boundary, BoundaryHook, Point, Verdict};
 use super::clock::Clock;
 use super::config::{ClockSpec, ClusterConfig};
+use super::counters::CounterOp;
 use super::derived::DerivedOp;
 use super::flavor::Rules;
 use super::gossip::Peer;
@@ -24,7 +25,7 @@ use super::rng::Rng;
 use super::timers::{Slab, Timer, Timers};
 use super::verdict::Parked;
 use super::write::WriteOp;
-use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteType};
+use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteKind, WriteType};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ pub(super) enum Op {
     Read(Box<ReadOp>),
     Cas(Box<CasOp>),
     Derived(Box<DerivedOp>),
+    Counter(Box<CounterOp>),
     Parked(Box<Parked>),
     Schema(Box<SchemaOp>),
     Truncate(Box<TruncateOp>),
@@ -195,6 +197,7 @@ impl Node {
             return self.answer_error(cx, from, CoordinatorError::Overloaded { what });
         }
         match request {
+            Request::Write(w) if w.kind == WriteKind::Counter => self.client_counter(cx, from, w),
             Request::Write(w) => self.client_write(cx, from, w),
             Request::Read(r) => self.client_read(cx, from, r),
             Request::Cas(c) => self.client_cas(cx, from, *c),
@@ -272,6 +275,14 @@ impl Node {
             Msg::Accepted { op, ballot, granted } => self.on_accepted(cx, from, op, ballot, granted),
             Msg::Commit { op, key, proposal } => self.replica_commit(cx, from, op, &key, proposal),
             Msg::Committed { op, ballot } => self.on_committed(cx, from, op, ballot),
+            Msg::Lead {
+                op,
+                sealed,
+                index,
+                consistency,
+                expires_us,
+            } => self.replica_lead(cx, from, op, &sealed, index, consistency, expires_us),
+            Msg::Led { op, failed } => self.on_led(cx, op, failed),
             Msg::Heartbeat {
                 generation,
                 schema_change,
@@ -320,6 +331,7 @@ impl Node {
             Some(Op::Write(op)) => self.write_deadline(cx, id, op),
             Some(Op::Read(op)) => self.read_deadline(cx, id, *op),
             Some(Op::Cas(op)) => self.cas_deadline(cx, id, op),
+            Some(Op::Counter(op)) => self.counter_deadline(cx, id, op),
             Some(Op::Schema(op)) => self.schema_deadline(cx, id, *op),
             Some(Op::Truncate(op)) => self.truncate_deadline(cx, id, *op),
             // Its reads have deadlines of their own.

@@ -94,7 +94,7 @@ impl Node {
         1 << 63 | u64::from(self.generation) << 8 | u64::from(self.me.0)
     }
 
-    fn server_timestamp(&mut self, now_us: u64, purpose: Purpose) -> i64 {
+    pub(super) fn server_timestamp(&mut self, now_us: u64, purpose: Purpose) -> i64 {
         let mut detached = 0;
         let last = match purpose {
             Purpose::Client(c) => self.connections.entry(c.conn).or_insert(0),

@@ -319,7 +319,7 @@ impl Node {
     }
 
     /// The replicas to ask: this node first if it is one, then others at random (what a snitch does among equals).
-    fn choose_replicas(&mut self, scope: NodeSet, need: u32) -> Vec<NodeIdx> {
+    pub(super) fn choose_replicas(&mut self, scope: NodeSet, need: u32) -> Vec<NodeIdx> {
         let live = scope.and(self.alive());
         let mut others: Vec<NodeIdx> = live.minus(NodeSet::one(self.me)).iter().collect();
         self.rng.shuffle(&mut others);

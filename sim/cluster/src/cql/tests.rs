@@ -313,7 +313,7 @@ fn refusals_of_batches_and_executions() {
         node.error(0x0D, &read).1,
         "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed."
     );
-    let counter = batch_body(2, &[(&id, short)]);
+    let counter = batch_body(2, &[(&id, &[Some(&one), Some(&one)])]);
     assert_eq!(
         node.error(0x0D, &counter).1,
         "Cannot include non-counter statement in a counter batch"

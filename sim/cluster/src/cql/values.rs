@@ -318,7 +318,7 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
             ))),
         },
         (CqlType::Time, Literal::Integer(s)) => integer::<i64>(s, "time", |n| n.to_be_bytes().to_vec()),
-        (CqlType::Duration, Literal::Duration(s)) => numbers::duration(s),
+        (CqlType::Duration, Literal::Duration(s) | Literal::Integer(s)) => numbers::duration(s),
         _ => mismatch(),
     }
 }

@@ -72,7 +72,7 @@ impl std::fmt::Display for Consistency {
     }
 }
 
-/// The write type of a write error. `View`, `Counter` and `Cdc` belong to features that are refused for now.
+/// The write type of a write error. `View` and `Cdc` belong to features that are refused for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "CQL's own names")]
 pub enum WriteType {
@@ -111,6 +111,8 @@ pub enum WriteKind {
     Logged,
     /// `BEGIN UNLOGGED BATCH`.
     Unlogged,
+    /// Additions to counters, one statement or a batch of them.
+    Counter,
 }
 
 /// A write for the coordinator.
@@ -155,7 +157,7 @@ pub enum Request {
     Schema(SchemaChange),
     /// TRUNCATE.
     Truncate(TableId),
-    /// A door, not a room: counters and views arrive here until they exist. `what` names it; the
+    /// A door, not a room: views arrive here until they exist. `what` names it; the
     /// answer is always [`CoordinatorError::Unsupported`].
     Unsupported {
         /// What was asked for, in the words of the error.

@@ -56,6 +56,8 @@ pub struct WritePlan {
     using: Attributes,
     /// IF.
     pub conditions: Option<Conditions>,
+    /// Whether its table is one of counters.
+    pub is_counter: bool,
     /// Every key part is one value: no IN, so no product of keys.
     is_single: bool,
 }
@@ -127,6 +129,11 @@ fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result
 /// Unknown names, missing keys, constants of the wrong type.
 pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) -> Result<WritePlan, CqlError> {
     let table = user_table(context, &insert.table)?;
+    if table.is_counter() {
+        return Err(CqlError::invalid(
+            "INSERT statements are not allowed on counter tables, use UPDATE instead",
+        ));
+    }
     let mut given: Vec<(Column, Source)> = Vec::with_capacity(insert.columns.len());
     for (name, term) in insert.columns.iter().zip(&insert.values) {
         let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
@@ -172,6 +179,7 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
     let parts = inserted_parts(&table, &cells, &statics)?;
     let is_single = parts.is_none();
     Ok(WritePlan {
+        is_counter: false,
         table,
         conditions,
         verb: Verb::Insert,
@@ -243,7 +251,44 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
     let conditions = conditions::resolve(context, &table, update.conditions.as_ref(), binds)?;
     let needs_row = !plan.rows.is_empty() || conditions.as_ref().is_some_and(|c| c.needs_row(&table));
     let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
+    check_counter(&table, &using, conditions.as_ref())?;
     Ok(finished(table, conditions, Verb::Update, partition, rows, plan, using))
+}
+
+/// What writes of counters cannot have.
+fn check_counter(table: &Table, using: &Attributes, conditions: Option<&Conditions>) -> Result<(), CqlError> {
+    let what = match (table.is_counter(), conditions.is_some()) {
+        (false, _) => return Ok(()),
+        (true, true) => "Conditional updates are not supported on counter tables",
+        (true, false) if using.timestamp.is_some() => "Cannot provide custom timestamp for counter updates",
+        (true, false) if using.ttl.is_some() => "Cannot provide custom TTL for counter updates",
+        (true, false) => return Ok(()),
+    };
+    Err(CqlError::invalid(what))
+}
+
+/// Whether statements of counters and others may stand in such a batch, and what kind of write it is.
+///
+/// # Errors
+/// Mixtures, and counters in a LOGGED batch.
+pub fn batch_kind(
+    kind: ast::BatchKind,
+    has_counters: bool,
+    has_others: bool,
+    has_timestamp: bool,
+) -> Result<WriteKind, CqlError> {
+    let refuse = |what: &str| Err(CqlError::invalid(what));
+    match kind {
+        ast::BatchKind::Counter if has_others => refuse("Cannot include non-counter statement in a counter batch"),
+        ast::BatchKind::Logged if has_counters => refuse("Cannot include a counter statement in a logged batch"),
+        _ if has_counters && has_others => refuse("Counter and non-counter mutations cannot exist in the same batch"),
+        _ if (has_counters || kind == ast::BatchKind::Counter) && has_timestamp => {
+            refuse("Cannot provide custom timestamp for counter BATCH")
+        }
+        _ if has_counters => Ok(WriteKind::Counter),
+        ast::BatchKind::Logged => Ok(WriteKind::Logged),
+        ast::BatchKind::Unlogged | ast::BatchKind::Counter => Ok(WriteKind::Unlogged),
+    }
 }
 
 /// The plan of an UPDATE or DELETE: in the plain form where no operation is on a part of a column.
@@ -273,6 +318,7 @@ fn finished(
     }
     let is_single = is_single(&partition, &rows) && parts.is_none();
     WritePlan {
+        is_counter: table.is_counter(),
         table,
         conditions,
         verb,
@@ -328,6 +374,7 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
     }
     let conditions = conditions::resolve(context, &table, delete.conditions.as_ref(), binds)?;
     conditions::check_delete(&table, conditions.as_ref(), &rows, !plan.statics.is_empty())?;
+    check_counter(&table, &using, conditions.as_ref())?;
     Ok(finished(table, conditions, Verb::Delete, partition, rows, plan, using))
 }
 
@@ -485,10 +532,9 @@ pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Re
             "Timestamp must be set either on BATCH or individual statements",
         ));
     }
-    let kind = match batch.kind {
-        ast::BatchKind::Logged => WriteKind::Logged,
-        ast::BatchKind::Unlogged => WriteKind::Unlogged,
-    };
+    let has_counters = statements.iter().any(|s| s.is_counter);
+    let has_others = statements.iter().any(|s| !s.is_counter);
+    let kind = batch_kind(batch.kind, has_counters, has_others, using.timestamp.is_some())?;
     Ok(BatchPlan {
         kind,
         statements,

@@ -19,7 +19,7 @@ use super::frame::{
     self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
 };
 use super::functions::Moment;
-use super::parse;
+use super::parse::{self, ast};
 pub use super::registry::Registry;
 use super::statements::Statements;
 use super::system::{self, NodeView};
@@ -348,8 +348,14 @@ impl Front {
                 let mut writes = WriteSet::new();
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
                 let (timeout_ms, first) = (write.timeout_ms(), Some(write.table.clone()));
+                let kind = if write.is_counter {
+                    only_counted(consistency, first.as_deref())?;
+                    WriteKind::Counter
+                } else {
+                    WriteKind::Single
+                };
                 let request = WriteRequest {
-                    kind: WriteKind::Single,
+                    kind,
                     consistency,
                     writes,
                     timestamp_us: params.timestamp_us,
@@ -373,6 +379,9 @@ impl Front {
                 let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
                 let first = batch.statements.first().map(|w| w.table.clone());
                 let (kind, timeout_ms) = (batch.kind, batch.timeout_ms());
+                if kind == WriteKind::Counter {
+                    only_counted(consistency, first.as_deref())?;
+                }
                 Ok(submit_write(
                     call,
                     WriteRequest {
@@ -443,14 +452,11 @@ impl Front {
         mut batch: Batch<'_>,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
         let kind = match batch.kind {
-            BatchKind::Counter if batch.count > 0 => {
-                return Err(CqlError::invalid(
-                    "Cannot include non-counter statement in a counter batch",
-                ));
-            }
-            BatchKind::Logged => WriteKind::Logged,
-            BatchKind::Unlogged | BatchKind::Counter => WriteKind::Unlogged,
+            BatchKind::Logged => ast::BatchKind::Logged,
+            BatchKind::Unlogged => ast::BatchKind::Unlogged,
+            BatchKind::Counter => ast::BatchKind::Counter,
         };
+        let (mut has_counters, mut has_others) = (false, false);
         let mut writes = WriteSet::with_capacity(batch.expected_bytes(), usize::from(batch.count));
         let mut bound: Vec<Value<'_>> = Vec::with_capacity(32);
         let mut first = None;
@@ -473,7 +479,10 @@ impl Front {
             prepared.check(&bound, |markers, given| {
                 format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
+            has_counters |= write.is_counter;
+            has_others |= !write.is_counter;
             if write.needs_read() {
+                let kind = write::batch_kind(kind, has_counters, has_others, false)?;
                 return self.derived_batch(call, connection, whole, kind);
             }
             if prepared.computed.is_empty() {
@@ -491,6 +500,10 @@ impl Front {
         }
         let params = batch.finish()?;
         let (consistency, timestamp_us) = (level(params.consistency)?, params.timestamp_us);
+        let kind = write::batch_kind(kind, has_counters, has_others, false)?;
+        if has_counters {
+            only_counted(consistency, first.as_deref())?;
+        }
         Ok(submit_write(
             call,
             WriteRequest {
@@ -729,6 +742,20 @@ fn request_name(request: &Request<'_>) -> &'static str {
 fn level(code: u16) -> Answer<Consistency> {
     Consistency::from_code(code)
         .ok_or_else(|| CqlError::protocol(format!("Unknown code {code} for a consistency level")))
+}
+
+/// The levels at which counters are written (C `ConsistencyLevel.validateCounterForWrite`).
+fn only_counted(consistency: Consistency, table: Option<&Table>) -> Answer<()> {
+    match consistency {
+        Consistency::Any => Err(CqlError::invalid(format!(
+            "Consistency level ANY is not yet supported for counter table {}",
+            table.map_or("", |t| t.name.as_str())
+        ))),
+        Consistency::Serial | Consistency::LocalSerial => {
+            Err(CqlError::invalid("Counter operations are inherently non-serializable"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The moment at which a statement is executed on a node.

@@ -506,6 +506,8 @@ pub enum BatchKind {
     Logged,
     /// UNLOGGED.
     Unlogged,
+    /// COUNTER.
+    Counter,
 }
 
 /// BEGIN … BATCH.

@@ -250,8 +250,8 @@ impl Parser<'_> {
         self.expect_word("begin")?;
         let kind = if self.accept_word("unlogged") {
             BatchKind::Unlogged
-        } else if self.is_keyword("counter") {
-            return Err(ParseError::Unsupported("counter batches".into()));
+        } else if self.accept_word("counter") {
+            BatchKind::Counter
         } else {
             self.accept_word("logged");
             BatchKind::Logged

@@ -62,7 +62,6 @@ fn statements_that_contradict_themselves_are_invalid() {
 #[test]
 fn what_is_not_carried_out_is_refused_by_name() {
     for (text, feature) in [
-        ("BEGIN COUNTER BATCH APPLY BATCH", "counter batches"),
         (
             "CREATE MATERIALIZED VIEW v AS SELECT * FROM t",
             "CREATE MATERIALIZED VIEW",
