@@ -379,7 +379,7 @@ fn divided(text: &str, by: u64, scale: usize) -> String {
     let cut = fraction[kept..].bytes().next().map_or(0, |b| b - b'0');
     let is_odd = quotient.bytes().last().is_some_and(|b| b % 2 == 1);
     let up = if by == 1 {
-        cut > 5 || cut == 5
+        cut >= 5
     } else {
         half > u128::from(by) || half == u128::from(by) && (is_odd || beyond)
     };

@@ -222,7 +222,7 @@ pub fn named(name: &str) -> Vec<Function> {
             let does = if name == "abs" { Does::Abs } else { Does::Round };
             super::casts::NUMBERS
                 .into_iter()
-                .map(|t| one(does, &[t.clone()], t))
+                .map(|t| one(does, std::slice::from_ref(&t), t.clone()))
                 .collect()
         }
         _ => {

@@ -6,7 +6,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`schema`] | types, columns, tables, keyspaces, the schema as a whole, and changes to it |
+//! | [`types`] | CQL's types |
+//! | [`schema`] | columns, tables, keyspaces, the schema as a whole, and changes to it |
 //! | [`write`], [`parts`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
 //! | [`read`] | read commands, slices, positions, and the rows that come back |
 //! | [`cas`] | conditional writes and serial reads |
@@ -19,6 +20,7 @@ pub mod parts;
 pub mod read;
 pub mod request;
 pub mod schema;
+pub mod types;
 mod user_types;
 pub mod write;
 
@@ -33,9 +35,10 @@ pub use request::{
     WriteType,
 };
 pub use schema::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, DroppedColumn, Keyspace, NewColumn, NewTable, Replication,
-    Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions, UserType,
+    ClusteringOrder, Column, ColumnId, ColumnKind, DroppedColumn, Keyspace, NewColumn, NewTable, Replication, Schema,
+    SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
 };
+pub use types::{CqlType, UserType};
 pub use write::{OpKind, OpView, WriteSet};
 
 /// A node of the cluster, by its index in the cluster's configuration (0 is `db-1`).

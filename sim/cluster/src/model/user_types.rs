@@ -1,7 +1,8 @@
 //! Changes to user-defined types. Columns hold the whole definition of a type, so a change of one is a change of every
 //! column that uses it.
 
-use super::schema::{Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget, UserType};
+use super::schema::{Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget};
+use super::types::UserType;
 use std::sync::Arc;
 
 fn refused<T>(what: String) -> Result<T, SchemaError> {

@@ -124,9 +124,8 @@ fn an_element_survives_kill_and_recovery_with_its_time() {
 #[test]
 fn read_repair_carries_single_elements_and_the_deletion_of_all() {
     let mut c = Cluster::new(3, Flavor::Cassandra);
-    let only_to = |wanted: u8| -> Box<dyn FnMut(NodeIdx, NodeIdx, &sim_cluster::core::Msg) -> Option<u64>> {
-        Box::new(move |_, to, msg| (!is_mutate(msg) || to.0 == wanted).then_some(300))
-    };
+    let only_to =
+        |wanted: u8| -> Route { Box::new(move |_, to, msg| (!is_mutate(msg) || to.0 == wanted).then_some(300)) };
     c.route = only_to(0);
     c.ok(
         0,

@@ -1,13 +1,16 @@
 //! SELECTs whose rows are looked at all together: groups and aggregates, and rows of several partitions sorted as one.
 
-use super::select::SelectPlan;
+use super::relations::{KeyPart, Restriction, Restrictions};
+use super::select::{Partitions, SelectPlan};
 use super::selection::{Groups, Scene};
 use super::view::{PartitionView, RowView};
+use super::{Context, no_column};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::functions::Moment;
+use crate::cql::parse::ast;
 use crate::cql::values;
-use crate::model::{Components, PartitionRows, partition_key_components};
+use crate::model::{Components, PartitionRows, Table, partition_key_components};
 use std::cmp::Ordering;
 
 impl SelectPlan {
@@ -148,4 +151,49 @@ impl SelectPlan {
         rows.iter().for_each(|(_, cells)| out.extend_from_slice(cells));
         Ok(count as u32)
     }
+}
+
+/// The columns by which rows are sorted after reading: those of ORDER BY where several partitions are named.
+pub(super) fn sorting(
+    table: &Table,
+    select: &ast::Select,
+    partitions: &Partitions,
+) -> Result<Vec<(usize, bool)>, CqlError> {
+    let is_several = matches!(partitions, Partitions::Keys(parts) if parts.iter().any(|p| matches!(p, KeyPart::In(_))));
+    if !is_several {
+        return Ok(Vec::new());
+    }
+    let place = |name: &str| table.columns.iter().position(|c| c.name == name);
+    let each = select.order_by.iter();
+    Ok(each.filter_map(|(name, d)| Some((place(name)?, *d))).collect())
+}
+
+/// How many columns of the primary key GROUP BY names, with those before them that are given.
+pub(super) fn group_columns(
+    context: &Context<'_>,
+    table: &Table,
+    select: &ast::Select,
+    restrictions: &Restrictions,
+) -> Result<usize, CqlError> {
+    let keys = table.partition_columns + table.clustering_columns;
+    let mut at = 0;
+    for name in &select.group_by {
+        let index = table.columns.iter().position(|c| c.name == *name);
+        let index = index.ok_or_else(|| no_column(context, table, name))?;
+        if index >= keys {
+            return Err(CqlError::invalid(format!(
+                "Group by is currently only supported on the columns of the PRIMARY KEY, got {name}"
+            )));
+        }
+        while at < index && matches!(restrictions.column(at), Some(Restriction::Eq(_))) {
+            at += 1;
+        }
+        if at != index {
+            return Err(CqlError::invalid(
+                "Group by currently only support groups of columns following their declared order in the PRIMARY KEY",
+            ));
+        }
+        at += 1;
+    }
+    Ok(at)
 }

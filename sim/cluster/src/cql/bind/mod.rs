@@ -2,7 +2,7 @@
 //! [`Prepared`]: a plan that turns bound values into the typed requests of `crate::model` without looking at text or
 //! names again. QUERY goes the same way as PREPARE and EXECUTE, in one step.
 //!
-//! - `write`: INSERT, UPDATE, DELETE and BATCH,
+//! - `write`, `batch`: INSERT, UPDATE, DELETE and BATCH,
 //! - `parts`, `write_parts`: writes of elements of collections, of fields, and of counters,
 //! - `terms`: values, constant or computed when a statement is executed,
 //! - `conditions`: IF,
@@ -11,6 +11,7 @@
 //! - `paging`: the opaque state between two pages,
 //! - `ddl`, `ddl_types`: CREATE, ALTER, DROP.
 
+pub mod batch;
 pub mod conditions;
 pub mod ddl;
 mod ddl_types;
@@ -85,9 +86,9 @@ pub enum Plan {
     /// INSERT, UPDATE, DELETE.
     Write(write::WritePlan),
     /// BEGIN BATCH.
-    Batch(write::BatchPlan),
+    Batch(batch::BatchPlan),
     /// SELECT.
-    Select(select::SelectPlan),
+    Select(Box<select::SelectPlan>),
     /// CREATE, ALTER, DROP: resolved when executed, because only then must names exist.
     Schema(Statement),
     /// TRUNCATE.
@@ -183,7 +184,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Statement::Update(update) => single(context, write::update(context, &update, &mut binds)?),
         Statement::Delete(delete) => single(context, write::delete(context, &delete, &mut binds)?),
         Statement::Batch(batch) => {
-            let plan = write::batch(context, &batch, &mut binds)?;
+            let plan = batch::batch(context, &batch, &mut binds)?;
             let statements: Vec<_> = plan.statements.iter().collect();
             let columns = cas::prepared_columns(&statements, context.server.is_scylla, true);
             (Plan::Batch(plan), columns)
@@ -191,7 +192,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Statement::Select(select) => {
             let plan = select::plan(context, &select, &mut binds)?;
             let columns = plan.result_columns();
-            (Plan::Select(plan), Some(columns))
+            (Plan::Select(Box::new(plan)), Some(columns))
         }
         Statement::Truncate(name) => (Plan::Truncate(user_table(context, &name)?), None),
         Statement::Use(keyspace) => (Plan::Use(keyspace), None),
@@ -259,6 +260,9 @@ pub fn statement_id(keyspace: Option<&str>, text: &str) -> StatementId {
     hash.finalize().into()
 }
 
+/// Names and types of markers.
+type Specs = Vec<(String, CqlType)>;
+
 /// Markers of a statement, getting their names and types as its parts are resolved.
 #[derive(Debug)]
 pub struct Binds {
@@ -294,7 +298,7 @@ impl Binds {
         self.specs[index] = Some((name, ty));
     }
 
-    fn finish(self) -> Result<(Vec<(String, CqlType)>, Vec<Compute>), CqlError> {
+    fn finish(self) -> Result<(Specs, Vec<Compute>), CqlError> {
         let specs: Option<Vec<_>> = self.specs.into_iter().collect();
         specs
             .map(|specs| (specs, self.computed))

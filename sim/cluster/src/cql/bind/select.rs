@@ -5,10 +5,11 @@ use super::relations::{
     self, KeyPart, Restriction, Restrictions, TupleSlice, TupleSource, check_partition_key, key_value,
 };
 
-use super::selection::{Aggregate, Expr, Groups, Resolver, Scene, Time};
+use super::gather::{group_columns, sorting};
+use super::selection::{Aggregate, Expr, Groups, Scene, selected};
 use super::terms::source;
 use super::view::{PartitionView, RowView, SystemRow, passes};
-use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_column, no_table, timeout_ms};
+use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_table, timeout_ms};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::frame::response::{Columns, put_bytes};
@@ -31,7 +32,7 @@ const NEEDS_FILTERING: &str = "Cannot execute this query as it might involve dat
 
 /// One column of the result; columns by index in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Item {
+pub(super) enum Item {
     Column(usize),
     /// A column that is kept by its elements.
     Elements(usize),
@@ -44,7 +45,7 @@ enum Item {
 
 /// Which partitions are read.
 #[derive(Debug)]
-enum Partitions {
+pub(super) enum Partitions {
     Keys(Vec<KeyPart>),
     Scan,
 }
@@ -149,73 +150,6 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
         ));
     }
     Ok(plan)
-}
-
-/// What is selected.
-#[derive(Debug, Default)]
-struct Selected {
-    items: Vec<(Item, String)>,
-    /// The same as expressions, with their types, in the order of the items.
-    exprs: Vec<(Expr, CqlType)>,
-    aggregates: Vec<Aggregate>,
-}
-
-fn selected(
-    context: &Context<'_>,
-    table: &Table,
-    select: &ast::Select,
-    binds: &mut Binds,
-) -> Result<Selected, CqlError> {
-    if select.selectors.is_empty() {
-        let item = |i: usize| (whole(table, i), table.columns[i].name.clone());
-        let expr = |i: usize| {
-            let ty = table.columns[i].ty.clone();
-            let expr = if ty.is_multicell() {
-                Expr::Elements(i)
-            } else {
-                Expr::Column(i)
-            };
-            (expr, ty)
-        };
-        return Ok(Selected {
-            items: star(table).into_iter().map(item).collect(),
-            exprs: star(table).into_iter().map(expr).collect(),
-            aggregates: Vec::new(),
-        });
-    }
-    let mut resolver = Resolver {
-        context,
-        table,
-        binds,
-        aggregates: Vec::new(),
-        inside: false,
-    };
-    let mut selected = Selected::default();
-    for selector in &select.selectors {
-        let resolved = resolver.resolve(&selector.selectable)?;
-        let item = match &resolved.expr {
-            Expr::Column(i) => Item::Column(*i),
-            Expr::Elements(i) => Item::Elements(*i),
-            Expr::Token => Item::Token,
-            Expr::Times(i, Time::Write, None) if !table.columns[*i].ty.is_multicell() => Item::WriteTime(*i),
-            Expr::Times(i, Time::Ttl, None) if !table.columns[*i].ty.is_multicell() => Item::Ttl(*i),
-            _ => Item::Expr(selected.exprs.len()),
-        };
-        selected
-            .items
-            .push((item, selector.alias.clone().unwrap_or(resolved.name)));
-        selected.exprs.push((resolved.expr, resolved.ty));
-    }
-    selected.aggregates = resolver.aggregates;
-    Ok(selected)
-}
-
-/// A column, in the way that it is kept.
-fn whole(table: &Table, column: usize) -> Item {
-    match table.columns[column].ty.is_multicell() {
-        true => Item::Elements(column),
-        false => Item::Column(column),
-    }
 }
 
 /// Column indexes in the order of `*`: partition key, clustering, static by name, regular by name.
@@ -380,47 +314,6 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
         reversed = Some(against);
     }
     Ok(reversed.unwrap_or(false))
-}
-
-/// The columns by which rows are sorted after reading: those of ORDER BY where several partitions are named.
-fn sorting(table: &Table, select: &ast::Select, partitions: &Partitions) -> Result<Vec<(usize, bool)>, CqlError> {
-    let is_several = matches!(partitions, Partitions::Keys(parts) if parts.iter().any(|p| matches!(p, KeyPart::In(_))));
-    if !is_several {
-        return Ok(Vec::new());
-    }
-    let place = |name: &str| table.columns.iter().position(|c| c.name == name);
-    let each = select.order_by.iter();
-    Ok(each.filter_map(|(name, d)| Some((place(name)?, *d))).collect())
-}
-
-/// How many columns of the primary key GROUP BY names, with those before them that are given.
-fn group_columns(
-    context: &Context<'_>,
-    table: &Table,
-    select: &ast::Select,
-    restrictions: &Restrictions,
-) -> Result<usize, CqlError> {
-    let keys = table.partition_columns + table.clustering_columns;
-    let mut at = 0;
-    for name in &select.group_by {
-        let index = table.columns.iter().position(|c| c.name == *name);
-        let index = index.ok_or_else(|| no_column(context, table, name))?;
-        if index >= keys {
-            return Err(CqlError::invalid(format!(
-                "Group by is currently only supported on the columns of the PRIMARY KEY, got {name}"
-            )));
-        }
-        while at < index && matches!(restrictions.column(at), Some(Restriction::Eq(_))) {
-            at += 1;
-        }
-        if at != index {
-            return Err(CqlError::invalid(
-                "Group by currently only support groups of columns following their declared order in the PRIMARY KEY",
-            ));
-        }
-        at += 1;
-    }
-    Ok(at)
 }
 
 impl SelectPlan {

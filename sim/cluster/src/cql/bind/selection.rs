@@ -1,6 +1,7 @@
 //! What SELECT computes besides columns: functions, casts, parts of columns, aggregates, and the groups of GROUP BY.
 
 use super::conditions::{PartOf, part_of};
+use super::select::{Item, star};
 use super::terms::{choose, source};
 use super::view::RowView;
 use super::{Binds, Context, Source, int_value, no_column};
@@ -9,7 +10,7 @@ use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::frame::response::put_bytes;
 use crate::cql::functions::{self, Function, Moment};
-use crate::cql::parse::ast::{Selectable, Term};
+use crate::cql::parse::ast::{self, Selectable, Term};
 use crate::cql::{types, values};
 use crate::model::{ColumnKind, CqlType, Table};
 use std::cmp::Ordering;
@@ -372,6 +373,77 @@ impl Resolver<'_, '_> {
             name: format!("system.{name}({})", names.join(", ")),
             expr: Expr::Call(function, exprs),
         })
+    }
+}
+
+/// What is selected.
+#[derive(Debug, Default)]
+pub(super) struct Selected {
+    pub items: Vec<(Item, String)>,
+    /// The same as expressions, with their types, in the order of the items.
+    pub exprs: Vec<(Expr, CqlType)>,
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// Resolves what is selected.
+///
+/// # Errors
+/// As [`Resolver::resolve`].
+pub(super) fn selected(
+    context: &Context<'_>,
+    table: &Table,
+    select: &ast::Select,
+    binds: &mut Binds,
+) -> Result<Selected, CqlError> {
+    if select.selectors.is_empty() {
+        let item = |i: usize| (whole(table, i), table.columns[i].name.clone());
+        let expr = |i: usize| {
+            let ty = table.columns[i].ty.clone();
+            let expr = if ty.is_multicell() {
+                Expr::Elements(i)
+            } else {
+                Expr::Column(i)
+            };
+            (expr, ty)
+        };
+        return Ok(Selected {
+            items: star(table).into_iter().map(item).collect(),
+            exprs: star(table).into_iter().map(expr).collect(),
+            aggregates: Vec::new(),
+        });
+    }
+    let mut resolver = Resolver {
+        context,
+        table,
+        binds,
+        aggregates: Vec::new(),
+        inside: false,
+    };
+    let mut selected = Selected::default();
+    for selector in &select.selectors {
+        let resolved = resolver.resolve(&selector.selectable)?;
+        let item = match &resolved.expr {
+            Expr::Column(i) => Item::Column(*i),
+            Expr::Elements(i) => Item::Elements(*i),
+            Expr::Token => Item::Token,
+            Expr::Times(i, Time::Write, None) if !table.columns[*i].ty.is_multicell() => Item::WriteTime(*i),
+            Expr::Times(i, Time::Ttl, None) if !table.columns[*i].ty.is_multicell() => Item::Ttl(*i),
+            _ => Item::Expr(selected.exprs.len()),
+        };
+        selected
+            .items
+            .push((item, selector.alias.clone().unwrap_or(resolved.name)));
+        selected.exprs.push((resolved.expr, resolved.ty));
+    }
+    selected.aggregates = resolver.aggregates;
+    Ok(selected)
+}
+
+/// A column, in the way that it is kept.
+fn whole(table: &Table, column: usize) -> Item {
+    match table.columns[column].ty.is_multicell() {
+        true => Item::Elements(column),
+        false => Item::Column(column),
     }
 }
 

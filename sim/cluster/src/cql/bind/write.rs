@@ -8,9 +8,9 @@ use super::write_parts::Found;
 use super::{Binds, Context, Source, int_attribute, no_column, source, timeout_ms, user_table};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::frame::Value;
-use crate::cql::parse::ast::{self, Statement, Using};
+use crate::cql::parse::ast::{self, Using};
 use crate::model::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, WriteKind, WriteSet, partition_key_bytes,
+    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, WriteSet, partition_key_bytes,
 };
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub struct WritePlan {
     statics: Vec<(ColumnId, Source)>,
     /// Instead of `cells` and `statics` where some operation is on a part of a column.
     pub(super) parts: Option<Box<PartsPlan>>,
-    using: Attributes,
+    pub(super) using: Attributes,
     /// IF.
     pub conditions: Option<Conditions>,
     /// Whether its table is one of counters.
@@ -62,50 +62,15 @@ pub struct WritePlan {
     is_single: bool,
 }
 
-/// BEGIN BATCH … APPLY BATCH.
-#[derive(Debug)]
-pub struct BatchPlan {
-    /// LOGGED or UNLOGGED.
-    pub kind: WriteKind,
-    /// Its statements.
-    pub statements: Vec<WritePlan>,
-    using: Attributes,
-}
-
-impl BatchPlan {
-    /// USING TIMESTAMP of the batch itself, microseconds.
-    ///
-    /// # Errors
-    /// A null timestamp.
-    pub fn timestamp_us(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
-        self.using.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
-    }
-
-    /// Whether it has USING TIMESTAMP.
-    pub fn has_timestamp(&self) -> bool {
-        self.using.timestamp.is_some()
-    }
-
-    /// Whether some statement has conditions.
-    pub fn is_conditional(&self) -> bool {
-        self.statements.iter().any(|w| w.conditions.is_some())
-    }
-
-    /// USING TIMEOUT of the batch, milliseconds.
-    pub fn timeout_ms(&self) -> Option<u32> {
-        self.using.timeout_ms
-    }
-}
-
 /// What stands in USING.
 #[derive(Debug)]
-struct Attributes {
-    timestamp: Option<Source>,
-    ttl: Option<Source>,
-    timeout_ms: Option<u32>,
+pub(super) struct Attributes {
+    pub timestamp: Option<Source>,
+    pub ttl: Option<Source>,
+    pub timeout_ms: Option<u32>,
 }
 
-fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result<Attributes, CqlError> {
+pub(super) fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result<Attributes, CqlError> {
     let timestamp = using
         .timestamp
         .as_ref()
@@ -265,30 +230,6 @@ fn check_counter(table: &Table, using: &Attributes, conditions: Option<&Conditio
         (true, false) => return Ok(()),
     };
     Err(CqlError::invalid(what))
-}
-
-/// Whether statements of counters and others may stand in such a batch, and what kind of write it is.
-///
-/// # Errors
-/// Mixtures, and counters in a LOGGED batch.
-pub fn batch_kind(
-    kind: ast::BatchKind,
-    has_counters: bool,
-    has_others: bool,
-    has_timestamp: bool,
-) -> Result<WriteKind, CqlError> {
-    let refuse = |what: &str| Err(CqlError::invalid(what));
-    match kind {
-        ast::BatchKind::Counter if has_others => refuse("Cannot include non-counter statement in a counter batch"),
-        ast::BatchKind::Logged if has_counters => refuse("Cannot include a counter statement in a logged batch"),
-        _ if has_counters && has_others => refuse("Counter and non-counter mutations cannot exist in the same batch"),
-        _ if (has_counters || kind == ast::BatchKind::Counter) && has_timestamp => {
-            refuse("Cannot provide custom timestamp for counter BATCH")
-        }
-        _ if has_counters => Ok(WriteKind::Counter),
-        ast::BatchKind::Logged => Ok(WriteKind::Logged),
-        ast::BatchKind::Unlogged | ast::BatchKind::Counter => Ok(WriteKind::Unlogged),
-    }
 }
 
 /// The plan of an UPDATE or DELETE: in the plain form where no operation is on a part of a column.
@@ -509,45 +450,7 @@ fn rows_of(
     Ok(Rows::Range { equal, lower, upper })
 }
 
-/// Resolves BEGIN BATCH.
-///
-/// # Errors
-/// As its statements; timestamps on both the batch and a statement.
-pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Result<BatchPlan, CqlError> {
-    let using = attributes(context, &batch.using, binds)?;
-    if using.ttl.is_some() {
-        return Err(CqlError::invalid("Global TTL on the BATCH statement is not supported."));
-    }
-    let mut statements = Vec::with_capacity(batch.statements.len());
-    for statement in &batch.statements {
-        statements.push(match statement {
-            Statement::Insert(s) => insert(context, s, binds)?,
-            Statement::Update(s) => update(context, s, binds)?,
-            Statement::Delete(s) => delete(context, s, binds)?,
-            _ => return Err(only_writes()),
-        });
-    }
-    if using.timestamp.is_some() && statements.iter().any(|s| s.using.timestamp.is_some()) {
-        return Err(CqlError::invalid(
-            "Timestamp must be set either on BATCH or individual statements",
-        ));
-    }
-    let has_counters = statements.iter().any(|s| s.is_counter);
-    let has_others = statements.iter().any(|s| !s.is_counter);
-    let kind = batch_kind(batch.kind, has_counters, has_others, using.timestamp.is_some())?;
-    Ok(BatchPlan {
-        kind,
-        statements,
-        using,
-    })
-}
-
-/// The refusal of anything but a write in a batch.
-pub fn only_writes() -> CqlError {
-    CqlError::invalid("Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.")
-}
-
-fn timestamp(source: &Source, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
+pub(super) fn timestamp(source: &Source, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
     match source.value(bound) {
         Value::Bytes(b) => match <[u8; 8]>::try_from(b).map(i64::from_be_bytes) {
             Ok(i64::MIN) | Err(_) => Err(CqlError::invalid("Invalid timestamp value")),

@@ -2,7 +2,8 @@
 //! the reads are answered.
 
 use super::{Answer, Call, Connection, Front, PendingKind};
-use crate::cql::bind::write::{Scratch, WritePlan, only_writes};
+use crate::cql::bind::batch::only_writes;
+use crate::cql::bind::write::{Scratch, WritePlan};
 use crate::cql::bind::write_parts::Found;
 use crate::cql::bind::{Plan, Prepared};
 use crate::cql::error::CqlError;

@@ -9,7 +9,8 @@ mod derived;
 mod reading;
 
 use super::answer::{self, Words};
-use super::bind::write::{self, Scratch, only_writes};
+use super::bind::batch::{batch_kind, only_writes};
+use super::bind::write::{self, Scratch};
 use super::bind::{Context, Plan, Prepared, Server, ddl, prepare, statement_id};
 use super::cas;
 use super::describe;
@@ -482,7 +483,7 @@ impl Front {
             has_counters |= write.is_counter;
             has_others |= !write.is_counter;
             if write.needs_read() {
-                let kind = write::batch_kind(kind, has_counters, has_others, false)?;
+                let kind = batch_kind(kind, has_counters, has_others, false)?;
                 return self.derived_batch(call, connection, whole, kind);
             }
             if prepared.computed.is_empty() {
@@ -500,7 +501,7 @@ impl Front {
         }
         let params = batch.finish()?;
         let (consistency, timestamp_us) = (level(params.consistency)?, params.timestamp_us);
-        let kind = write::batch_kind(kind, has_counters, has_others, false)?;
+        let kind = batch_kind(kind, has_counters, has_others, false)?;
         if has_counters {
             only_counted(consistency, first.as_deref())?;
         }
