@@ -56,7 +56,7 @@ impl Node {
             timestamp_us,
             wall_s: self.clock.wall_s(cx.now_us),
             unit: self.rules.mutation_unit,
-            list_us: 0,
+            list_us: None,
             node: self.uuid_node(),
         };
         let sealed = Sealed::seal(&request.writes, stamp, &self.schema, |t| self.layout(t))

@@ -34,8 +34,8 @@ impl Node {
         let stamp = Stamp {
             timestamp_us,
             list_us: match request.writes.unmade_paths() {
-                0 => 0,
-                n => self.list_time(cx.now_us, n, timestamp_us),
+                0 => None,
+                n => self.list_time(cx.now_us, n),
             },
             node: self.uuid_node(),
             wall_s: self.clock.wall_s(cx.now_us),
@@ -79,19 +79,26 @@ impl Node {
     }
 
     /// The time that puts new elements of lists into order, of a request with so many records that have any.
-    fn list_time(&mut self, now_us: u64, records: u32, timestamp_us: i64) -> i64 {
+    fn list_time(&mut self, now_us: u64, records: u32) -> Option<i64> {
         if self.rules.list_order_is_timestamp {
-            return timestamp_us;
+            // Not a time then, but what tells equal timestamps apart: see `uuid_node`.
+            self.last_list_us += 1;
+            return None;
         }
         let at_us = self.clock.wall_us(now_us).max(self.last_list_us + 1);
         self.last_list_us = at_us + i64::from(records);
-        at_us
+        Some(at_us)
     }
 
     /// What tells version 1 uuids of this process from those of others.
     pub(super) fn uuid_node(&self) -> u64 {
-        // The variant's bits, then the node and its generation.
-        1 << 63 | u64::from(self.generation) << 8 | u64::from(self.me.0)
+        // The variant's bits; where places in lists are made of timestamps, a number, for two requests may bring the same
+        // one; then the node and its generation.
+        let number = match self.rules.list_order_is_timestamp {
+            true => self.last_list_us as u64 & 0x3f_ffff,
+            false => 0,
+        };
+        1 << 63 | number << 40 | u64::from(self.generation) << 8 | u64::from(self.me.0)
     }
 
     pub(super) fn server_timestamp(&mut self, now_us: u64, purpose: Purpose) -> i64 {

@@ -99,8 +99,8 @@ pub struct Stamp {
     /// How operations merge into mutations.
     pub unit: MutationUnit,
     /// The coordinator's wall clock, microseconds, which puts new elements of lists into their order; strictly increasing
-    /// by more than a request has records.
-    pub list_us: i64,
+    /// by more than a request has records. `None`: the timestamps of their writes do.
+    pub list_us: Option<i64>,
     /// What tells the coordinator's uuids from those of others.
     pub node: u64,
 }
@@ -132,8 +132,10 @@ impl Builder {
             self.bytes[at + 36..at + 40].copy_from_slice(&wall_s.to_le_bytes());
             if op.flags() & FLAG_UNMADE_PATHS != 0 {
                 // Each record of a request has a microsecond of its own, so that later statements come later.
-                let later_us = self.made;
-                make_paths(&mut self.bytes[at..], stamp.list_us + later_us, stamp.node);
+                let at_us = stamp
+                    .list_us
+                    .unwrap_or_else(|| OpView::at(&self.bytes, at).raw_timestamp());
+                make_paths(&mut self.bytes[at..], at_us.saturating_add(self.made), stamp.node);
                 self.made += 1;
             }
         }

@@ -166,3 +166,32 @@ fn read_repair_carries_single_elements_and_the_deletion_of_all() {
         assert_eq!(seen(&own), [(2, 2), (3, 3)], "node {n} was repaired");
     }
 }
+
+/// Values of the list in column V, in its order.
+fn list(c: &mut Cluster) -> Vec<u8> {
+    let read = c.read(0, Consistency::One, ReadCommand::partition(ROWS, pk(1)));
+    let row = read.partitions[0].rows[0].clone();
+    let mut elements: Vec<_> = row.elements(V).collect();
+    elements.sort_by(|a, b| parts::compare_list_paths(a.path.unwrap_or_default(), b.path.unwrap_or_default()));
+    elements.iter().map(|e| e.value[0]).collect()
+}
+
+#[test]
+fn a_list_is_in_the_order_of_the_clock_in_cassandra_and_of_timestamps_in_scylla() {
+    for (flavor, expected) in [(Flavor::Cassandra, [1, 2, 3, 4]), (Flavor::Scylla, [2, 3, 4, 1])] {
+        let mut c = Cluster::new(1, flavor);
+        for (value, ts) in [(1u8, 200), (2, 100), (3, 100), (4, 100)] {
+            let mut set = WriteSet::new();
+            set.begin(OpKind::Parts, ROWS, &1i64.to_be_bytes(), Some(ts))
+                .clustering(&0i64.to_be_bytes());
+            set.list_element(V, &[value], false);
+            set.end();
+            c.ok(0, WriteKind::Single, Consistency::One, set);
+        }
+        assert_eq!(
+            list(&mut c),
+            expected,
+            "{flavor:?}: those of equal timestamps are apart"
+        );
+    }
+}
