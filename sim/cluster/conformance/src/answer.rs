@@ -87,6 +87,12 @@ fn of_type(typ: &ColumnType<'_>) -> String {
             CollectionType::Map(from, to) => format!("map<{},{}>", of_type(from), of_type(to)),
             other => format!("{other:?}"),
         },
+        ColumnType::Vector { typ, dimensions } => format!("vector<{},{dimensions}>", of_type(typ)),
+        ColumnType::UserDefinedType { definition, .. } => format!("{}.{}", definition.keyspace, definition.name),
+        ColumnType::Tuple(items) => {
+            let items: Vec<String> = items.iter().map(of_type).collect();
+            format!("tuple<{}>", items.join(","))
+        }
         other => format!("{other:?}"),
     }
 }

@@ -9,10 +9,14 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 15] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
     ("batches", include_str!("../cases/batches.toml")),
     ("lwt", include_str!("../cases/lwt.toml")),
+    ("coll", include_str!("../cases/coll.toml")),
+    ("sel", include_str!("../cases/sel.toml")),
+    ("types", include_str!("../cases/types.toml")),
+    ("counters", include_str!("../cases/counters.toml")),
     ("refusals", include_str!("../cases/refusals.toml")),
     ("paging", include_str!("../cases/paging.toml")),
     ("writetime", include_str!("../cases/writetime.toml")),

@@ -138,7 +138,7 @@ impl Node {
         if (schema.change, schema.version) > (self.schema.change, self.schema.version) {
             self.schema = schema;
             self.install_schema();
-            match postcard::to_stdvec(&*self.schema) {
+            match self.schema.to_bytes() {
                 Ok(bytes) => {
                     self.replica.log.append(EntryKind::Schema, &[&bytes]);
                     self.log_dirty(cx);

@@ -5,6 +5,7 @@
 //! by its key. Without a hook none of this is touched.
 
 use super::seal::Sealed;
+use crate::model::parts::Part;
 use crate::model::{
     Components, NodeIdx, OpKind, OpView, Schema, Table, TableId, WriteKind, WriteSet, WriteType,
     partition_key_components,
@@ -220,7 +221,16 @@ impl<'a> RowInfo<'a> {
                     .copied()
             }
             crate::model::ColumnKind::Clustering => Components::new(self.op.clustering()).nth(position),
-            _ => self.op.cells().find(|(id, _)| *id == c.id).and_then(|(_, v)| v),
+            _ => {
+                let cell = self.op.cells().find(|(id, _)| *id == c.id)?.1;
+                match self.op.kind().has_parts() {
+                    false => cell,
+                    true => match Part::of(cell)? {
+                        Part::Whole(value) => value,
+                        _ => None,
+                    },
+                }
+            }
         }
     }
     /// A `bigint`, `timestamp`, `int`, `smallint` or `tinyint` column as a number.

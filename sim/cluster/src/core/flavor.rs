@@ -102,6 +102,12 @@ pub struct Rules {
     pub failed_are_hinted: bool,
     /// SP `client_state::get_timestamp`; C `ClientState.getTimestamp` (unique per coordinator, ms granularity, seen).
     pub server_timestamps: ServerTimestamps,
+    /// Whether a new element of a list stands where the write's timestamp puts it. S `cql3/lists.cc` since 4.5 `[inf]`; C
+    /// takes the coordinator's clock (`UpdateParameters.nextTimeUUIDAsBytes`).
+    pub list_order_is_timestamp: bool,
+    /// Whether the leader of a counter's addition tells a coordinator that it failed. SP `mutate_counters_on_leader` throws
+    /// to it; C `CounterMutationVerbHandler` answers success only.
+    pub leader_tells_failure: bool,
     /// Whether a refused or reset peer connection counts as the replica's failure at once. SP `got_failure_response` on
     /// `rpc::closed_error` `[inf]`; C waits for the timeout (seen).
     pub reset_is_failure: bool,
@@ -148,6 +154,8 @@ const SCYLLA: Rules = Rules {
     silent_hint: SilentHint::IfLevelReached,
     failed_are_hinted: true,
     server_timestamps: ServerTimestamps::PerConnection,
+    list_order_is_timestamp: true,
+    leader_tells_failure: true,
     reset_is_failure: true,
     serial_batches: false,
     each_quorum_reads: false,
@@ -176,6 +184,8 @@ const CASSANDRA: Rules = Rules {
     silent_hint: SilentHint::Always,
     failed_are_hinted: false,
     server_timestamps: ServerTimestamps::PerCoordinator,
+    list_order_is_timestamp: false,
+    leader_tells_failure: false,
     reset_is_failure: false,
     serial_batches: true,
     each_quorum_reads: true,

@@ -178,14 +178,42 @@ enum Codec {
     Timeuuid,
     /// Length and sign, then magnitude.
     Varint,
+    /// Of parts: the layout's nested codec with this number.
+    Nested(u16),
+}
+
+/// How a value of parts is encoded: part by part, each behind a byte that says whether there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Nested {
+    /// Entries of a collection: one part for a list or set, two for a map.
+    Items(Vec<Codec>),
+    /// Components of a tuple or user-defined type, which may be null or missing.
+    Fields(Vec<Codec>),
 }
 
 /// Whether clustering columns of this type can be ordered by storage keys.
 pub fn orderable(ty: &CqlType) -> bool {
-    clustering_codec(ty).is_some()
+    clustering_codec(ty, &mut vec![]).is_some()
 }
 
-fn clustering_codec(ty: &CqlType) -> Option<Codec> {
+/// The codec of a type; those of parts go into `nested`.
+fn clustering_codec(ty: &CqlType, nested: &mut Vec<Nested>) -> Option<Codec> {
+    let mut parts = |types: &mut dyn Iterator<Item = &CqlType>| -> Option<Vec<Codec>> {
+        types.map(|t| clustering_codec(t, nested)).collect()
+    };
+    let of_parts = match ty {
+        CqlType::Frozen(inner) => return clustering_codec(inner, nested),
+        CqlType::List(e) | CqlType::Set(e) => Nested::Items(parts(&mut [&**e].into_iter())?),
+        CqlType::Map(k, v) => Nested::Items(parts(&mut [&**k, &**v].into_iter())?),
+        CqlType::Tuple(items) => Nested::Fields(parts(&mut items.iter())?),
+        CqlType::Udt(udt) => Nested::Fields(parts(&mut udt.fields.iter().map(|(_, t)| t))?),
+        simple => return simple_codec(simple),
+    };
+    nested.push(of_parts);
+    Some(Codec::Nested(nested.len() as u16 - 1))
+}
+
+fn simple_codec(ty: &CqlType) -> Option<Codec> {
     Some(match ty {
         CqlType::Boolean => Codec::Raw(1),
         CqlType::Date => Codec::Raw(4),
@@ -209,6 +237,7 @@ pub struct KeyLayout {
     table: String,
     partition: Vec<Codec>,
     clustering: Vec<(Codec, bool)>,
+    nested: Vec<Nested>,
     types: Vec<CqlType>,
 }
 
@@ -220,12 +249,13 @@ impl KeyLayout {
             .iter()
             .map(|c| c.ty.fixed_bytes().map_or(Codec::Escaped, Codec::Raw))
             .collect();
+        let mut nested = vec![];
         let clustering = table
             .clustering()
             .iter()
             .map(|c| {
                 (
-                    clustering_codec(&c.ty).unwrap_or(Codec::Escaped),
+                    clustering_codec(&c.ty, &mut nested).unwrap_or(Codec::Escaped),
                     c.order == ClusteringOrder::Desc,
                 )
             })
@@ -238,6 +268,7 @@ impl KeyLayout {
             table: format!("{}.{}", table.keyspace, table.name),
             partition,
             clustering,
+            nested,
             types,
         }
     }
@@ -257,8 +288,10 @@ impl KeyLayout {
     /// The storage key of the row an operation is about, or of the partition when it is about more than a row.
     pub fn of_op(&self, op: &OpView<'_>) -> Result<Key, KeyError> {
         match op.kind() {
-            OpKind::Row | OpKind::RowDelete => self.row(op.token(), op.partition_key(), op.clustering()),
-            OpKind::RangeDelete | OpKind::PartitionDelete | OpKind::Static => {
+            OpKind::Row | OpKind::RowDelete | OpKind::Parts => {
+                self.row(op.token(), op.partition_key(), op.clustering())
+            }
+            OpKind::RangeDelete | OpKind::PartitionDelete | OpKind::Static | OpKind::StaticParts => {
                 self.partition(op.token(), op.partition_key())
             }
         }
@@ -407,6 +440,7 @@ impl KeyLayout {
                 put_mapped(w, &uuid_time(value), |_, b| b ^ flip)?;
                 put_mapped(w, &value[8..], |_, b| b ^ flip ^ 0x80)
             }
+            Codec::Nested(n) => self.write_nested(w, &self.nested[usize::from(n)], descending, value, (i, part)),
             Codec::Varint if value.is_empty() => Err(self.error(part, i, 0)),
             Codec::Varint => {
                 let negative = value[0] & 0x80 != 0;
@@ -418,6 +452,56 @@ impl KeyLayout {
                 put_mapped(w, magnitude, |_, b| b ^ flip)
             }
         }
+    }
+
+    /// Parts in order, so that a value which is the beginning of another comes first.
+    fn write_nested(
+        &self,
+        w: &mut Writer,
+        nested: &Nested,
+        descending: bool,
+        value: &[u8],
+        (i, part): (usize, &'static str),
+    ) -> Result<(), KeyError> {
+        let flip = if descending { 0xff } else { 0 };
+        let bad = || self.error(part, i, value.len());
+        let length = |rest: &mut &[u8]| -> Option<i32> {
+            let (n, tail) = rest.split_first_chunk::<4>()?;
+            *rest = tail;
+            Some(i32::from_be_bytes(*n))
+        };
+        let mut rest = value;
+        match nested {
+            Nested::Items(codecs) => {
+                let count = length(&mut rest).ok_or_else(bad)?;
+                for at in 0..count.max(0) as usize * codecs.len() {
+                    let n = length(&mut rest).ok_or_else(bad)?;
+                    let n = usize::try_from(n).map_err(|_| bad())?;
+                    let (item, tail) = rest.split_at_checked(n).ok_or_else(bad)?;
+                    w.put(&[1 ^ flip]);
+                    self.write(w, codecs[at % codecs.len()], descending, item, i, part)?;
+                    rest = tail;
+                }
+                w.put(&[flip]);
+            }
+            Nested::Fields(codecs) => {
+                for codec in codecs {
+                    // Missing, null, or there.
+                    match (rest.is_empty(), length(&mut rest).map(usize::try_from)) {
+                        (true, _) => w.put(&[flip]),
+                        (false, None) => return Err(bad()),
+                        (false, Some(Err(_))) => w.put(&[1 ^ flip]),
+                        (false, Some(Ok(n))) => {
+                            let (item, tail) = rest.split_at_checked(n).ok_or_else(bad)?;
+                            w.put(&[2 ^ flip]);
+                            self.write(w, *codec, descending, item, i, part)?;
+                            rest = tail;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn error(&self, part: &'static str, index: usize, length: usize) -> KeyError {

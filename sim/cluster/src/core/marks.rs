@@ -51,6 +51,9 @@ pub fn row_hash(partition: &[u8], row: &Row) -> u128 {
     fold.add_bytes(row.clustering());
     for cell in row.cells() {
         fold.add(cell.column.0.into(), cell.timestamp_us as u64);
+        if let Some(path) = cell.path {
+            fold.add_bytes(path);
+        }
         fold.add_bytes(cell.value);
     }
     fold.value()

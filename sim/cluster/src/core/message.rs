@@ -156,6 +156,16 @@ pub enum Msg {
     Heartbeat { generation: u32, schema_change: u64 },
     /// I am stopping, in good order.
     Leaving { generation: u32 },
+    /// Lead this mutation, which adds to counters.
+    Lead {
+        op: OpId,
+        sealed: Arc<Sealed>,
+        index: u16,
+        consistency: Consistency,
+        expires_us: u64,
+    },
+    /// It is written at the level, or could not be.
+    Led { op: OpId, failed: bool },
     /// Make this change to the schema (to the node that orders changes).
     ProposeSchema {
         op: OpId,
@@ -198,7 +208,9 @@ impl Msg {
         let payload = match self {
             Msg::Mutate { sealed, which, .. } => which.indices().map(|i| sealed.entry(i).len()).sum(),
             Msg::StoreBatch { sealed, .. } => sealed.bytes().len(),
-            Msg::Hint { sealed, index, .. } => sealed.entry(usize::from(*index)).len(),
+            Msg::Hint { sealed, index, .. } | Msg::Lead { sealed, index, .. } => {
+                sealed.entry(usize::from(*index)).len()
+            }
             Msg::ReadData { rows, .. } => rows.partitions.iter().map(|p| 64 + p.rows.len() * 128).sum(),
             Msg::Propose { proposal, .. } | Msg::Commit { proposal, .. } => {
                 proposal.update.as_ref().map_or(0, |sealed| sealed.bytes().len())

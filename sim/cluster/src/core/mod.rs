@@ -10,7 +10,8 @@
 //! | [`message`] | inputs, effects, messages between nodes, facts for the trace |
 //! | [`boundary`] | the points of a request's life at which a fault may strike |
 //! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
-//! | `reads` | coordinating reads |
+//! | `reads`, `derived` | coordinating reads, and writes that need them |
+//! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist` | applying, acknowledging, the life of the log |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
@@ -24,6 +25,8 @@ mod agree;
 pub mod boundary;
 pub mod clock;
 pub mod config;
+mod counters;
+mod derived;
 pub mod flavor;
 mod fold;
 mod gossip;

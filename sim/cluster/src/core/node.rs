@@ -9,6 +9,8 @@ use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
 use super::boundary::{BatchInfo, Boundary, BoundaryHook, Point, Verdict};
 use super::clock::Clock;
 use super::config::{ClockSpec, ClusterConfig};
+use super::counters::CounterOp;
+use super::derived::DerivedOp;
 use super::flavor::Rules;
 use super::gossip::Peer;
 use super::hints::Hints;
@@ -23,7 +25,7 @@ use super::rng::Rng;
 use super::timers::{Slab, Timer, Timers};
 use super::verdict::Parked;
 use super::write::WriteOp;
-use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteType};
+use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteKind, WriteType};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -46,6 +48,8 @@ pub(super) enum Op {
     Write(Box<WriteOp>),
     Read(Box<ReadOp>),
     Cas(Box<CasOp>),
+    Derived(Box<DerivedOp>),
+    Counter(Box<CounterOp>),
     Parked(Box<Parked>),
     Schema(Box<SchemaOp>),
     Truncate(Box<TruncateOp>),
@@ -88,6 +92,8 @@ pub struct Node {
     pub(super) next_batch: u64,
     /// Time of this node's newest ballot.
     pub(super) last_ballot_us: i64,
+    /// Time of the newest element that this node put into a list.
+    pub(super) last_list_us: i64,
     /// Messages of this node to itself, worked off before a step ends.
     pub(super) loopback: VecDeque<Msg>,
     /// When the last run of the batchlog replay began.
@@ -132,6 +138,7 @@ impl Node {
             rng,
             next_batch: 0,
             last_ballot_us: 0,
+            last_list_us: 0,
             loopback: VecDeque::new(),
             replay_began_us: 0,
             replay_choosing: false,
@@ -190,9 +197,11 @@ impl Node {
             return self.answer_error(cx, from, CoordinatorError::Overloaded { what });
         }
         match request {
+            Request::Write(w) if w.kind == WriteKind::Counter => self.client_counter(cx, from, w),
             Request::Write(w) => self.client_write(cx, from, w),
             Request::Read(r) => self.client_read(cx, from, r),
             Request::Cas(c) => self.client_cas(cx, from, *c),
+            Request::Derived(d) => self.client_derived(cx, from, *d),
             Request::Schema(change) => self.client_schema(cx, from, change),
             Request::Truncate(table) => self.client_truncate(cx, from, table),
             Request::Unsupported { what } => self.answer_error(cx, from, CoordinatorError::Unsupported { what }),
@@ -266,6 +275,14 @@ impl Node {
             Msg::Accepted { op, ballot, granted } => self.on_accepted(cx, from, op, ballot, granted),
             Msg::Commit { op, key, proposal } => self.replica_commit(cx, from, op, &key, proposal),
             Msg::Committed { op, ballot } => self.on_committed(cx, from, op, ballot),
+            Msg::Lead {
+                op,
+                sealed,
+                index,
+                consistency,
+                expires_us,
+            } => self.replica_lead(cx, from, op, &sealed, index, consistency, expires_us),
+            Msg::Led { op, failed } => self.on_led(cx, op, failed),
             Msg::Heartbeat {
                 generation,
                 schema_change,
@@ -314,9 +331,11 @@ impl Node {
             Some(Op::Write(op)) => self.write_deadline(cx, id, op),
             Some(Op::Read(op)) => self.read_deadline(cx, id, *op),
             Some(Op::Cas(op)) => self.cas_deadline(cx, id, op),
+            Some(Op::Counter(op)) => self.counter_deadline(cx, id, op),
             Some(Op::Schema(op)) => self.schema_deadline(cx, id, *op),
             Some(Op::Truncate(op)) => self.truncate_deadline(cx, id, *op),
-            Some(other @ Op::Parked(_)) => self.ops.put(id, other),
+            // Its reads have deadlines of their own.
+            Some(other @ (Op::Parked(_) | Op::Derived(_))) => self.ops.put(id, other),
             None => {}
         }
     }
@@ -467,6 +486,12 @@ impl Node {
     pub(super) fn die(&mut self, cx: &mut Cx<'_>) {
         cx.fx.push(Effect::KillSelf);
         self.phase = Phase::Halted;
+    }
+
+    /// A write that came to nothing is done.
+    pub(super) fn answer_nothing_done(&mut self, cx: &mut Cx<'_>, to: ClientRef) {
+        let response = Response::Done { warnings: vec![] };
+        cx.fx.push(Effect::Reply { to, response });
     }
 
     pub(super) fn halt(&mut self, cx: &mut Cx<'_>, reason: String) {

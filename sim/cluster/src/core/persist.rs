@@ -83,7 +83,7 @@ impl Node {
                 EntryKind::HintStored => self.hints.recover_stored(&payload),
                 EntryKind::HintDone => self.hints.recover_done(&payload),
                 EntryKind::Schema => {
-                    if let Ok(schema) = postcard::from_bytes::<Schema>(&payload) {
+                    if let Ok(schema) = Schema::from_bytes(&payload) {
                         self.schema = Arc::new(schema);
                         self.install_schema();
                     }

@@ -27,11 +27,17 @@ impl Node {
                 operation: "a write",
             });
         }
+        let timestamp_us = match request.timestamp_us {
+            Some(t) => t,
+            None => self.server_timestamp(cx.now_us, purpose),
+        };
         let stamp = Stamp {
-            timestamp_us: match request.timestamp_us {
-                Some(t) => t,
-                None => self.server_timestamp(cx.now_us, purpose),
+            timestamp_us,
+            list_us: match request.writes.unmade_paths() {
+                0 => None,
+                n => self.list_time(cx.now_us, n),
             },
+            node: self.uuid_node(),
             wall_s: self.clock.wall_s(cx.now_us),
             unit: self.rules.mutation_unit,
         };
@@ -72,7 +78,30 @@ impl Node {
         })
     }
 
-    fn server_timestamp(&mut self, now_us: u64, purpose: Purpose) -> i64 {
+    /// The time that puts new elements of lists into order, of a request with so many records that have any.
+    fn list_time(&mut self, now_us: u64, records: u32) -> Option<i64> {
+        if self.rules.list_order_is_timestamp {
+            // Not a time then, but what tells equal timestamps apart: see `uuid_node`.
+            self.last_list_us += 1;
+            return None;
+        }
+        let at_us = self.clock.wall_us(now_us).max(self.last_list_us + 1);
+        self.last_list_us = at_us + i64::from(records);
+        Some(at_us)
+    }
+
+    /// What tells version 1 uuids of this process from those of others.
+    pub(super) fn uuid_node(&self) -> u64 {
+        // The variant's bits; where places in lists are made of timestamps, a number, for two requests may bring the same
+        // one; then the node and its generation.
+        let number = match self.rules.list_order_is_timestamp {
+            true => self.last_list_us as u64 & 0x3f_ffff,
+            false => 0,
+        };
+        1 << 63 | number << 40 | u64::from(self.generation) << 8 | u64::from(self.me.0)
+    }
+
+    pub(super) fn server_timestamp(&mut self, now_us: u64, purpose: Purpose) -> i64 {
         let mut detached = 0;
         let last = match purpose {
             Purpose::Client(c) => self.connections.entry(c.conn).or_insert(0),

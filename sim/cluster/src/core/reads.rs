@@ -63,6 +63,8 @@ enum Reader {
     Client(ClientRef),
     /// A conditional write or serial read of this node.
     Cas(OpId),
+    /// A write of this node that needs to know what is there.
+    Derived(OpId),
 }
 
 /// A read under way.
@@ -114,6 +116,14 @@ impl Node {
         }
     }
 
+    /// The read of a derived write; its outcome goes to `derived_read`.
+    pub(super) fn read_for_derived(&mut self, cx: &mut Cx<'_>, derived: OpId, request: ReadRequest) {
+        match self.plan_read(cx, Reader::Derived(derived), request) {
+            Err(error) => self.derived_read(cx, derived, Err(error)),
+            Ok(op) => self.begin_read(cx, op),
+        }
+    }
+
     fn begin_read(&mut self, cx: &mut Cx<'_>, op: ReadOp) {
         let id = self.ops.reserve();
         self.timers.set(op.deadline_us, Timer::Deadline(id));
@@ -126,6 +136,7 @@ impl Node {
         match reader {
             Reader::Client(client) => self.answer_error(cx, client, error),
             Reader::Cas(cas) => self.cas_read(cx, cas, Err(error)),
+            Reader::Derived(id) => self.derived_read(cx, id, Err(error)),
         }
     }
 
@@ -308,7 +319,7 @@ impl Node {
     }
 
     /// The replicas to ask: this node first if it is one, then others at random (what a snitch does among equals).
-    fn choose_replicas(&mut self, scope: NodeSet, need: u32) -> Vec<NodeIdx> {
+    pub(super) fn choose_replicas(&mut self, scope: NodeSet, need: u32) -> Vec<NodeIdx> {
         let live = scope.and(self.alive());
         let mut others: Vec<NodeIdx> = live.minus(NodeSet::one(self.me)).iter().collect();
         self.rng.shuffle(&mut others);
@@ -600,6 +611,7 @@ impl Node {
                     response: Response::Rows(result),
                 }),
                 Reader::Cas(cas) => self.cas_read(cx, cas, Ok(result)),
+                Reader::Derived(id) => self.derived_read(cx, id, Ok(result)),
             }
         }
     }

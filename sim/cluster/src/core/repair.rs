@@ -4,8 +4,9 @@
 //! one that knew them, not newer ones.
 
 use super::query::{ReplicaPartition, ReplicaRows};
-use super::row::{Deletion, RowState};
+use super::row::{CellKind, Deletion, RowState};
 use super::seal::Sealed;
+use crate::model::parts::{Part, Shards, split_path};
 use crate::model::{ColumnId, Components, OpKind, TableId, WriteSet};
 
 /// What `have` lacks of `merged`, as one mutation per partition.
@@ -112,10 +113,36 @@ fn row_difference(
         } else {
             c.local_s.saturating_sub(c.ttl_s)
         };
+        let column = ColumnId(c.column);
+        if c.kind != CellKind::Whole {
+            let kind = if kind == OpKind::Static {
+                OpKind::StaticParts
+            } else {
+                OpKind::Parts
+            };
+            begin_row(table, key, kind, merged, c.timestamp_us, c.ttl_s, wall_s, ops);
+            ops.part(column, part(c.kind, c.dead, value));
+            ops.end();
+            continue;
+        }
         begin_row(table, key, kind, merged, c.timestamp_us, c.ttl_s, wall_s, ops);
         match c.dead {
-            true => ops.null(ColumnId(c.column)).end(),
-            false => ops.cell(ColumnId(c.column), value).end(),
+            true => ops.null(column).end(),
+            false => ops.cell(column, value).end(),
+        }
+    }
+}
+
+/// A cell of a row with parts, to be written again.
+fn part(kind: CellKind, dead: bool, value: &[u8]) -> Part<'_> {
+    match kind {
+        CellKind::Whole => Part::Whole(Some(value).filter(|_| !dead)),
+        CellKind::Emptied => Part::Emptied { only_older: false },
+        CellKind::Counter => Part::Counter(Shards::new(value)),
+        CellKind::Element => {
+            let (path, value) = split_path(value).unwrap_or_default();
+            let value = Some(value).filter(|_| !dead);
+            Part::Element { path, value }
         }
     }
 }

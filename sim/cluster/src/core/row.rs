@@ -9,6 +9,7 @@
 //! later); the larger value as unsigned bytes. It is a total order, so merging is commutative, associative, idempotent.
 
 use super::fold::Fold;
+use crate::model::parts::{Part, Shards, split_path};
 use crate::model::{ClusteringKey, ColumnId, OpKind, OpView, Row};
 use std::cmp::Ordering;
 
@@ -44,11 +45,26 @@ impl Marker {
     }
 }
 
+/// What a cell is. Cells of one column are of one kind, except that elements stand behind the deletion of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CellKind {
+    /// A column's only cell.
+    Whole,
+    /// The deletion of all elements up to its timestamp; dead, and no element with that timestamp or a lower one is kept.
+    Emptied,
+    /// An element of a collection: its value is the path's length (`u32` little-endian), the path, and its own value.
+    Element,
+    /// A counter: its value is its shards. Deletions win over it whatever their time (C `Cells.resolveCounter`).
+    Counter,
+}
+
 /// One cell, its value apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
     /// Column.
     pub column: u16,
+    /// What it is.
+    pub kind: CellKind,
     /// Whether it is a tombstone.
     pub dead: bool,
     /// Write timestamp, microseconds.
@@ -64,13 +80,54 @@ pub struct Cell {
 impl Cell {
     /// Whether everything but the value is the same.
     pub fn same_as(&self, other: &Cell) -> bool {
-        let all = |c: &Cell| (c.column, c.dead, c.timestamp_us, c.ttl_s, c.local_s);
+        let all = |c: &Cell| (c.column, c.kind, c.dead, c.timestamp_us, c.ttl_s, c.local_s);
         all(self) == all(other)
+    }
+
+    /// A new cell; where its value is will be said when it is put into a row.
+    fn new(column: u16, kind: CellKind, dead: bool, timestamp_us: i64, ttl_s: u32, local_s: u32) -> Cell {
+        Cell {
+            column,
+            kind,
+            dead,
+            timestamp_us,
+            ttl_s,
+            local_s,
+            start: 0,
+            end: 0,
+        }
+    }
+}
+
+/// The order of cells in a row: by column, the deletion of all elements first, elements by their paths.
+fn place(a: (&Cell, &[u8]), b: (&Cell, &[u8])) -> Ordering {
+    let by_column = a.0.column.cmp(&b.0.column);
+    if by_column != Ordering::Equal || a.0.kind == CellKind::Whole && b.0.kind == CellKind::Whole {
+        return by_column;
+    }
+    // A counter's deletion is a whole cell, and stands in the counter's place.
+    let rank = |c: &Cell| match c.kind {
+        CellKind::Whole | CellKind::Counter => CellKind::Whole,
+        other => other,
+    };
+    rank(a.0)
+        .cmp(&rank(b.0))
+        .then_with(|| path_of(a.0, a.1).cmp(path_of(b.0, b.1)))
+}
+
+/// The path of an element; nothing for other cells.
+fn path_of<'a>(cell: &Cell, value: &'a [u8]) -> &'a [u8] {
+    match cell.kind {
+        CellKind::Element => split_path(value).map_or(&[][..], |(path, _)| path),
+        _ => &[],
     }
 }
 
 /// Which of two cells of one column wins; `Equal` only for cells that are the same in every respect.
 pub fn prefer(a: (&Cell, &[u8]), b: (&Cell, &[u8])) -> Ordering {
+    if a.0.kind == CellKind::Counter || b.0.kind == CellKind::Counter {
+        return a.0.dead.cmp(&b.0.dead).then(a.0.timestamp_us.cmp(&b.0.timestamp_us));
+    }
     let rank = |c: &Cell| (c.timestamp_us, c.dead, !c.dead && c.ttl_s != 0, c.local_s);
     rank(a.0)
         .cmp(&rank(b.0))
@@ -121,7 +178,7 @@ impl RowState {
     /// The row as one operation leaves it. `RangeDelete` and `PartitionDelete` are not about one row and give an empty
     /// state.
     pub fn from_op(op: &OpView<'_>) -> RowState {
-        let clustering = if op.kind() == OpKind::Static {
+        let clustering = if op.kind().is_static() {
             &[][..]
         } else {
             op.clustering()
@@ -156,40 +213,98 @@ impl RowState {
                 }
                 row.sort_cells();
             }
+            OpKind::Parts | OpKind::StaticParts => {
+                row.marker = op.has_marker().then_some(Marker {
+                    timestamp_us,
+                    ttl_s,
+                    expiry_s,
+                });
+                row.put_parts(op);
+            }
             OpKind::RangeDelete | OpKind::PartitionDelete => {}
         }
         row
     }
 
-    /// Adds a cell; columns must be distinct. Call [`RowState::sort_cells`] when they may be out of order.
-    pub fn put(&mut self, column: u16, dead: bool, timestamp_us: i64, ttl_s: u32, local_s: u32, value: &[u8]) {
+    fn put_parts(&mut self, op: &OpView<'_>) {
+        let (timestamp_us, ttl_s, wall_s) = (op.raw_timestamp(), op.ttl_s(), op.wall_s());
+        let expiry_s = expiry_s(op);
+        for (column, value) in op.cells() {
+            let cell = |kind, live: bool, us: i64| match live {
+                true => Cell::new(column.0, kind, false, us, ttl_s, expiry_s),
+                false => Cell::new(column.0, kind, true, us, 0, wall_s),
+            };
+            match Part::of(value) {
+                Some(Part::Whole(v)) => {
+                    self.push(cell(CellKind::Whole, v.is_some(), timestamp_us), v.unwrap_or_default())
+                }
+                Some(Part::Element { path, value }) => {
+                    let mut bytes = (path.len() as u32).to_le_bytes().to_vec();
+                    bytes.extend_from_slice(path);
+                    bytes.extend_from_slice(value.unwrap_or_default());
+                    self.push(cell(CellKind::Element, value.is_some(), timestamp_us), &bytes);
+                }
+                Some(Part::Emptied { only_older }) => {
+                    let until_us = timestamp_us.saturating_sub(i64::from(only_older));
+                    self.push(cell(CellKind::Emptied, false, until_us), &[]);
+                }
+                Some(Part::Counter(shards)) => {
+                    // Counters have no TTL.
+                    let cell = Cell::new(column.0, CellKind::Counter, false, timestamp_us, 0, 0);
+                    self.push(cell, &shards.merged(&shards));
+                }
+                // An addition is no state: leaders turn it into shards before it is logged.
+                Some(Part::Addition(_)) | None => {}
+            }
+        }
+        self.sort_cells();
+        self.drop_emptied();
+    }
+
+    fn push(&mut self, cell: Cell, value: &[u8]) {
         let start = self.data.len() as u32;
         self.data.extend_from_slice(value);
         let end = self.data.len() as u32;
-        self.cells.push(Cell {
-            column,
-            dead,
-            timestamp_us,
-            ttl_s,
-            local_s,
-            start,
-            end,
-        });
+        self.cells.push(Cell { start, end, ..cell });
     }
 
-    /// Restores column order; of two cells of one column the preferred stays.
+    /// Drops the elements that a deletion of all of them covers: for good, whatever comes in which order.
+    fn drop_emptied(&mut self) {
+        let emptied: Vec<(u16, i64)> = self
+            .cells
+            .iter()
+            .filter(|c| c.kind == CellKind::Emptied)
+            .map(|c| (c.column, c.timestamp_us))
+            .collect();
+        if !emptied.is_empty() {
+            let covered = |c: &Cell| {
+                emptied
+                    .iter()
+                    .any(|(column, us)| *column == c.column && c.timestamp_us <= *us)
+            };
+            self.cells.retain(|c| c.kind != CellKind::Element || !covered(c));
+        }
+    }
+
+    /// Adds a cell; columns must be distinct. Call [`RowState::sort_cells`] when they may be out of order.
+    pub fn put(&mut self, column: u16, dead: bool, timestamp_us: i64, ttl_s: u32, local_s: u32, value: &[u8]) {
+        self.push(
+            Cell::new(column, CellKind::Whole, dead, timestamp_us, ttl_s, local_s),
+            value,
+        );
+    }
+
+    /// Restores the order of cells; of two of one column, or of one element, the preferred stays.
     pub fn sort_cells(&mut self) {
         if self.cells.windows(2).all(|w| w[0].column < w[1].column) {
             return;
         }
         let data = &self.data;
         let value = |c: &Cell| &data[c.start as usize..c.end as usize];
-        self.cells.sort_by(|a, b| {
-            a.column
-                .cmp(&b.column)
-                .then_with(|| prefer((b, value(b)), (a, value(a))))
-        });
-        self.cells.dedup_by_key(|c| c.column);
+        self.cells
+            .sort_by(|a, b| place((a, value(a)), (b, value(b))).then_with(|| prefer((b, value(b)), (a, value(a)))));
+        self.cells
+            .dedup_by(|a, b| place((a, value(a)), (b, value(b))) == Ordering::Equal);
     }
 
     /// Clustering key, encoded as [`ClusteringKey`].
@@ -229,9 +344,19 @@ impl RowState {
     }
 
     fn merge_cells(&mut self, other: &RowState) -> bool {
-        let mut changed = false;
+        let (mut changed, mut has_elements) = (false, false);
         for (cell, value) in other.cells() {
-            let at = self.cells.binary_search_by_key(&cell.column, |c| c.column);
+            has_elements |= matches!(cell.kind, CellKind::Element | CellKind::Emptied);
+            let at = self
+                .cells
+                .binary_search_by(|c| place((c, self.value(c)), (cell, value)));
+            if let Ok(i) = at
+                && cell.kind == CellKind::Counter
+                && self.cells[i].kind == CellKind::Counter
+            {
+                changed |= self.merge_counter(i, cell, value);
+                continue;
+            }
             if let Ok(i) = at
                 && prefer((&self.cells[i], self.value(&self.cells[i])), (cell, value)) != Ordering::Less
             {
@@ -250,10 +375,29 @@ impl RowState {
                 Err(i) => self.cells.insert(i, new),
             }
         }
+        if has_elements {
+            self.drop_emptied();
+        }
         if changed {
             self.compact();
         }
         changed
+    }
+
+    /// Joins the shards of a counter. True if that changed anything.
+    fn merge_counter(&mut self, at: usize, cell: &Cell, value: &[u8]) -> bool {
+        let old = self.value(&self.cells[at]).to_vec();
+        let merged = Shards::new(&old).merged(&Shards::new(value));
+        let timestamp_us = self.cells[at].timestamp_us.max(cell.timestamp_us);
+        if merged == old && timestamp_us == self.cells[at].timestamp_us {
+            return false;
+        }
+        let start = self.data.len() as u32;
+        self.data.extend_from_slice(&merged);
+        let end = self.data.len() as u32;
+        let cell = &mut self.cells[at];
+        (cell.start, cell.end, cell.timestamp_us) = (start, end, timestamp_us);
+        true
     }
 
     /// Drops values that no cell refers to any more once they are most of the data: a row overwritten for ever stays
@@ -305,7 +449,15 @@ impl RowState {
                 && hidden_until(ColumnId(c.column)).is_none_or(|t| c.timestamp_us > t);
             if visible {
                 let ttl = (c.ttl_s != 0).then(|| c.local_s - now_s);
-                row.push(ColumnId(c.column), value, c.timestamp_us, ttl);
+                let column = ColumnId(c.column);
+                match c.kind {
+                    CellKind::Element => row.push_element(column, value, c.timestamp_us, ttl),
+                    CellKind::Counter => {
+                        let total = Shards::new(value).total().to_be_bytes();
+                        row.push(column, &total, c.timestamp_us, ttl);
+                    }
+                    CellKind::Whole | CellKind::Emptied => row.push(column, value, c.timestamp_us, ttl),
+                }
             }
         }
         let exists = !row.has_no_cells() || self.marker.is_some_and(|m| m.is_live(deletion, now_s));
@@ -322,7 +474,11 @@ impl RowState {
         let mut end = self.key_bytes;
         let is_whole = |c: &Cell| {
             let follows = std::mem::replace(&mut end, c.end) == c.start;
-            follows && !c.dead && c.ttl_s == 0 && hidden_until(ColumnId(c.column)).is_none()
+            follows
+                && !c.dead
+                && c.kind == CellKind::Whole
+                && c.ttl_s == 0
+                && hidden_until(ColumnId(c.column)).is_none()
         };
         let is_plain = covering.is_none() && self.deletion.is_none() && !self.cells.is_empty();
         if !is_plain || !self.cells.iter().all(is_whole) || end as usize != self.data.len() {
@@ -363,7 +519,8 @@ impl RowState {
 
 /// The low bits of the first word tell markers, deletions and cells apart.
 fn digest_cell(out: &mut Fold, cell: &Cell, value: &[u8]) {
-    let kind = 3 + u64::from(cell.dead);
+    // 1, 2, 5 and 6 are others' words; whole cells are 3 and 4, and the rest has multiples of 8 on top.
+    let kind = 3 + u64::from(cell.dead) + 8 * cell.kind as u64;
     out.add(
         kind | u64::from(cell.column) << 8 | u64::from(cell.ttl_s) << 32,
         cell.timestamp_us as u64,
@@ -397,6 +554,7 @@ pub(super) fn digest_record(op: &OpView<'_>, out: &mut Fold) -> Option<()> {
         next = column.0 + 1;
         let cell = Cell {
             column: column.0,
+            kind: CellKind::Whole,
             dead: value.is_none(),
             timestamp_us,
             ttl_s: if value.is_some() { ttl_s } else { 0 },

@@ -7,7 +7,8 @@
 use super::flavor::{BatchSize, MutationUnit};
 use super::key::{Key, KeyLayout};
 use super::log::{ENTRY_HEADER_BYTES, EntryKind, close_entry, open_entry};
-use crate::model::write::{FLAG_NULLS, UNSTAMPED};
+use crate::model::parts::make_paths;
+use crate::model::write::{FLAG_NULLS, FLAG_UNMADE_PATHS, UNSTAMPED};
 use crate::model::{OpKind, OpView, Schema, TableId, Token, WriteSet};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -97,12 +98,19 @@ pub struct Stamp {
     pub wall_s: u32,
     /// How operations merge into mutations.
     pub unit: MutationUnit,
+    /// The coordinator's wall clock, microseconds, which puts new elements of lists into their order; strictly increasing
+    /// by more than a request has records. `None`: the timestamps of their writes do.
+    pub list_us: Option<i64>,
+    /// What tells the coordinator's uuids from those of others.
+    pub node: u64,
 }
 
 /// A [`Sealed`] in the making.
 struct Builder {
     bytes: Vec<u8>,
     mutations: Vec<Mutation>,
+    /// Records whose list paths were made.
+    made: i64,
 }
 
 impl Builder {
@@ -122,6 +130,14 @@ impl Builder {
                 op.ttl_s() != 0 || op.flags() & FLAG_NULLS != 0 || !matches!(op.kind(), OpKind::Row | OpKind::Static);
             let wall_s = if needs_wall { stamp.wall_s } else { 0 };
             self.bytes[at + 36..at + 40].copy_from_slice(&wall_s.to_le_bytes());
+            if op.flags() & FLAG_UNMADE_PATHS != 0 {
+                // Each record of a request has a microsecond of its own, so that later statements come later.
+                let at_us = stamp
+                    .list_us
+                    .unwrap_or_else(|| OpView::at(&self.bytes, at).raw_timestamp());
+                make_paths(&mut self.bytes[at..], at_us.saturating_add(self.made), stamp.node);
+                self.made += 1;
+            }
         }
         close_entry(&mut self.bytes, start);
         let table = table.expect("a mutation has an operation");
@@ -158,6 +174,7 @@ impl Sealed {
         let mut builder = Builder {
             bytes: Vec::with_capacity(writes.size_bytes() + ENTRY_HEADER_BYTES * writes.len()),
             mutations: Vec::with_capacity(writes.len()),
+            made: 0,
         };
         let mut first_op = 0;
         for group in order.chunk_by(|a, b| a.0 == b.0) {
@@ -321,7 +338,7 @@ fn same_mutation(a: &OpView<'_>, b: &OpView<'_>, unit: MutationUnit, schema: &Sc
 /// Checks an operation's keys; returns its storage key.
 fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<Key, SealError> {
     match op.kind() {
-        OpKind::Row | OpKind::RowDelete => {
+        OpKind::Row | OpKind::RowDelete | OpKind::Parts => {
             let found = crate::model::Components::new(op.clustering()).count();
             let expected = layout.clustering_columns();
             if found != expected {
@@ -340,7 +357,7 @@ fn check_op(op: &OpView<'_>, layout: &KeyLayout) -> Result<Key, SealError> {
                 (op.end_bound(), true),
             )?;
         }
-        OpKind::PartitionDelete | OpKind::Static => {}
+        OpKind::PartitionDelete | OpKind::Static | OpKind::StaticParts => {}
     }
     Ok(layout.of_op(op)?)
 }

@@ -94,7 +94,7 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
                 }
             }
             EntryKind::Schema => {
-                if let Ok(s) = postcard::from_bytes::<Schema>(payload) {
+                if let Ok(s) = Schema::from_bytes(payload) {
                     schema = Arc::new(s);
                     store.set_schema(&schema);
                 }

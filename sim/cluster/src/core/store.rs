@@ -361,7 +361,7 @@ impl TableStore {
                 let over = |slot: &mut Slot| write_over(slot, op, pos, log);
                 self.rows.upsert_sighted(key, sight, || Slot::Logged(pos), over);
             }
-            OpKind::RowDelete => merge_row(&mut self.rows, key, op, pos, log),
+            OpKind::RowDelete | OpKind::Parts => merge_row(&mut self.rows, key, op, pos, log),
             OpKind::RangeDelete => {
                 let inclusive = |flag| op.flags() & flag == 0;
                 let start = (op.clustering(), inclusive(FLAG_START_EXCLUSIVE));
@@ -387,7 +387,7 @@ impl TableStore {
                 let p = self.partition_mut(key, op);
                 p.deletion = p.deletion.max(Some(deletion));
             }
-            OpKind::Static => {
+            OpKind::Static | OpKind::StaticParts => {
                 let new = RowState::from_op(op);
                 let p = self.partition_mut(key, op);
                 if p.statics.merge(&new) {
@@ -700,7 +700,7 @@ impl Store {
 
     /// Notes the rows that these operations are about to change.
     pub fn remember(&self, payload: &[u8], log: &CommitLog, undo: &mut UndoLog) {
-        for op in Ops::new(payload).filter(|op| op.kind() == OpKind::Row) {
+        for op in Ops::new(payload).filter(|op| matches!(op.kind(), OpKind::Row | OpKind::Parts)) {
             let Some(t) = self.table(op.table()) else { continue };
             if let Ok(key) = t.layout.of_op(&op) {
                 let before = t.get(log, &key).map(|r| r.state());

@@ -22,6 +22,13 @@ pub(super) enum Purpose {
     Detached,
     /// The batchlog.
     Replay(BatchId),
+    /// The coordinator of an addition to a counter, which this node leads.
+    Lead {
+        /// Who.
+        to: NodeIdx,
+        /// Its operation.
+        op: OpId,
+    },
 }
 
 /// Where a write stands.
@@ -351,6 +358,7 @@ impl Node {
             Purpose::Client(client) => self.response_leaves(cx, client, op),
             Purpose::Detached => {}
             Purpose::Replay(batch) => self.replay_over(cx, batch, true),
+            Purpose::Lead { to, op } => self.lead_over(cx, to, op, Ok(())),
         }
     }
 
@@ -363,6 +371,7 @@ impl Node {
             Purpose::Client(client) if !op.swallow => self.answer_error(cx, client, error),
             Purpose::Client(_) | Purpose::Detached => {}
             Purpose::Replay(batch) => self.replay_over(cx, batch, false),
+            Purpose::Lead { to, op } => self.lead_over(cx, to, op, Err(error)),
         }
         op.stage = Stage::Answered;
         self.release_or_wait(cx, id, op);

@@ -5,7 +5,8 @@
 //! row is there (seen). Scylla always has the same columns, with the old values, applied or not, and a row per conditional
 //! statement (`modification_statement::build_cas_result_set_metadata`).
 
-use super::bind::conditions::{RowTest, ValueTest};
+use super::bind::conditions::{RowTest, Tested, ValueTest, part_of};
+use super::bind::parts::assembled;
 use super::bind::select::star;
 use super::bind::write::{Scratch, WritePlan};
 use super::error::CqlError;
@@ -16,6 +17,7 @@ use crate::model::{
     CasAction, CasRequest, ClusteringKey, ClusteringSelect, ColumnKind, Condition, Consistency, CqlType, PartitionKey,
     PartitionRows, ReadCommand, ReadResult, ReadTarget, Row, Slice, Table, WriteSet, partition_key_components,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The condition of one statement.
@@ -124,6 +126,11 @@ impl Gathered {
             }
             Some(_) => {}
         }
+        if write.needs_read() {
+            return Err(CqlError::unsupported(
+                "elements of a list by index or value in a conditional request",
+            ));
+        }
         write.execute_in_cas(bound, scratch, &mut self.writes)?;
         let Some(conditions) = &write.conditions else {
             return Ok(());
@@ -207,17 +214,21 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn value(&self, table: &Table, column: usize) -> Option<&'a [u8]> {
+    fn value(&self, table: &Table, column: usize) -> Option<Cow<'a, [u8]>> {
         let c = &table.columns[column];
+        let of_row = |row: &'a Row| match c.ty.is_multicell() {
+            true => assembled(&c.ty, row, c.id).map(Cow::Owned),
+            false => row.cell(c.id).map(|cell| Cow::Borrowed(cell.value)),
+        };
         match c.kind {
-            ColumnKind::Static => self.partition?.statics.as_ref()?.cell(c.id).map(|cell| cell.value),
-            ColumnKind::Regular => self.row?.cell(c.id).map(|cell| cell.value),
+            ColumnKind::Static => of_row(self.partition?.statics.as_ref()?),
+            ColumnKind::Regular => of_row(self.row?),
             ColumnKind::PartitionKey => partition_key_components(&self.partition?.key.bytes, table.partition_columns)?
                 .get(column)
-                .copied(),
-            ColumnKind::Clustering => {
-                crate::model::Components::new(self.row?.clustering()).nth(column - table.partition_columns)
-            }
+                .map(|key| Cow::Borrowed(*key)),
+            ColumnKind::Clustering => crate::model::Components::new(self.row?.clustering())
+                .nth(column - table.partition_columns)
+                .map(Cow::Borrowed),
         }
     }
 }
@@ -229,8 +240,14 @@ impl Condition for Conditions {
             match &on.test {
                 RowTest::NotExists => !found.is_there(on),
                 RowTest::Exists => found.is_there(on),
-                RowTest::Columns(tests) => tests.iter().all(|(column, test)| {
-                    test.passes(&self.table.columns[*column].ty, found.value(&self.table, *column))
+                RowTest::Columns(tests) => tests.iter().all(|(tested, test)| {
+                    let value = found.value(&self.table, tested.column);
+                    let value = match (&tested.part, value.as_deref()) {
+                        (None, value) => value,
+                        (Some(part), Some(whole)) => part_of(&self.table.columns[tested.column].ty, whole, part),
+                        (Some(_), None) => None,
+                    };
+                    test.passes(&tested.ty, value)
                 }),
             }
         })
@@ -244,7 +261,7 @@ impl Conditions {
     }
 
     fn tests_statics(&self, on: &OnRow) -> bool {
-        let is_static = |(column, _): &(usize, ValueTest)| self.table.columns[*column].kind == ColumnKind::Static;
+        let is_static = |(on, _): &(Tested, ValueTest)| self.table.columns[on.column].kind == ColumnKind::Static;
         on.clustering.is_none() || matches!(&on.test, RowTest::Columns(tests) if tests.iter().any(is_static))
     }
 
@@ -296,7 +313,7 @@ impl Conditions {
             for column in shown {
                 let is_seen = sees_statics || self.table.columns[*column].kind != ColumnKind::Static;
                 let value = row.value(&self.table, *column).filter(|_| is_seen);
-                response::put_bytes(&mut cells, value);
+                response::put_bytes(&mut cells, value.as_deref());
             }
         }
         if rows.is_empty() {

@@ -7,7 +7,7 @@ use super::frame::response::{self, Columns, RowsBody, put_bytes};
 use super::parse::ast::{Describe, TableName};
 use super::system::{self, NodeView};
 use super::types;
-use crate::model::{ClusteringOrder, Column, ColumnKind, CqlType, Keyspace, Replication, Table};
+use crate::model::{ClusteringOrder, Column, ColumnKind, CqlType, Keyspace, Replication, Schema, Table, UserType};
 use std::fmt::Write;
 
 /// The answer: columns, number of rows, and the cells of all rows as they go to the wire.
@@ -74,6 +74,21 @@ pub fn describe(node: &NodeView<'_>, keyspace: Option<&str>, what: &Describe) ->
             return Ok(names);
         }
         Describe::NoneOfThem => return Ok(names),
+        Describe::Types => {
+            for udt in node.schema.types.values() {
+                if keyspace.is_none_or(|k| k == udt.keyspace) {
+                    names.row(&[&udt.keyspace, "type", &udt.name]);
+                }
+            }
+            return Ok(names);
+        }
+        Describe::Type(name) => {
+            let keyspace = name.keyspace.as_deref().or(keyspace).ok_or_else(no_keyspace)?;
+            let udt = node.schema.user_type(keyspace, &name.table).ok_or_else(|| {
+                CqlError::invalid(format!("User defined type '{}' not found in '{keyspace}'", name.table))
+            })?;
+            put_type(udt, &mut elements);
+        }
         Describe::Schema => {
             for keyspace in node.schema.keyspaces.values() {
                 put_keyspace(node, keyspace, false, &mut elements);
@@ -175,8 +190,40 @@ fn put_keyspace(node: &NodeView<'_>, keyspace: &Keyspace, only: bool, out: &mut 
     );
     out.row(&[name, "keyspace", name, &text]);
     if !only {
+        types_in_order(node, name).into_iter().for_each(|t| put_type(t, out));
         tables(node, name).iter().for_each(|t| put_table(t, out));
     }
+}
+
+/// The types of a keyspace, each behind those that it uses.
+fn types_in_order<'a>(node: &NodeView<'a>, keyspace: &str) -> Vec<&'a UserType> {
+    let schema: &'a Schema = node.schema;
+    let mut left: Vec<&UserType> = schema.types.values().filter(|t| t.keyspace == keyspace).collect();
+    let mut ordered: Vec<&UserType> = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let uses_left = |t: &UserType| {
+            let uses = |other: &&UserType| t.fields.iter().any(|(_, ty)| ty.uses(keyspace, &other.name));
+            left.iter().any(uses)
+        };
+        let next = left.iter().position(|t| !uses_left(t)).unwrap_or(0);
+        ordered.push(left.remove(next));
+    }
+    ordered
+}
+
+fn put_type(udt: &UserType, out: &mut Description) {
+    let fields: Vec<String> = udt
+        .fields
+        .iter()
+        .map(|(name, ty)| format!("    {} {}", identifier(name), types::name(ty)))
+        .collect();
+    let text = format!(
+        "CREATE TYPE {}.{} (\n{}\n);",
+        identifier(&udt.keyspace),
+        identifier(&udt.name),
+        fields.join(",\n")
+    );
+    out.row(&[&udt.keyspace, "type", &udt.name, &text]);
 }
 
 fn put_table(table: &Table, out: &mut Description) {
@@ -265,7 +312,7 @@ fn names(columns: &[Column]) -> String {
 }
 
 /// A name as it has to be written: in double quotes unless it is an unreserved word in lower case.
-fn identifier(name: &str) -> String {
+pub fn identifier(name: &str) -> String {
     let mut chars = name.chars();
     let is_word = chars.next().is_some_and(|c| c.is_ascii_lowercase())
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -285,7 +332,7 @@ mod tests {
     use crate::cql::bind::ddl::schema_image;
     use crate::cql::front::server;
     use crate::cql::parse::{ast::Statement, parse};
-    use crate::model::{NodeIdx, Schema};
+    use crate::model::NodeIdx;
     use std::sync::Arc;
 
     const DDL: [&str; 3] = [
@@ -301,6 +348,7 @@ mod tests {
         let config = ClusterConfig::new(1, Flavor::Cassandra);
         let (ring, schema) = (Ring::new(&config), Arc::new(schema));
         let node = NodeView {
+            wall_us: 0,
             config: &config,
             ring: &ring,
             me: NodeIdx(0),

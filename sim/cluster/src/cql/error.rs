@@ -197,7 +197,7 @@ impl CqlError {
 impl From<ParseError> for CqlError {
     fn from(error: ParseError) -> Self {
         let detail = match error {
-            ParseError::Syntax(_) => Detail::Syntax,
+            ParseError::Syntax(_) | ParseError::Grammar(_) => Detail::Syntax,
             ParseError::Invalid(_) | ParseError::Unsupported(_) => Detail::Invalid,
         };
         Self {

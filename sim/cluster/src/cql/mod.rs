@@ -7,24 +7,27 @@
 //! | [`frame`] | frames, requests and responses, every length checked |
 //! | [`parse`] | text to a syntax tree |
 //! | [`bind`] | a syntax tree against the schema: plans, and values to typed requests |
-//! | [`types`], [`values`] | CQL types and their values as bytes |
+//! | [`types`], [`values`], [`numbers`] | CQL types and their values as bytes |
 //! | [`system`], [`describe`] | `system`, `system_schema` and their like; DESCRIBE |
+//! | [`functions`], [`casts`] | native functions; CAST, sums and averages |
 //! | [`cas`] | conditional statements: gathered, and answered with `[applied]` |
 //! | [`front`] | the conversation with one client, and the prepared statements of the node |
 //! | [`answer`], [`error`] | what the core answers, in the words of the flavour |
 //!
 //! Not here: sockets and tasks (`crate::host`), and what a request does (`crate::core`).
 //!
-//! Known to be kinder or narrower than a real server: a collection that is not frozen is one cell, so two concurrent
-//! writes of one do not merge; system tables are read in one page; traces are refused with a warning.
+//! Known to be kinder or narrower than a real server: system tables are read in one page; traces are refused with a warning.
 
 pub mod answer;
 pub mod bind;
 pub mod cas;
+pub mod casts;
 pub mod describe;
 pub mod error;
 pub mod frame;
 pub mod front;
+pub mod functions;
+pub mod numbers;
 pub mod parse;
 mod registry;
 mod statements;

@@ -3,7 +3,7 @@
 use super::error::CqlError;
 use super::frame::response::{Columns, put_string};
 use super::parse::ast::TypeAst;
-use crate::model::CqlType;
+use crate::model::{CqlType, Schema};
 
 /// Types without parameters, their CQL names and their codes in protocol 4.
 const SIMPLE: [(CqlType, &str, u16); 19] = [
@@ -31,35 +31,81 @@ const SIMPLE: [(CqlType, &str, u16); 19] = [
 /// The class that stands for `duration`, which has no code of its own before protocol 5 (seen in Cassandra 5.0.5).
 const DURATION_CLASS: &str = "org.apache.cassandra.db.marshal.DurationType";
 
+/// The class that stands for `vector`, which has no code of its own either (seen).
+const VECTOR_CLASS: &str = "org.apache.cassandra.db.marshal.VectorType";
+
+/// Elements of a vector at most (C guardrail-free limit: the length of a `u16`, as drivers read it).
+const VECTOR_MAX: u32 = 65_535;
+
+/// Where types are looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The keyspace of the statement.
+    pub keyspace: &'a str,
+    /// The schema, for user-defined types.
+    pub schema: &'a Schema,
+    /// Whether the server is a ScyllaDB.
+    pub is_scylla: bool,
+}
+
 /// The type a statement names.
 ///
 /// # Errors
-/// A type that does not exist, or one that the simulated cluster does not store.
-pub fn resolve(ast: &TypeAst, keyspace: &str) -> Result<CqlType, CqlError> {
+/// A type that does not exist, or one that cannot be so.
+pub fn resolve(ast: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
     Ok(match ast {
-        TypeAst::Named(name) => return named(name, keyspace),
-        TypeAst::Frozen(inner) => match resolve(inner, keyspace)? {
-            inner @ (CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..)) => CqlType::Frozen(Box::new(inner)),
-            other => {
-                return Err(CqlError::invalid(format!(
-                    "frozen<> is only allowed on collections, tuples, and user-defined types (got {})",
-                    name(&other)
-                )));
+        TypeAst::Named(name) => return named(name, scope),
+        TypeAst::User(keyspace, name) => return user(keyspace.as_deref(), name, scope),
+        TypeAst::Frozen(inner) => match resolve(inner, scope)? {
+            inner if inner.is_multicell() => CqlType::Frozen(Box::new(inner)),
+            // Tuples are frozen as they are.
+            inner @ (CqlType::Tuple(_) | CqlType::Frozen(_) | CqlType::Vector(..)) => inner,
+            _ => {
+                return Err(CqlError::invalid(
+                    "frozen<> is only allowed on collections, tuples, and user-defined types",
+                ));
             }
         },
-        TypeAst::List(inner) => CqlType::List(Box::new(element(inner, keyspace)?)),
-        TypeAst::Set(inner) => CqlType::Set(Box::new(element(inner, keyspace)?)),
-        TypeAst::Map(key, value) => {
-            CqlType::Map(Box::new(element(key, keyspace)?), Box::new(element(value, keyspace)?))
+        TypeAst::List(inner) => CqlType::List(Box::new(element(inner, ast, scope)?)),
+        TypeAst::Set(inner) => CqlType::Set(Box::new(key(inner, ast, scope)?)),
+        TypeAst::Map(k, value) => CqlType::Map(Box::new(key(k, ast, scope)?), Box::new(element(value, ast, scope)?)),
+        TypeAst::Tuple(items) => {
+            let items: Result<Vec<CqlType>, CqlError> = items
+                .iter()
+                .map(|i| match resolve(i, scope)? {
+                    CqlType::Counter => Err(CqlError::invalid("Counters are not allowed inside tuples")),
+                    ty => Ok(frozen(ty)),
+                })
+                .collect();
+            CqlType::Tuple(items?)
+        }
+        TypeAst::Vector(..) if scope.is_scylla => {
+            return Err(CqlError::unsupported("vectors (of ScyllaDB 2025.4)"));
+        }
+        TypeAst::Vector(inner, n) => {
+            let dimensions = n.parse::<u32>().unwrap_or(0);
+            if dimensions == 0 || dimensions > VECTOR_MAX {
+                return Err(CqlError::invalid(format!(
+                    "vectors may only have positive dimensions; given {n}"
+                )));
+            }
+            CqlType::Vector(Box::new(frozen(resolve(inner, scope)?)), dimensions as u16)
         }
     })
 }
 
-fn named(name: &str, keyspace: &str) -> Result<CqlType, CqlError> {
+/// The type, frozen if it can be: types inside tuples are so without saying it.
+fn frozen(ty: CqlType) -> CqlType {
+    match ty.is_multicell() {
+        true => CqlType::Frozen(Box::new(ty)),
+        false => ty,
+    }
+}
+
+fn named(name: &str, scope: Scope<'_>) -> Result<CqlType, CqlError> {
     match name {
         "varchar" => return Ok(CqlType::Text),
         "duration" => return Ok(CqlType::Duration),
-        "counter" => return Err(CqlError::unsupported("counter columns")),
         "vector" | "tuple" | "list" | "set" | "map" | "frozen" => {
             return Err(CqlError::invalid(format!("the type {name} needs parameters")));
         }
@@ -67,15 +113,53 @@ fn named(name: &str, keyspace: &str) -> Result<CqlType, CqlError> {
     }
     match SIMPLE.iter().find(|(_, n, _)| *n == name) {
         Some((ty, _, _)) => Ok(ty.clone()),
-        None => Err(CqlError::invalid(format!("Unknown type {keyspace}.{name}"))),
+        None => user(None, name, scope),
     }
 }
 
-fn element(ast: &TypeAst, keyspace: &str) -> Result<CqlType, CqlError> {
-    match resolve(ast, keyspace)? {
+fn user(keyspace: Option<&str>, name: &str, scope: Scope<'_>) -> Result<CqlType, CqlError> {
+    if let Some(other) = keyspace.filter(|k| *k != scope.keyspace) {
+        return Err(CqlError::invalid(format!(
+            "Statement on keyspace {} cannot refer to a user type in keyspace {other}; user types can only be used in \
+             the keyspace they are defined in",
+            scope.keyspace
+        )));
+    }
+    match scope.schema.user_type(scope.keyspace, name) {
+        Some(udt) => Ok(CqlType::Udt(Box::new(udt.clone()))),
+        None => Err(CqlError::invalid(format!("Unknown type {}.{name}", scope.keyspace))),
+    }
+}
+
+/// An element of a collection: frozen, and no counter.
+fn element(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
+    match resolve(ast, scope)? {
         ty @ (CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..)) => Err(CqlError::invalid(format!(
             "Non-frozen collections are not allowed inside collections: {}",
-            name(&ty)
+            whole.text().replace(&ast.text(), &name(&ty))
+        ))),
+        CqlType::Udt(_) => Err(CqlError::invalid(format!(
+            "Non-frozen UDTs are not allowed inside collections: {}",
+            whole.text()
+        ))),
+        CqlType::Counter => Err(CqlError::invalid(format!(
+            "Counters are not allowed inside collections: {}",
+            whole.text()
+        ))),
+        ty => Ok(ty),
+    }
+}
+
+/// The element of a set, or the key of a map.
+fn key(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
+    match element(ast, whole, scope)? {
+        CqlType::Duration if matches!(whole, TypeAst::Set(_)) => Err(CqlError::invalid(format!(
+            "Durations are not allowed inside sets: {}",
+            whole.text()
+        ))),
+        CqlType::Duration => Err(CqlError::invalid(format!(
+            "Durations are not allowed as map keys: {}",
+            whole.text()
         ))),
         ty => Ok(ty),
     }
@@ -92,24 +176,13 @@ pub fn name(ty: &CqlType) -> String {
             items.iter().map(name).collect::<Vec<_>>().join(", ")
         ),
         CqlType::Frozen(inner) => format!("frozen<{}>", name(inner)),
+        CqlType::Udt(udt) => super::describe::identifier(&udt.name),
+        CqlType::Vector(e, n) => format!("vector<{}, {n}>", name(e)),
         CqlType::Duration => "duration".into(),
         simple => SIMPLE
             .iter()
             .find(|(ty, _, _)| ty == simple)
             .map_or_else(String::new, |(_, n, _)| (*n).into()),
-    }
-}
-
-/// Whether values of the type are collections kept cell by cell on a real server.
-pub fn is_multicell(ty: &CqlType) -> bool {
-    matches!(ty, CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..))
-}
-
-/// The type without `frozen<>`, which does not show in values nor on the wire.
-pub fn unfrozen(ty: &CqlType) -> &CqlType {
-    match ty {
-        CqlType::Frozen(inner) => unfrozen(inner),
-        other => other,
     }
 }
 
@@ -140,11 +213,68 @@ pub fn put_type(out: &mut Vec<u8>, ty: &CqlType) {
             code(out, 0);
             put_string(out, DURATION_CLASS);
         }
+        CqlType::Udt(udt) => {
+            code(out, 0x30);
+            put_string(out, &udt.keyspace);
+            put_string(out, &udt.name);
+            code(out, udt.fields.len() as u16);
+            for (name, ty) in &udt.fields {
+                put_string(out, name);
+                put_type(out, ty);
+            }
+        }
+        CqlType::Vector(..) => {
+            code(out, 0);
+            put_string(out, &class(ty));
+        }
         simple => code(
             out,
             SIMPLE.iter().find(|(t, _, _)| t == simple).map_or(0x03, |(_, _, c)| *c),
         ),
     }
+}
+
+/// The class of a type, as Cassandra names it where protocol 4 has no code.
+fn class(ty: &CqlType) -> String {
+    const PACKAGE: &str = "org.apache.cassandra.db.marshal";
+    let short = match ty {
+        CqlType::Vector(e, n) => return format!("{VECTOR_CLASS}({} , {n})", class(e)),
+        CqlType::Frozen(inner) => return format!("{PACKAGE}.FrozenType({})", class(inner)),
+        CqlType::List(e) => return format!("{PACKAGE}.ListType({})", class(e)),
+        CqlType::Set(e) => return format!("{PACKAGE}.SetType({})", class(e)),
+        CqlType::Map(k, v) => return format!("{PACKAGE}.MapType({},{})", class(k), class(v)),
+        CqlType::Tuple(items) => {
+            let items: Vec<String> = items.iter().map(class).collect();
+            return format!("{PACKAGE}.TupleType({})", items.join(","));
+        }
+        CqlType::Udt(udt) => {
+            let hex = |s: &str| s.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+            let fields = udt.fields.iter().map(|(n, t)| format!(",{}:{}", hex(n), class(t)));
+            let fields: String = fields.collect();
+            return format!("{PACKAGE}.UserType({},{}{fields})", udt.keyspace, hex(&udt.name));
+        }
+        CqlType::Ascii => "AsciiType",
+        CqlType::Bigint => "LongType",
+        CqlType::Blob => "BytesType",
+        CqlType::Boolean => "BooleanType",
+        CqlType::Counter => "CounterColumnType",
+        CqlType::Date => "SimpleDateType",
+        CqlType::Decimal => "DecimalType",
+        CqlType::Double => "DoubleType",
+        CqlType::Duration => "DurationType",
+        CqlType::Float => "FloatType",
+        CqlType::Inet => "InetAddressType",
+        CqlType::Int => "Int32Type",
+        CqlType::Smallint => "ShortType",
+        CqlType::Text => "UTF8Type",
+        CqlType::Time => "TimeType",
+        CqlType::Timestamp => "TimestampType",
+        CqlType::Timeuuid => "TimeUUIDType",
+        CqlType::Tinyint => "ByteType",
+        CqlType::Uuid => "UUIDType",
+        CqlType::Varint => "IntegerType",
+    };
+    format!("{PACKAGE}.{short}")
 }
 
 /// Encodes column specifications of one table once and for all.

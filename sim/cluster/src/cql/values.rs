@@ -2,8 +2,9 @@
 //! The texts of refusals are Cassandra's where they were seen or are in its source.
 
 use super::error::CqlError;
-use super::parse::ast::{Literal, Term};
-use super::types::{self, unfrozen};
+use super::numbers;
+use super::parse::ast::Literal;
+use super::types;
 use crate::model::CqlType;
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -55,16 +56,152 @@ fn validate_other(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
         CqlType::Decimal => expect(n == 0 || n >= 4, "Expected 0 or at least 4 bytes"),
         CqlType::Duration => expect(n >= 3, "Expected at least 3 bytes for a duration"),
         CqlType::Frozen(inner) => validate(inner, bytes),
-        CqlType::List(e) | CqlType::Set(e) => elements(bytes, &[e]).map(|_| ()),
-        CqlType::Map(k, v) => elements(bytes, &[k, v]).map(|_| ()),
+        CqlType::List(e) => elements(bytes, &[e], "list").map(|_| ()),
+        CqlType::Set(e) => elements(bytes, &[e], "set").map(|_| ()),
+        CqlType::Map(k, v) => elements(bytes, &[k, v], "map").map(|_| ()),
+        CqlType::Tuple(items) => fields(bytes, items.iter(), "tuple").map(|_| ()),
+        CqlType::Udt(udt) => fields(bytes, udt.fields.iter().map(|(_, t)| t), "user type").map(|_| ()),
+        CqlType::Vector(e, n) => vector_elements(bytes, e, *n).map(|_| ()),
         CqlType::Text => validate(ty, bytes),
-        CqlType::Ascii | CqlType::Blob | CqlType::Varint | CqlType::Tuple(_) => Ok(()),
+        CqlType::Ascii | CqlType::Blob | CqlType::Varint => Ok(()),
     }
 }
 
+/// The components of a serialised tuple or user-defined type, each checked; those that are missing at the end are null.
+///
+/// # Errors
+/// Bytes that are no such value.
+pub fn fields<'a, 't>(
+    bytes: &'a [u8],
+    types: impl ExactSizeIterator<Item = &'t CqlType>,
+    what: &str,
+) -> Result<Vec<Option<&'a [u8]>>, CqlError> {
+    let count = types.len();
+    let mut found = Vec::with_capacity(count);
+    let mut rest = bytes;
+    for (i, ty) in types.enumerate() {
+        if rest.is_empty() {
+            found.push(None);
+            continue;
+        }
+        let short = |part: &str| CqlError::invalid(format!("Not enough bytes to read {part}{i}th component"));
+        let (length, tail) = rest.split_first_chunk::<4>().ok_or_else(|| short("size of "))?;
+        rest = tail;
+        match usize::try_from(i32::from_be_bytes(*length)) {
+            Err(_) => found.push(None),
+            Ok(length) => {
+                let (value, tail) = rest.split_at_checked(length).ok_or_else(|| short(""))?;
+                validate(ty, value)?;
+                found.push(Some(value));
+                rest = tail;
+            }
+        }
+    }
+    match rest.is_empty() {
+        true => Ok(found),
+        false => Err(CqlError::invalid(format!(
+            "Expected {count} value for {what} column, but got more"
+        ))),
+    }
+}
+
+/// The bytes of a tuple or user-defined type of these components.
+pub fn put_fields<'a>(parts: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        super::frame::response::put_bytes(&mut out, part);
+    }
+    out
+}
+
+/// The elements of a vector: one after the other where they have one length, else each behind its own.
+///
+/// # Errors
+/// Bytes that are no such vector.
+pub fn vector_elements<'a>(bytes: &'a [u8], element: &CqlType, count: u16) -> Result<Vec<&'a [u8]>, CqlError> {
+    let bad = || {
+        CqlError::invalid(format!(
+            "Not enough bytes to read a vector<{}, {count}>",
+            types::name(element)
+        ))
+    };
+    let count = usize::from(count);
+    if let Some(size) = vector_element_bytes(element) {
+        if bytes.len() < size * count {
+            return Err(bad());
+        }
+        if bytes.len() > size * count {
+            return Err(CqlError::invalid("Unexpected extraneous bytes after vector value"));
+        }
+        return Ok(bytes.chunks_exact(size).collect());
+    }
+    let mut found = Vec::with_capacity(count);
+    let mut rest = bytes;
+    for _ in 0..count {
+        let (length, tail) = read_vint(rest).ok_or_else(bad)?;
+        let length = usize::try_from(length).map_err(|_| bad())?;
+        let (value, tail) = tail.split_at_checked(length).ok_or_else(bad)?;
+        validate(element, value)?;
+        found.push(value);
+        rest = tail;
+    }
+    match rest.is_empty() {
+        true => Ok(found),
+        false => Err(CqlError::invalid("Unexpected extraneous bytes after vector value")),
+    }
+}
+
+/// The bytes of a vector of these elements.
+pub fn put_vector(element: &CqlType, parts: &[Vec<u8>]) -> Vec<u8> {
+    if vector_element_bytes(element).is_some() {
+        return parts.concat();
+    }
+    let mut out = Vec::new();
+    for part in parts {
+        put_vint(&mut out, part.len() as u64);
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+/// Length of a vector's elements if all have the same: as Cassandra's `valueLengthIfFixed`, which some types of one length
+/// do not have.
+fn vector_element_bytes(element: &CqlType) -> Option<usize> {
+    match element.unfrozen() {
+        CqlType::Tinyint | CqlType::Smallint | CqlType::Date | CqlType::Time => None,
+        CqlType::Vector(e, n) => Some(vector_element_bytes(e)? * usize::from(*n)),
+        other => other.fixed_bytes(),
+    }
+}
+
+/// Appends an unsigned variable-length integer: the number of leading ones says how many bytes follow the first.
+pub fn put_vint(out: &mut Vec<u8>, value: u64) {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    let extra = if bits > 56 { 8 } else { (bits - 1) / 7 };
+    let bytes = value.to_be_bytes();
+    if extra == 8 {
+        out.push(0xff);
+        out.extend(bytes);
+        return;
+    }
+    let tail = &bytes[8 - extra - 1..];
+    out.push(tail[0] | !(0xffu16 >> extra) as u8);
+    out.extend_from_slice(&tail[1..]);
+}
+
+/// Reads what [`put_vint`] wrote.
+pub fn read_vint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let extra = first.leading_ones() as usize;
+    let (tail, rest) = rest.split_at_checked(extra)?;
+    let head = u64::from(*first) & (0xffu64 >> (extra + 1).min(8));
+    let head = if extra >= 7 { 0 } else { head };
+    Some((tail.iter().fold(head, |n, b| n << 8 | u64::from(*b)), rest))
+}
+
 /// The elements of a serialised collection whose items have the types `types` in turn (two for a map), each checked.
-fn elements<'a>(bytes: &'a [u8], types: &[&CqlType]) -> Result<Vec<&'a [u8]>, CqlError> {
-    let bad = || CqlError::invalid("Not enough bytes to read a collection");
+fn elements<'a>(bytes: &'a [u8], types: &[&CqlType], what: &str) -> Result<Vec<&'a [u8]>, CqlError> {
+    let bad = || CqlError::invalid(format!("Not enough bytes to read a {what}"));
     let int = |rest: &mut &'a [u8]| -> Result<i32, CqlError> {
         let (n, tail) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
         *rest = tail;
@@ -88,7 +225,22 @@ fn elements<'a>(bytes: &'a [u8], types: &[&CqlType]) -> Result<Vec<&'a [u8]>, Cq
     if rest.is_empty() {
         Ok(items)
     } else {
-        Err(CqlError::invalid("Unexpected extraneous bytes after collection value"))
+        Err(CqlError::invalid(format!(
+            "Unexpected extraneous bytes after {what} value"
+        )))
+    }
+}
+
+/// The items of a serialised collection: elements, or keys and values in turn.
+///
+/// # Errors
+/// Bytes that are not a value of that type.
+pub fn items<'a>(bytes: &'a [u8], ty: &CqlType) -> Result<Vec<&'a [u8]>, CqlError> {
+    match ty.unfrozen() {
+        CqlType::List(e) => elements(bytes, &[e], "list"),
+        CqlType::Set(e) => elements(bytes, &[e], "set"),
+        CqlType::Map(k, v) => elements(bytes, &[k, v], "map"),
+        _ => Ok(vec![]),
     }
 }
 
@@ -97,7 +249,7 @@ fn elements<'a>(bytes: &'a [u8], types: &[&CqlType]) -> Result<Vec<&'a [u8]>, Cq
 /// # Errors
 /// Bytes that are not such a list.
 pub fn list_elements<'a>(bytes: &'a [u8], element: &CqlType) -> Result<Vec<&'a [u8]>, CqlError> {
-    elements(bytes, &[element])
+    elements(bytes, &[element], "list")
 }
 
 /// The bytes of a constant for column `column`, or the refusal a real server sends.
@@ -120,7 +272,7 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
             "Invalid {kind} constant ({text}) for \"{column}\" of type {ty}"
         )))
     };
-    match (unfrozen(ty), literal) {
+    match (ty.unfrozen(), literal) {
         (CqlType::Text, Literal::Str(s)) => Ok(s.clone().into_bytes()),
         (CqlType::Ascii, Literal::Str(s)) => validate(ty, s.as_bytes()).map(|()| s.clone().into_bytes()),
         (CqlType::Bigint | CqlType::Counter, Literal::Integer(s)) => {
@@ -129,8 +281,8 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
         (CqlType::Int, Literal::Integer(s)) => integer::<i32>(s, "int", |n| n.to_be_bytes().to_vec()),
         (CqlType::Smallint, Literal::Integer(s)) => integer::<i16>(s, "short", |n| n.to_be_bytes().to_vec()),
         (CqlType::Tinyint, Literal::Integer(s)) => integer::<i8>(s, "byte", |n| n.to_be_bytes().to_vec()),
-        (CqlType::Varint, Literal::Integer(s)) => integer::<i128>(s, "varint", minimal),
-        (CqlType::Decimal, Literal::Integer(s) | Literal::Float(s)) => decimal(s),
+        (CqlType::Varint, Literal::Integer(s)) => Ok(numbers::varint(s)),
+        (CqlType::Decimal, Literal::Integer(s) | Literal::Float(s)) => numbers::decimal(s),
         (CqlType::Double, Literal::Integer(s) | Literal::Float(s)) => Ok(float(s).to_be_bytes().to_vec()),
         (CqlType::Float, Literal::Integer(s) | Literal::Float(s)) => Ok((float(s) as f32).to_be_bytes().to_vec()),
         (CqlType::Boolean, Literal::Boolean(b)) => Ok(vec![u8::from(*b)]),
@@ -166,60 +318,13 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
             ))),
         },
         (CqlType::Time, Literal::Integer(s)) => integer::<i64>(s, "time", |n| n.to_be_bytes().to_vec()),
-        (CqlType::Duration, _) => Err(CqlError::unsupported("duration constants (bind them)")),
+        (CqlType::Duration, Literal::Duration(s) | Literal::Integer(s)) => numbers::duration(s),
         _ => mismatch(),
     }
 }
 
-/// The bytes of a term without bind markers, `None` for NULL.
-///
-/// # Errors
-/// As [`constant`]; bind markers inside collections are not supported.
-pub fn constant_term(term: &Term, ty: &CqlType, column: &str) -> Result<Option<Vec<u8>>, CqlError> {
-    let part = |t: &Term, ty: &CqlType| match constant_term(t, ty, column)? {
-        Some(bytes) => Ok(bytes),
-        None => Err(CqlError::invalid("null is not supported inside collections")),
-    };
-    let wrong = |kind: &str| {
-        Err(CqlError::invalid(format!(
-            "Invalid {kind} literal for {column} of type {}",
-            types::name(ty)
-        )))
-    };
-    match (term, unfrozen(ty)) {
-        (Term::Null, _) => Ok(None),
-        (Term::Literal(l), ty) => constant(l, ty, column).map(Some),
-        (Term::Marker(_), _) => Err(CqlError::unsupported("bind markers inside collection constants")),
-        (Term::List(items), CqlType::List(e)) => {
-            let parts = items.iter().map(|t| part(t, e)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Some(collection(parts.len(), parts.iter())))
-        }
-        (Term::Set(items), CqlType::Map(..)) if items.is_empty() => Ok(Some(collection(0, [].iter()))),
-        (Term::Set(items), CqlType::Set(e)) => {
-            let mut parts = items.iter().map(|t| part(t, e)).collect::<Result<Vec<_>, _>>()?;
-            parts.sort_by(|a, b| compare(e, a, b));
-            parts.dedup();
-            Ok(Some(collection(parts.len(), parts.iter())))
-        }
-        (Term::Map(entries), CqlType::Map(k, v)) => {
-            let mut parts = entries
-                .iter()
-                .map(|(a, b)| Ok((part(a, k)?, part(b, v)?)))
-                .collect::<Result<Vec<_>, CqlError>>()?;
-            parts.sort_by(|a, b| compare(k, &a.0, &b.0));
-            // Of equal keys the last one written counts.
-            parts.reverse();
-            parts.dedup_by(|a, b| a.0 == b.0);
-            parts.reverse();
-            Ok(Some(collection(parts.len(), parts.iter().flat_map(|(k, v)| [k, v]))))
-        }
-        (Term::List(_), _) => wrong("list"),
-        (Term::Set(_), _) => wrong("set"),
-        (Term::Map(_), _) => wrong("map"),
-    }
-}
-
-fn collection<'a>(count: usize, parts: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+/// The bytes of a collection of these items; `count` is the number of its elements or entries.
+pub fn collection<'a>(count: usize, parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = (count as i32).to_be_bytes().to_vec();
     for p in parts {
         out.extend((p.len() as i32).to_be_bytes());
@@ -232,34 +337,6 @@ fn integer<T: std::str::FromStr>(s: &str, what: &str, f: impl FnOnce(T) -> Vec<u
     s.parse()
         .map(f)
         .map_err(|_| CqlError::invalid(format!("Unable to make {what} from '{s}'")))
-}
-
-/// The shortest two's complement form.
-fn minimal(n: i128) -> Vec<u8> {
-    let bytes = n.to_be_bytes();
-    let sign = if n < 0 { 0xFF } else { 0 };
-    let mut skip = 0;
-    while skip < 15 && bytes[skip] == sign && (bytes[skip + 1] ^ sign) & 0x80 == 0 {
-        skip += 1;
-    }
-    bytes[skip..].to_vec()
-}
-
-fn decimal(s: &str) -> Result<Vec<u8>, CqlError> {
-    let bad = || CqlError::invalid(format!("unable to make BigDecimal from '{s}'"));
-    let (mantissa, exponent) = match s.split_once(['e', 'E']) {
-        Some((m, e)) => (m, e.trim_start_matches('+').parse::<i32>().map_err(|_| bad())?),
-        None => (s, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let unscaled: i128 = format!("{whole}{fraction}").parse().map_err(|_| bad())?;
-    let scale = i32::try_from(fraction.len())
-        .ok()
-        .and_then(|n| n.checked_sub(exponent))
-        .ok_or_else(bad)?;
-    let mut out = scale.to_be_bytes().to_vec();
-    out.extend(minimal(unscaled));
-    Ok(out)
 }
 
 fn float(s: &str) -> f64 {
@@ -286,7 +363,7 @@ fn hex_bytes(h: &str) -> Result<Vec<u8>, CqlError> {
 
 /// Milliseconds since 1970 of `yyyy-mm-dd`, with an optional time of day and an optional zone (`Z`, `+hhmm`, `+hh:mm`);
 /// UTC without one.
-fn calendar_ms(s: &str) -> Option<i64> {
+pub fn calendar_ms(s: &str) -> Option<i64> {
     let (date, rest) = (s.get(..10)?, &s[10..]);
     let mut parts = date.split('-');
     let (y, m, d): (i64, i64, i64) = (
@@ -360,19 +437,62 @@ fn day_bytes(ms: i64) -> Vec<u8> {
 
 /// The order of two values of a type, as clustering and filtering use it. Empty values come first.
 pub fn compare(ty: &CqlType, a: &[u8], b: &[u8]) -> Ordering {
-    match unfrozen(ty) {
+    match ty.unfrozen() {
         CqlType::Bigint
         | CqlType::Counter
         | CqlType::Int
         | CqlType::Smallint
         | CqlType::Tinyint
-        | CqlType::Timestamp
-        | CqlType::Varint => signed(a).cmp(&signed(b)).then(a.len().cmp(&b.len())),
+        | CqlType::Timestamp => signed(a).cmp(&signed(b)).then(a.len().cmp(&b.len())),
+        CqlType::Varint => numbers::compare_varints(a, b),
+        CqlType::Decimal => numbers::compare_decimals(a, b),
         CqlType::Double => double(a).total_cmp(&double(b)),
         CqlType::Float => single(a).total_cmp(&single(b)),
         CqlType::Timeuuid => uuid_time(a).cmp(&uuid_time(b)).then_with(|| a.cmp(b)),
+        CqlType::Uuid => compare_uuids(a, b),
+        CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..) | CqlType::Tuple(_) | CqlType::Udt(_) => {
+            compare_parts(ty.unfrozen(), a, b)
+        }
         _ => a.cmp(b),
     }
+}
+
+/// Cassandra's `UUIDType`: by version, those of version 1 by time.
+fn compare_uuids(a: &[u8], b: &[u8]) -> Ordering {
+    let version = |u: &[u8]| u.get(6).map_or(0, |b| b >> 4);
+    let time = |u: &[u8]| if version(u) == 1 { uuid_time(u) } else { 0 };
+    (version(a), time(a)).cmp(&(version(b), time(b))).then_with(|| a.cmp(b))
+}
+
+/// Part by part; what has fewer parts comes first, and so does null.
+fn compare_parts(ty: &CqlType, a: &[u8], b: &[u8]) -> Ordering {
+    let parts = |bytes: &[u8]| -> Vec<Option<Vec<u8>>> {
+        let owned = |v: &[u8]| v.to_vec();
+        let list = match ty {
+            CqlType::Tuple(types) => fields(bytes, types.iter(), "tuple"),
+            CqlType::Udt(udt) => fields(bytes, udt.fields.iter().map(|(_, t)| t), "user type"),
+            _ => items(bytes, ty).map(|list| list.into_iter().map(Some).collect()),
+        };
+        list.unwrap_or_default().into_iter().map(|p| p.map(owned)).collect()
+    };
+    let part_type = |i: usize| match ty {
+        CqlType::Tuple(types) => types[i].clone(),
+        CqlType::Udt(udt) => udt.fields[i].1.clone(),
+        CqlType::Map(_, v) if i % 2 == 1 => (**v).clone(),
+        CqlType::Map(e, _) | CqlType::List(e) | CqlType::Set(e) => (**e).clone(),
+        other => other.clone(),
+    };
+    let (a, b) = (parts(a), parts(b));
+    for (i, pair) in a.iter().zip(&b).enumerate() {
+        let order = match pair {
+            (Some(x), Some(y)) => compare(&part_type(i), x, y),
+            (x, y) => x.is_some().cmp(&y.is_some()),
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    a.len().cmp(&b.len())
 }
 
 /// A two's complement number of at most 16 bytes; longer ones saturate.

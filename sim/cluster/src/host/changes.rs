@@ -11,6 +11,7 @@ pub(super) fn schema_changes(before: &Schema, after: &Schema) -> Vec<SchemaChang
         change,
         keyspace: keyspace.to_owned(),
         table: table.map(str::to_owned),
+        is_type: false,
     };
     let mut changes = Vec::new();
     let table_of = |schema: &Schema, t: &Table| schema.table_named(&t.keyspace, &t.name).cloned();
@@ -37,6 +38,20 @@ pub(super) fn schema_changes(before: &Schema, after: &Schema) -> Vec<SchemaChang
             }
             Some(_) => {}
         }
+    }
+    let of_type = |word, (keyspace, name): &(String, String)| SchemaChange {
+        is_type: true,
+        ..change(word, keyspace, Some(name))
+    };
+    for (key, old) in &before.types {
+        match after.types.get(key) {
+            None => changes.push(of_type("DROPPED", key)),
+            Some(new) if new != old => changes.push(of_type("UPDATED", key)),
+            Some(_) => {}
+        }
+    }
+    for key in after.types.keys().filter(|k| !before.types.contains_key(*k)) {
+        changes.push(of_type("CREATED", key));
     }
     for new in after.all_tables() {
         if table_of(before, new).is_none_or(|old| old.id != new.id) {

@@ -6,19 +6,26 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`schema`] | types, columns, tables, keyspaces, the schema as a whole, and changes to it |
-//! | [`write`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
+//! | [`types`] | CQL's types |
+//! | [`schema`] | columns, tables, keyspaces, the schema as a whole, and changes to it |
+//! | [`write`], [`parts`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
 //! | [`read`] | read commands, slices, positions, and the rows that come back |
 //! | [`cas`] | conditional writes and serial reads |
+//! | [`derive`] | writes that depend on what is there |
 //! | [`request`] | consistency levels, requests to a coordinator, its answers and its errors |
 
 pub mod cas;
+pub mod derive;
+pub mod parts;
 pub mod read;
 pub mod request;
 pub mod schema;
+pub mod types;
+mod user_types;
 pub mod write;
 
 pub use cas::{CasAction, CasRequest, Condition};
+pub use derive::{Derive, DerivedWrite};
 pub use read::{
     CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice,
     TokenRange,
@@ -28,9 +35,10 @@ pub use request::{
     WriteType,
 };
 pub use schema::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, DroppedColumn, Keyspace, NewColumn, NewTable, Replication,
-    Schema, SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
+    ClusteringOrder, Column, ColumnId, ColumnKind, DroppedColumn, Keyspace, NewColumn, NewTable, Replication, Schema,
+    SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
 };
+pub use types::{CqlType, UserType};
 pub use write::{OpKind, OpView, WriteSet};
 
 /// A node of the cluster, by its index in the cluster's configuration (0 is `db-1`).

@@ -3,6 +3,7 @@
 //! A command names partitions (or a token range), clustering slices in *storage order*, a direction and limits. The
 //! result holds live cells only, with their write times; tombstones stay inside the core.
 
+use super::parts::split_path;
 use super::{ClusteringKey, ColumnId, ColumnKind, Table, TableId, Token};
 use crate::core::murmur3;
 use serde::{Deserialize, Serialize};
@@ -207,11 +208,15 @@ pub struct CellView<'a> {
     pub timestamp_us: i64,
     /// Remaining `TTL` in seconds, when it has one.
     pub ttl_s: Option<u32>,
+    /// For an element of a collection, which.
+    pub path: Option<&'a [u8]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CellRef {
     column: ColumnId,
+    /// An element: its bytes are the path's length, the path and the value.
+    is_element: bool,
     timestamp_us: i64,
     ttl_s: u32,
     start: u32,
@@ -254,6 +259,7 @@ impl Row {
     ) -> Row {
         let cells = cells.map(|(column, timestamp_us, start, end)| CellRef {
             column,
+            is_element: false,
             timestamp_us,
             ttl_s: 0,
             start,
@@ -278,11 +284,20 @@ impl Row {
         self.bytes.extend_from_slice(value);
         self.cells.push(CellRef {
             column,
+            is_element: false,
             timestamp_us,
             ttl_s: ttl_s.unwrap_or(0),
             start,
             end: self.bytes.len() as u32,
         });
+    }
+    /// Adds an element of a collection, given as its path's length (`u32` little-endian), path and value; after all
+    /// cells of earlier columns.
+    pub(crate) fn push_element(&mut self, column: ColumnId, bytes: &[u8], timestamp_us: i64, ttl_s: Option<u32>) {
+        self.push(column, bytes, timestamp_us, ttl_s);
+        if let Some(last) = self.cells.last_mut() {
+            last.is_element = true;
+        }
     }
     /// Clustering key, encoded as [`ClusteringKey`].
     pub fn clustering(&self) -> &[u8] {
@@ -291,6 +306,13 @@ impl Row {
     /// The cell of a column, when it is live.
     pub fn cell(&self, column: ColumnId) -> Option<CellView<'_>> {
         self.cells.iter().find(|c| c.column == column).map(|c| self.view(c))
+    }
+    /// The live elements of a collection, by the bytes of their paths.
+    pub fn elements(&self, column: ColumnId) -> impl Iterator<Item = CellView<'_>> {
+        self.cells
+            .iter()
+            .filter(move |c| c.column == column)
+            .map(|c| self.view(c))
     }
     /// All live cells.
     pub fn cells(&self) -> impl Iterator<Item = CellView<'_>> {
@@ -305,11 +327,17 @@ impl Row {
         self.cells.is_empty()
     }
     fn view(&self, c: &CellRef) -> CellView<'_> {
+        let bytes = &self.bytes[c.start as usize..c.end as usize];
+        let (path, value) = match c.is_element.then(|| split_path(bytes)).flatten() {
+            Some((path, value)) => (Some(path), value),
+            None => (None, bytes),
+        };
         CellView {
             column: c.column,
-            value: &self.bytes[c.start as usize..c.end as usize],
+            value,
             timestamp_us: c.timestamp_us,
             ttl_s: (c.ttl_s != 0).then_some(c.ttl_s),
+            path,
         }
     }
 }

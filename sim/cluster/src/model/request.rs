@@ -1,6 +1,9 @@
 //! What a client asks of a coordinator, and what it answers: levels, kinds, results, errors with their counts.
 
-use super::{CasRequest, NodeIdx, ReadCommand, ReadResult, SchemaChange, SchemaEffect, SchemaError, TableId, WriteSet};
+use super::{
+    CasRequest, DerivedWrite, NodeIdx, ReadCommand, ReadResult, SchemaChange, SchemaEffect, SchemaError, TableId,
+    WriteSet,
+};
 use serde::{Deserialize, Serialize};
 
 /// Consistency levels, with the numbers of the native protocol.
@@ -69,7 +72,7 @@ impl std::fmt::Display for Consistency {
     }
 }
 
-/// The write type of a write error. `View`, `Counter` and `Cdc` belong to features that are refused for now.
+/// The write type of a write error. `View` and `Cdc` belong to features that are refused for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "CQL's own names")]
 pub enum WriteType {
@@ -108,6 +111,8 @@ pub enum WriteKind {
     Logged,
     /// `BEGIN UNLOGGED BATCH`.
     Unlogged,
+    /// Additions to counters, one statement or a batch of them.
+    Counter,
 }
 
 /// A write for the coordinator.
@@ -146,11 +151,13 @@ pub enum Request {
     Read(ReadRequest),
     /// A conditional write, or SELECT at a serial level.
     Cas(Box<CasRequest>),
+    /// INSERT, UPDATE, DELETE or BATCH that needs to know what is there.
+    Derived(Box<DerivedWrite>),
     /// DDL.
     Schema(SchemaChange),
     /// TRUNCATE.
     Truncate(TableId),
-    /// A door, not a room: counters and views arrive here until they exist. `what` names it; the
+    /// A door, not a room: views arrive here until they exist. `what` names it; the
     /// answer is always [`CoordinatorError::Unsupported`].
     Unsupported {
         /// What was asked for, in the words of the error.

@@ -4,6 +4,7 @@
 //! not exist, bad replication) but knows nothing of CQL text; the words of the errors are the edge's.
 
 use super::Components;
+use super::types::{CqlType, UserType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,53 +17,6 @@ pub struct TableId(pub u16);
 /// A column of one table, by a small number: its index in creation order, kept when columns are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ColumnId(pub u16);
-
-/// CQL types. Collections here are frozen unless said otherwise; the core stores every value as opaque bytes and needs
-/// a type only to order clustering columns.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "CQL's own names")]
-pub enum CqlType {
-    Ascii,
-    Bigint,
-    Blob,
-    Boolean,
-    Counter,
-    Date,
-    Decimal,
-    Double,
-    Duration,
-    Float,
-    Inet,
-    Int,
-    Smallint,
-    Text,
-    Time,
-    Timestamp,
-    Timeuuid,
-    Tinyint,
-    Uuid,
-    Varint,
-    List(Box<CqlType>),
-    Set(Box<CqlType>),
-    Map(Box<CqlType>, Box<CqlType>),
-    Tuple(Vec<CqlType>),
-    Frozen(Box<CqlType>),
-}
-
-impl CqlType {
-    /// Serialized length in bytes of every value of the type, or `None` when lengths vary.
-    pub fn fixed_bytes(&self) -> Option<usize> {
-        Some(match self {
-            CqlType::Boolean | CqlType::Tinyint => 1,
-            CqlType::Smallint => 2,
-            CqlType::Int | CqlType::Float | CqlType::Date => 4,
-            CqlType::Bigint | CqlType::Counter | CqlType::Double | CqlType::Time | CqlType::Timestamp => 8,
-            CqlType::Uuid | CqlType::Timeuuid => 16,
-            CqlType::Frozen(inner) => return inner.fixed_bytes(),
-            _ => return None,
-        })
-    }
-}
 
 /// What a column is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -176,6 +130,10 @@ impl Table {
     pub fn column_by_id(&self, id: ColumnId) -> Option<&Column> {
         self.columns.iter().find(|c| c.id == id)
     }
+    /// Whether its columns beside the key are counters.
+    pub fn is_counter(&self) -> bool {
+        self.values().first().is_some_and(|c| c.ty == CqlType::Counter)
+    }
     /// Whether the table has static columns.
     pub fn has_static(&self) -> bool {
         self.values().iter().any(|c| c.kind == ColumnKind::Static)
@@ -225,6 +183,9 @@ pub struct Schema {
     pub keyspaces: BTreeMap<String, Keyspace>,
     /// Tables by number; `None` where one was dropped.
     pub tables: Vec<Option<Arc<Table>>>,
+    /// User-defined types by keyspace and name. In a log they stand behind the rest: see [`Schema::to_bytes`].
+    #[serde(skip)]
+    pub types: BTreeMap<(String, String), UserType>,
 }
 
 impl Default for Schema {
@@ -235,6 +196,7 @@ impl Default for Schema {
             version: Uuid::from_u128(0xd41d8cd98f003204a9800998ecf8427e),
             keyspaces: BTreeMap::new(),
             tables: vec![],
+            types: BTreeMap::new(),
         }
     }
 }
@@ -310,6 +272,32 @@ pub enum SchemaChange {
         table: String,
         if_exists: bool,
     },
+    /// Old and new names of key columns.
+    RenameColumns {
+        keyspace: String,
+        table: String,
+        names: Vec<(String, String)>,
+    },
+    CreateType {
+        new: UserType,
+        if_not_exists: bool,
+    },
+    AddFields {
+        keyspace: String,
+        name: String,
+        fields: Vec<(String, CqlType)>,
+    },
+    /// Old and new names of fields.
+    RenameFields {
+        keyspace: String,
+        name: String,
+        names: Vec<(String, String)>,
+    },
+    DropType {
+        keyspace: String,
+        name: String,
+        if_exists: bool,
+    },
 }
 
 /// What a change did, for the SCHEMA_CHANGE result and event.
@@ -329,6 +317,7 @@ pub enum SchemaEffect {
 pub enum SchemaTarget {
     Keyspace { keyspace: String },
     Table { keyspace: String, table: String },
+    Type { keyspace: String, name: String },
 }
 
 /// Why a schema change was refused. The edge turns each into its code and its exact text.
@@ -369,9 +358,46 @@ pub enum SchemaError {
     },
     #[error("replication of keyspace '{keyspace}': {what}")]
     BadReplication { keyspace: String, what: String },
+    /// In the words of real servers.
+    #[error("{what}")]
+    Refused { what: String },
 }
 
 impl Schema {
+    /// The bytes of it that logs keep: user-defined types follow the rest if there are any.
+    ///
+    /// # Errors
+    /// What cannot be encoded; nothing of a schema is such.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+        let bytes = postcard::to_stdvec(self)?;
+        if self.types.is_empty() {
+            return Ok(bytes);
+        }
+        let types: Vec<&UserType> = self.types.values().collect();
+        postcard::to_extend(&types, bytes)
+    }
+
+    /// What [`Schema::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// Bytes that are no schema.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Schema, postcard::Error> {
+        let (mut schema, rest): (Schema, &[u8]) = postcard::take_from_bytes(bytes)?;
+        if !rest.is_empty() {
+            let types: Vec<UserType> = postcard::from_bytes(rest)?;
+            schema.types = types
+                .into_iter()
+                .map(|t| ((t.keyspace.clone(), t.name.clone()), t))
+                .collect();
+        }
+        Ok(schema)
+    }
+
+    /// The user-defined type of that name.
+    pub fn user_type(&self, keyspace: &str, name: &str) -> Option<&UserType> {
+        self.types.get(&(keyspace.to_owned(), name.to_owned()))
+    }
+
     /// The table of that number, unless it was dropped.
     pub fn table(&self, id: TableId) -> Option<&Arc<Table>> {
         self.tables.get(usize::from(id.0))?.as_ref()
@@ -451,6 +477,10 @@ impl Schema {
                 table,
                 if_exists,
             } => self.drop_table(keyspace, table, *if_exists),
+            SchemaChange::RenameColumns { keyspace, table, names } => {
+                self.alter(keyspace, table, |t| rename_columns(t, names))
+            }
+            of_types => self.edit_types(of_types),
         }
     }
 
@@ -500,6 +530,7 @@ impl Schema {
         for id in ks.tables.values() {
             self.tables[usize::from(id.0)] = None;
         }
+        self.types.retain(|(keyspace, _), _| keyspace != name);
         Ok(SchemaEffect::Dropped(SchemaTarget::Keyspace {
             keyspace: name.to_owned(),
         }))
@@ -682,6 +713,22 @@ fn add_column(table: &mut Table, c: &NewColumn) -> Result<(), SchemaError> {
         let back = table.columns.last_mut().expect("pushed above");
         back.id = old.column.id;
         back.hidden_until_us = Some(old.dropped_at_us);
+    }
+    Ok(())
+}
+
+fn rename_columns(table: &mut Table, names: &[(String, String)]) -> Result<(), SchemaError> {
+    let keys = table.partition_columns + table.clustering_columns;
+    for (old, new) in names {
+        let is_free = table.column(new).is_none();
+        match table.columns[..keys].iter_mut().find(|c| c.name == *old) {
+            Some(column) if is_free => column.name.clone_from(new),
+            _ => {
+                return Err(SchemaError::Refused {
+                    what: format!("Cannot rename column {old} to {new}"),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 4 | length of the record, header included |
 //! | 4 | 1 | kind ([`OpKind`]) |
-//! | 5 | 1 | flags: 1 row marker (INSERT), 2 has null cells, 4 start bound exclusive, 8 end bound exclusive |
+//! | 5 | 1 | flags: 1 row marker (INSERT), 2 deletes cells, 4 start bound exclusive, 8 end bound exclusive, 16 has list elements without a path yet |
 //! | 6 | 2 | table |
 //! | 8 | 8 | timestamp, microseconds; `i64::MIN` until the coordinator stamps it |
 //! | 16 | 8 | token of the partition |
@@ -43,6 +43,8 @@ pub(crate) const FLAG_MARKER: u8 = 1;
 pub(crate) const FLAG_NULLS: u8 = 2;
 pub(crate) const FLAG_START_EXCLUSIVE: u8 = 4;
 pub(crate) const FLAG_END_EXCLUSIVE: u8 = 8;
+/// New elements of lists whose paths the coordinator makes when it stamps.
+pub(crate) const FLAG_UNMADE_PATHS: u8 = 16;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +60,10 @@ pub enum OpKind {
     PartitionDelete = 4,
     /// Static cells of a partition.
     Static = 5,
+    /// As `Row`, and its cells are [`super::parts::Part`]s: elements of collections, counters.
+    Parts = 6,
+    /// As `Static`, with parts.
+    StaticParts = 7,
 }
 
 impl OpKind {
@@ -69,9 +75,21 @@ impl OpKind {
             OpKind::RangeDelete,
             OpKind::PartitionDelete,
             OpKind::Static,
+            OpKind::Parts,
+            OpKind::StaticParts,
         ]
         .into_iter()
         .find(|k| *k as u8 == code)
+    }
+
+    /// Whether it is about the static part of a partition.
+    pub fn is_static(self) -> bool {
+        matches!(self, OpKind::Static | OpKind::StaticParts)
+    }
+
+    /// Whether its cells are parts.
+    pub fn has_parts(self) -> bool {
+        matches!(self, OpKind::Parts | OpKind::StaticParts)
     }
 }
 
@@ -87,6 +105,8 @@ pub struct WriteSet {
     cells: u16,
     columns: u64,
     open: bool,
+    /// Records with list elements that have no path yet.
+    unmade_paths: u32,
 }
 
 impl WriteSet {
@@ -108,6 +128,7 @@ impl WriteSet {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
+        self.unmade_paths = 0;
         self.open = false;
     }
 
@@ -213,6 +234,21 @@ impl WriteSet {
         self
     }
 
+    /// Says that the operation deletes cells, so that its wall clock matters.
+    pub(super) fn deletes(&mut self) {
+        let at = self.at();
+        self.bytes[at + 5] |= FLAG_NULLS;
+    }
+
+    /// Says that paths of list elements are still to be made.
+    pub(super) fn wants_paths(&mut self) {
+        let at = self.at();
+        if self.bytes[at + 5] & FLAG_UNMADE_PATHS == 0 {
+            self.bytes[at + 5] |= FLAG_UNMADE_PATHS;
+            self.unmade_paths += 1;
+        }
+    }
+
     /// Ends the operation.
     pub fn end(&mut self) {
         let at = self.at();
@@ -233,6 +269,11 @@ impl WriteSet {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
+    }
+
+    /// Records with list elements whose paths are still to be made.
+    pub(crate) fn unmade_paths(&self) -> u32 {
+        self.unmade_paths
     }
 
     /// Bytes of all records.

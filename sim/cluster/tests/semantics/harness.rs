@@ -51,7 +51,7 @@ enum Delivery {
     Resume(NodeIdx),
 }
 
-type Route = Box<dyn FnMut(NodeIdx, NodeIdx, &Msg) -> Option<u64>>;
+pub type Route = Box<dyn FnMut(NodeIdx, NodeIdx, &Msg) -> Option<u64>>;
 
 pub struct Cluster {
     pub config: Arc<ClusterConfig>,

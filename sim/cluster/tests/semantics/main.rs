@@ -1,6 +1,7 @@
 //! The core's semantics, stepped by hand without an executor: each file is one chapter of what real clusters do.
 mod batches;
 mod boundaries;
+mod counters;
 mod detection;
 mod durability;
 mod handoff;
@@ -8,6 +9,7 @@ mod harness;
 mod healthy;
 mod judging;
 mod merging;
+mod parts;
 mod paxos;
 mod reading;
 mod replay;

@@ -280,6 +280,9 @@ impl Node {
                     timestamp_us: op.ballot.time_us,
                     wall_s: self.clock.wall_s(cx.now_us),
                     unit: self.rules.mutation_unit,
+                    // C and S take the ballot's time for elements of lists too.
+                    list_us: Some(op.ballot.time_us),
+                    node: self.uuid_node(),
                 };
                 match Sealed::seal(writes, stamp, &self.schema, |t| self.layout(t)) {
                     Ok(sealed) => op.update = Some(Arc::new(sealed)),

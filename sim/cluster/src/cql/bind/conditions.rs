@@ -2,13 +2,14 @@
 //! outcome looks like is `crate::cql::cas`'s.
 
 use super::relations::{self, InSource, KeyPart};
+use super::terms::source;
 use super::write::{Rows, WritePlan};
-use super::{Binds, Context, Source, no_column, source};
+use super::{Binds, Context, Source, int_value, no_column};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
-use crate::cql::parse::ast::{self, Object, Operator, Term};
+use crate::cql::parse::ast::{self, Accessor, Object, Operator, Term};
 use crate::cql::values;
-use crate::model::{ClusteringKey, ColumnId, ColumnKind, CqlType, Table, partition_key_bytes};
+use crate::model::{ClusteringKey, ColumnKind, CqlType, Table, partition_key_bytes};
 use std::cmp::Ordering;
 
 /// IF, resolved.
@@ -26,7 +27,60 @@ pub enum Conditions {
 #[derive(Debug)]
 pub struct OnColumn {
     column: usize,
+    part: Option<PartSource>,
+    /// Type of what is compared: of the column, or of the part.
+    ty: CqlType,
     how: How,
+}
+
+/// A part of a column's value.
+#[derive(Debug)]
+enum PartSource {
+    /// By key of a map or index of a list.
+    Key(Source),
+    /// By number of a field.
+    Field(u16),
+}
+
+/// What a condition is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    /// Column, by index in the table.
+    pub column: usize,
+    /// Which part of it, if not all.
+    pub part: Option<PartOf>,
+    /// Type of what is compared.
+    pub ty: CqlType,
+}
+
+/// A part of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartOf {
+    /// The entry of a map with this key.
+    Key(Vec<u8>),
+    /// The element of a list at this index.
+    Index(i32),
+    /// This field.
+    Field(u16),
+}
+
+/// A part of a serialised value; `None` when it is not there.
+pub fn part_of<'v>(ty: &CqlType, value: &'v [u8], part: &PartOf) -> Option<&'v [u8]> {
+    match (ty.unfrozen(), part) {
+        (CqlType::Udt(udt), PartOf::Field(i)) => {
+            let fields = values::fields(value, udt.fields.iter().map(|(_, t)| t), "user type").ok()?;
+            fields.get(usize::from(*i)).copied().flatten()
+        }
+        (ty @ CqlType::Map(..), PartOf::Key(key)) => {
+            let items = values::items(value, ty).ok()?;
+            items.chunks_exact(2).find(|e| e[0] == key).map(|e| e[1])
+        }
+        (ty @ CqlType::Set(_), PartOf::Key(key)) => values::items(value, ty).ok()?.into_iter().find(|e| e == key),
+        (ty @ CqlType::List(_), PartOf::Index(i)) => {
+            values::items(value, ty).ok()?.get(usize::try_from(*i).ok()?).copied()
+        }
+        _ => None,
+    }
 }
 
 #[derive(Debug)]
@@ -34,6 +88,8 @@ enum How {
     Compare(Operator, Source),
     Differs(Source),
     In(InSource),
+    Contains(Source),
+    ContainsKey(Source),
 }
 
 /// A condition with its values. Columns by index in the table.
@@ -44,7 +100,7 @@ pub enum RowTest {
     /// The row must be there.
     Exists,
     /// Every column must pass.
-    Columns(Vec<(usize, ValueTest)>),
+    Columns(Vec<(Tested, ValueTest)>),
 }
 
 /// What a column's value must be; `None` is null.
@@ -56,6 +112,10 @@ pub enum ValueTest {
     Differs(Option<Vec<u8>>),
     /// One of these.
     In(Vec<Option<Vec<u8>>>),
+    /// A collection with this value.
+    Contains(Vec<u8>),
+    /// A map with this key.
+    ContainsKey(Vec<u8>),
 }
 
 /// Resolves IF.
@@ -94,16 +154,88 @@ fn on_column(
             "PRIMARY KEY column '{name}' cannot have IF conditions"
         )));
     }
-    let one = |binds: &mut Binds| match &condition.object {
-        Object::One(term) => source(term, name, &column.ty, binds),
+    if column.ty == CqlType::Counter {
+        return Err(CqlError::invalid("Conditions on counters are not supported"));
+    }
+    let (part, marker, ty) = match &condition.part {
+        None => (None, name.clone(), column.ty.clone()),
+        Some(part) => {
+            let (part, marker, ty) = resolve_part(part, name, &column.ty, binds)?;
+            (Some(part), marker, ty)
+        }
+    };
+    let one = |binds: &mut Binds, marker: &str, ty: &CqlType| match &condition.object {
+        Object::One(term) => source(term, marker, ty, binds),
         Object::Many(_) => Err(CqlError::invalid(format!("Invalid list literal for {name}"))),
     };
     let how = match condition.operator {
-        None => How::Differs(one(binds)?),
-        Some(Operator::In) => How::In(in_list(&condition.object, name, &column.ty, binds)?),
-        Some(operator) => How::Compare(operator, one(binds)?),
+        None => How::Differs(one(binds, &marker, &ty)?),
+        Some(Operator::In) => How::In(in_list(&condition.object, &marker, &ty, binds)?),
+        Some(Operator::Contains) => {
+            let ty = contained(&ty, name, false)?;
+            How::Contains(one(binds, &format!("value({name})"), &ty)?)
+        }
+        Some(Operator::ContainsKey) => {
+            let ty = contained(&ty, name, true)?;
+            How::ContainsKey(one(binds, &format!("key({name})"), &ty)?)
+        }
+        Some(operator) => How::Compare(operator, one(binds, &marker, &ty)?),
     };
-    Ok(OnColumn { column: index, how })
+    Ok(OnColumn {
+        column: index,
+        part,
+        ty,
+        how,
+    })
+}
+
+/// The type of what a collection contains, or of a map's keys.
+///
+/// # Errors
+/// CONTAINS on what is no collection, CONTAINS KEY on what is no map.
+pub(super) fn contained(ty: &CqlType, column: &str, key: bool) -> Result<CqlType, CqlError> {
+    match ty.unfrozen() {
+        CqlType::Map(k, _) if key => Ok((**k).clone()),
+        CqlType::Map(_, e) | CqlType::List(e) | CqlType::Set(e) if !key => Ok((**e).clone()),
+        _ if key => Err(CqlError::invalid(format!(
+            "Cannot use CONTAINS KEY on non-map column {column}"
+        ))),
+        _ => Err(CqlError::invalid(format!(
+            "Cannot use CONTAINS on non-collection column {column}"
+        ))),
+    }
+}
+
+/// A part, the name of a marker compared with it, and its type.
+fn resolve_part(
+    part: &Accessor,
+    name: &str,
+    ty: &CqlType,
+    binds: &mut Binds,
+) -> Result<(PartSource, String, CqlType), CqlError> {
+    match (part, ty.unfrozen()) {
+        (Accessor::Key(key), CqlType::Map(k, v)) => {
+            let key = source(key, &format!("key({name})"), k, binds)?;
+            Ok((PartSource::Key(key), format!("value({name})"), (**v).clone()))
+        }
+        (Accessor::Key(index), CqlType::List(e)) => {
+            let index = source(index, &format!("idx({name})"), &CqlType::Int, binds)?;
+            Ok((PartSource::Key(index), format!("value({name})"), (**e).clone()))
+        }
+        (Accessor::Key(_), CqlType::Set(_)) => Err(CqlError::invalid(format!(
+            "Invalid element access syntax for set column {name}"
+        ))),
+        (Accessor::Key(_), _) => Err(CqlError::invalid(format!(
+            "Invalid element access syntax for non-collection column {name}"
+        ))),
+        (Accessor::Field(field), CqlType::Udt(udt)) => {
+            let (at, ty) = super::parts::field_of(udt, field, name)?;
+            Ok((PartSource::Field(at), format!("{name}.{field}"), ty))
+        }
+        (Accessor::Field(field), _) => Err(CqlError::invalid(format!(
+            "Cannot refer to field {field} of column {name}, which is of no user-defined type"
+        ))),
+    }
 }
 
 fn in_list(object: &Object, name: &str, ty: &CqlType, binds: &mut Binds) -> Result<InSource, CqlError> {
@@ -147,10 +279,35 @@ impl Conditions {
             Conditions::Columns(list) => {
                 let list: Result<_, _> = list
                     .iter()
-                    .map(|c| Ok::<_, CqlError>((c.column, c.how.with(&table.columns[c.column].ty, bound)?)))
+                    .map(|c| Ok::<_, CqlError>((c.tested(table, bound)?, c.how.with(&c.ty, bound)?)))
                     .collect();
                 RowTest::Columns(list?)
             }
+        })
+    }
+}
+
+impl OnColumn {
+    fn tested(&self, table: &Table, bound: &[Value<'_>]) -> Result<Tested, CqlError> {
+        let part = match &self.part {
+            None => None,
+            Some(PartSource::Field(i)) => Some(PartOf::Field(*i)),
+            Some(PartSource::Key(s)) => {
+                let is_list = matches!(table.columns[self.column].ty.unfrozen(), CqlType::List(_));
+                match (s.value(bound), is_list) {
+                    (Value::Bytes(b), true) => Some(PartOf::Index(int_value(b))),
+                    (Value::Bytes(b), false) => Some(PartOf::Key(b.to_vec())),
+                    (Value::Null, _) => {
+                        return Err(CqlError::invalid("Invalid null value for element access"));
+                    }
+                    (Value::Unset, _) => return Err(CqlError::invalid("Invalid unset value for element access")),
+                }
+            }
+        };
+        Ok(Tested {
+            column: self.column,
+            part,
+            ty: self.ty.clone(),
         })
     }
 }
@@ -159,6 +316,8 @@ impl How {
     fn with(&self, ty: &CqlType, bound: &[Value<'_>]) -> Result<ValueTest, CqlError> {
         Ok(match self {
             How::Differs(s) => ValueTest::Differs(given(s.value(bound))?),
+            How::Contains(s) => ValueTest::Contains(wanted(s.value(bound))?),
+            How::ContainsKey(s) => ValueTest::ContainsKey(wanted(s.value(bound))?),
             How::Compare(operator, s) => {
                 let value = given(s.value(bound))?;
                 if value.is_none() && *operator != Operator::Eq {
@@ -184,6 +343,10 @@ impl How {
     }
 }
 
+fn wanted(value: Value<'_>) -> Result<Vec<u8>, CqlError> {
+    given(value)?.ok_or_else(|| CqlError::invalid("Invalid comparison with null for operator \"CONTAINS\""))
+}
+
 fn given(value: Value<'_>) -> Result<Option<Vec<u8>>, CqlError> {
     match value {
         Value::Bytes(bytes) => Ok(Some(bytes.to_vec())),
@@ -197,6 +360,8 @@ impl ValueTest {
     pub fn passes(&self, ty: &CqlType, found: Option<&[u8]>) -> bool {
         match self {
             ValueTest::Differs(value) => found != value.as_deref(),
+            ValueTest::Contains(value) => found.is_some_and(|f| contains(ty, f, value, false)),
+            ValueTest::ContainsKey(key) => found.is_some_and(|f| contains(ty, f, key, true)),
             ValueTest::In(values) => values.iter().any(|v| v.as_deref() == found),
             ValueTest::Compare(Operator::Eq, value) => found == value.as_deref(),
             ValueTest::Compare(operator, value) => {
@@ -209,10 +374,19 @@ impl ValueTest {
                     Operator::Le => order != Ordering::Greater,
                     Operator::Gt => order == Ordering::Greater,
                     Operator::Ge => order != Ordering::Less,
-                    Operator::Eq | Operator::In => order == Ordering::Equal,
+                    _ => order == Ordering::Equal,
                 }
             }
         }
+    }
+}
+
+/// Whether a serialised collection has this value, or a map this key.
+pub(super) fn contains(ty: &CqlType, collection: &[u8], wanted: &[u8], key: bool) -> bool {
+    let items = values::items(collection, ty).unwrap_or_default();
+    match ty.unfrozen() {
+        CqlType::Map(..) => items.chunks_exact(2).any(|e| e[usize::from(!key)] == wanted),
+        _ => items.contains(&wanted),
     }
 }
 
@@ -221,12 +395,12 @@ pub(super) fn check_delete(
     table: &Table,
     conditions: Option<&Conditions>,
     rows: &Rows,
-    statics: &[(ColumnId, Source)],
+    has_statics: bool,
 ) -> Result<(), CqlError> {
     let Some(conditions) = conditions else { return Ok(()) };
     let names_a_row = matches!(rows, Rows::Exact(_)) || table.clustering_columns == 0;
     let rule = "DELETE statements must restrict all PRIMARY KEY columns with equality relations in order to";
-    if !names_a_row && statics.is_empty() {
+    if !names_a_row && !has_statics {
         return Err(CqlError::invalid(format!("{rule} delete non static columns")));
     }
     if !names_a_row && conditions.needs_row(table) {

@@ -3,11 +3,14 @@
 
 use super::{Context, keyspace_of};
 use crate::cql::error::{CqlError, Detail};
-use crate::cql::parse::ast::{AlterTable, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName};
+use crate::cql::parse::ast::{
+    AlterTable, ColumnAst, CreateKeyspace, CreateTable, Literal, PropertyValue, Statement, TableName, Term,
+};
+use crate::cql::types::Scope;
 use crate::cql::{system, types};
 use crate::model::{
     ClusteringOrder, ColumnKind, CqlType, NewColumn, NewTable, Replication, Schema, SchemaChange, SchemaEffect,
-    SchemaError, SchemaTarget, TableOptions,
+    SchemaError, SchemaTarget, Table, TableOptions,
 };
 use std::collections::BTreeMap;
 
@@ -67,7 +70,37 @@ pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlE
                 if_exists: *if_exists,
             }
         }
-        Statement::AlterTable { table, change } => return alter_table(context, table, change),
+        Statement::AlterTable {
+            table,
+            if_exists,
+            change,
+        } => {
+            let keyspace = user_keyspace(context, table)?;
+            if *if_exists && context.schema.table_named(&keyspace, &table.table).is_none() {
+                return Ok(Ddl::Nothing);
+            }
+            return alter_table(context, table, change);
+        }
+        Statement::AlterKeyspace {
+            name,
+            if_exists,
+            options,
+        } => return alter_keyspace(context, name, *if_exists, options),
+        Statement::CreateType {
+            name,
+            if_not_exists,
+            fields,
+        } => super::ddl_types::create(context, name, *if_not_exists, fields)?,
+        Statement::AlterType {
+            name,
+            if_exists,
+            change,
+        } => return super::ddl_types::alter(context, name, *if_exists, change),
+        Statement::DropType { name, if_exists } => SchemaChange::DropType {
+            keyspace: user_keyspace(context, name)?,
+            name: name.table.clone(),
+            if_exists: *if_exists,
+        },
         _ => return Err(CqlError::server("not a schema change")),
     }))
 }
@@ -80,7 +113,7 @@ fn modifiable(keyspace: &str) -> Result<(), CqlError> {
     }
 }
 
-fn user_keyspace(context: &Context<'_>, table: &TableName) -> Result<String, CqlError> {
+pub(super) fn user_keyspace(context: &Context<'_>, table: &TableName) -> Result<String, CqlError> {
     let keyspace = keyspace_of(context, table)?;
     modifiable(keyspace)?;
     Ok(keyspace.to_string())
@@ -197,15 +230,16 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
                     "Unknown column '{key}' referenced in PRIMARY KEY for table '{name}'"
                 )));
             };
-            columns.push(key_column(create, column, kind, &keyspace)?);
+            columns.push(key_column(create, column, kind, scope_of(context, &keyspace))?);
         }
     }
     for column in &create.columns {
         if !create.partition_key.contains(&column.name) && !create.clustering_key.contains(&column.name) {
-            columns.push(value_column(column, &keyspace)?);
+            columns.push(value_column(column, scope_of(context, &keyspace))?);
         }
     }
     let options = table_options(context, &create.options, TableOptions::default())?;
+    check_counters(&columns, &options)?;
     let table = NewTable {
         keyspace,
         name,
@@ -216,6 +250,39 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
         table,
         if_not_exists: create.if_not_exists,
     })
+}
+
+/// A table has counters only, beside its key, or none; and counters do not expire.
+fn check_counters(columns: &[NewColumn], options: &TableOptions) -> Result<(), CqlError> {
+    let is_value = |c: &&NewColumn| matches!(c.kind, ColumnKind::Regular | ColumnKind::Static);
+    let counters = columns
+        .iter()
+        .filter(is_value)
+        .filter(|c| c.ty == CqlType::Counter)
+        .count();
+    if counters == 0 {
+        return Ok(());
+    }
+    if counters < columns.iter().filter(is_value).count() {
+        return Err(CqlError::invalid(
+            "Cannot mix counter and non counter columns in the same table",
+        ));
+    }
+    if options.default_ttl_s > 0 {
+        return Err(CqlError::invalid(
+            "Cannot set default_time_to_live on a table with counters",
+        ));
+    }
+    Ok(())
+}
+
+/// Where the types of a table in a keyspace are looked up.
+pub(super) fn scope_of<'a>(context: &Context<'a>, keyspace: &'a str) -> Scope<'a> {
+    Scope {
+        keyspace,
+        schema: context.schema,
+        is_scylla: context.server.is_scylla,
+    }
 }
 
 fn check_order(create: &CreateTable) -> Result<(), CqlError> {
@@ -245,19 +312,27 @@ fn key_column(
     create: &CreateTable,
     column: &ColumnAst,
     kind: ColumnKind,
-    keyspace: &str,
+    scope: Scope<'_>,
 ) -> Result<NewColumn, CqlError> {
     let name = &column.name;
-    let ty = types::resolve(&column.cql_type, keyspace)?;
-    if types::is_multicell(&ty) {
+    let ty = types::resolve(&column.cql_type, scope)?;
+    if let CqlType::Udt(udt) = &ty {
+        return Err(CqlError::invalid(format!(
+            "Invalid non-frozen user-defined type \"{keyspace}.{}\" for PRIMARY KEY column '{name}'",
+            udt.name,
+            keyspace = udt.keyspace
+        )));
+    }
+    if ty.is_multicell() {
         return Err(CqlError::invalid(format!(
             "Invalid non-frozen collection type {} for PRIMARY KEY column '{name}'",
             types::name(&ty)
         )));
     }
-    if ty == CqlType::Duration {
+    if let CqlType::Duration | CqlType::Counter = ty {
         return Err(CqlError::invalid(format!(
-            "duration type is not supported for PRIMARY KEY column '{name}'"
+            "{} type is not supported for PRIMARY KEY column '{name}'",
+            types::name(&ty)
         )));
     }
     if column.is_static {
@@ -282,13 +357,13 @@ fn key_column(
     })
 }
 
-fn value_column(column: &ColumnAst, keyspace: &str) -> Result<NewColumn, CqlError> {
+fn value_column(column: &ColumnAst, scope: Scope<'_>) -> Result<NewColumn, CqlError> {
     let kind = if column.is_static {
         ColumnKind::Static
     } else {
         ColumnKind::Regular
     };
-    let ty = types::resolve(&column.cql_type, keyspace)?;
+    let ty = types::resolve(&column.cql_type, scope)?;
     Ok(NewColumn {
         name: column.name.clone(),
         kind,
@@ -344,6 +419,38 @@ fn option_text(value: &PropertyValue) -> String {
     }
 }
 
+fn alter_keyspace(
+    context: &Context<'_>,
+    name: &str,
+    if_exists: bool,
+    options: &BTreeMap<String, PropertyValue>,
+) -> Result<Ddl, CqlError> {
+    modifiable(name)?;
+    if if_exists && !context.schema.keyspaces.contains_key(name) {
+        return Ok(Ddl::Nothing);
+    }
+    let (mut replication, mut durable_writes) = (None, None);
+    for (option, value) in options {
+        match (option.as_str(), value) {
+            ("replication", PropertyValue::Map(map)) => replication = Some(parse_replication(context, map)?),
+            ("durable_writes", PropertyValue::Simple(text)) => durable_writes = Some(boolean(option, text)?),
+            _ => return Err(syntax(format!("Unknown property '{option}'"))),
+        }
+    }
+    if replication.is_some() {
+        // Rows would have to move.
+        let current = context.schema.keyspaces.get(name).map(|k| k.replication.clone());
+        if current.is_some() && current != replication {
+            return Err(CqlError::unsupported("ALTER KEYSPACE with another replication"));
+        }
+    }
+    Ok(Ddl::Change(SchemaChange::AlterKeyspace {
+        name: name.to_owned(),
+        replication,
+        durable_writes,
+    }))
+}
+
 fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> Result<Ddl, CqlError> {
     let keyspace = user_keyspace(context, name)?;
     let table = name.table.clone();
@@ -361,7 +468,21 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
                 options,
             }))
         }
-        AlterTable::Drop(names) => Err(drop_columns(context, &keyspace, &table, names)),
+        AlterTable::Drop {
+            if_exists,
+            columns,
+            timestamp,
+        } => drop_columns(context, keyspace, table, (*if_exists, columns), timestamp.as_ref()),
+        AlterTable::Rename(names) => {
+            if let Some(existing) = context.schema.table_named(&keyspace, &table) {
+                check_renaming(context, existing, names)?;
+            }
+            Ok(Ddl::Change(SchemaChange::RenameColumns {
+                keyspace,
+                table,
+                names: names.clone(),
+            }))
+        }
         AlterTable::Add { if_not_exists, columns } => {
             let existing = context.schema.table_named(&keyspace, &table);
             let is_there = |c: &&ColumnAst| existing.is_some_and(|t| t.column(&c.name).is_some());
@@ -371,8 +492,11 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
             }
             let columns = wanted
                 .into_iter()
-                .map(|c| value_column(c, &keyspace))
-                .collect::<Result<_, _>>()?;
+                .map(|c| value_column(c, scope_of(context, &keyspace)))
+                .collect::<Result<Vec<_>, _>>()?;
+            if let Some(existing) = existing {
+                columns.iter().try_for_each(|c| check_added(existing, c))?;
+            }
             Ok(Ddl::Change(SchemaChange::AddColumns {
                 keyspace,
                 table,
@@ -382,21 +506,111 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
     }
 }
 
-/// Why these columns are not dropped: a real server's reason, or that it is not carried out here.
-fn drop_columns(context: &Context<'_>, keyspace: &str, table: &str, names: &[String]) -> CqlError {
-    let Some(existing) = context.schema.table_named(keyspace, table) else {
-        return CqlError::invalid(format!("Table '{keyspace}.{table}' doesn't exist"));
-    };
-    for name in names {
-        match existing.column(name).map(|c| c.kind) {
-            None => return CqlError::invalid(format!("Column {name} was not found in table '{keyspace}.{table}'")),
-            Some(ColumnKind::PartitionKey | ColumnKind::Clustering) => {
-                return CqlError::invalid(format!("Cannot drop PRIMARY KEY column {name}"));
-            }
-            Some(ColumnKind::Regular | ColumnKind::Static) => {}
+/// What real servers refuse to add: what was there before as something else, and counters beside other columns.
+fn check_added(existing: &Table, new: &NewColumn) -> Result<(), CqlError> {
+    let name = &new.name;
+    if existing.column(name).is_some() {
+        // The core's to say.
+        return Ok(());
+    }
+    if let Some(old) = existing.dropped.iter().find(|d| d.column.name == *name) {
+        if old.column.ty == CqlType::Counter {
+            return Err(CqlError::invalid(format!(
+                "Cannot re-add previously dropped counter column {name}"
+            )));
+        }
+        if old.column.ty != new.ty {
+            return Err(CqlError::invalid(format!(
+                "Cannot re-add previously dropped column '{name}' of type {}, incompatible with previous type {}",
+                types::name(&new.ty),
+                types::name(&old.column.ty)
+            )));
+        }
+        if old.column.kind != new.kind {
+            let word = |kind| {
+                if kind == ColumnKind::Static {
+                    "STATIC"
+                } else {
+                    "REGULAR"
+                }
+            };
+            return Err(CqlError::invalid(format!(
+                "Cannot re-add previously dropped column '{name}' of kind {}, incompatible with previous kind {}",
+                word(new.kind),
+                word(old.column.kind)
+            )));
         }
     }
-    CqlError::unsupported("ALTER TABLE … DROP")
+    let (is_counter, of_counters) = (new.ty == CqlType::Counter, existing.is_counter());
+    let table = format!("{}.{}", existing.keyspace, existing.name);
+    match (is_counter, of_counters) {
+        (true, false) => Err(CqlError::config(format!(
+            "{table}: Cannot have a counter column (\"{name}\") in a non counter table"
+        ))),
+        (false, true) => Err(CqlError::config(format!(
+            "{table}: Cannot have a non counter column (\"{name}\") in a counter table"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_renaming(context: &Context<'_>, table: &Table, names: &[(String, String)]) -> Result<(), CqlError> {
+    for (old, new) in names {
+        let column = table.column(old).ok_or_else(|| super::no_column(context, table, old))?;
+        if !matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering) {
+            return Err(CqlError::invalid(format!("Cannot rename non PRIMARY KEY column {old}")));
+        }
+        if table.column(new).is_some() {
+            return Err(CqlError::invalid(format!(
+                "Cannot rename column {old} to {new} in table '{}.{}'; another column with that name already exists",
+                table.keyspace, table.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn drop_columns(
+    context: &Context<'_>,
+    keyspace: String,
+    table: String,
+    (if_exists, names): (bool, &[String]),
+    timestamp: Option<&Term>,
+) -> Result<Ddl, CqlError> {
+    let Some(existing) = context.schema.table_named(&keyspace, &table) else {
+        return Err(CqlError::invalid(format!("Table '{keyspace}.{table}' doesn't exist")));
+    };
+    let mut columns = Vec::with_capacity(names.len());
+    for name in names {
+        match existing.column(name).map(|c| c.kind) {
+            None if if_exists => continue,
+            None => {
+                return Err(CqlError::invalid(format!(
+                    "Column {name} was not found in table '{keyspace}.{table}'"
+                )));
+            }
+            Some(ColumnKind::PartitionKey | ColumnKind::Clustering) => {
+                return Err(CqlError::invalid(format!("Cannot drop PRIMARY KEY column {name}")));
+            }
+            Some(ColumnKind::Regular | ColumnKind::Static) => columns.push(name.clone()),
+        }
+    }
+    let at_us = match timestamp {
+        None => None,
+        Some(Term::Literal(Literal::Integer(n))) => {
+            Some(n.parse().map_err(|_| CqlError::invalid("Invalid timestamp value"))?)
+        }
+        Some(_) => return Err(CqlError::unsupported("DROP … USING TIMESTAMP other than as a constant")),
+    };
+    if columns.is_empty() {
+        return Ok(Ddl::Nothing);
+    }
+    Ok(Ddl::Change(SchemaChange::DropColumns {
+        keyspace,
+        table,
+        columns,
+        at_us,
+    }))
 }
 
 /// The error of a refused change, with code and text as real servers send them.
@@ -412,9 +626,10 @@ pub fn schema_error(error: &SchemaError) -> CqlError {
             CqlError::invalid(format!("Column with name '{column}' already exists"))
         }
         SchemaError::BadReplication { what, .. } => CqlError::config(what.clone()),
-        SchemaError::NoColumn { .. } | SchemaError::KeyColumn { .. } | SchemaError::Malformed { .. } => {
-            CqlError::invalid(error.to_string())
-        }
+        SchemaError::NoColumn { .. }
+        | SchemaError::KeyColumn { .. }
+        | SchemaError::Malformed { .. }
+        | SchemaError::Refused { .. } => CqlError::invalid(error.to_string()),
     }
 }
 
@@ -458,13 +673,16 @@ pub fn wire_change(effect: &SchemaEffect) -> Option<crate::cql::frame::response:
         SchemaEffect::Dropped(t) => ("DROPPED", t),
         SchemaEffect::Nothing => return None,
     };
+    let is_type = matches!(target, SchemaTarget::Type { .. });
     let (keyspace, table) = match target {
         SchemaTarget::Keyspace { keyspace } => (keyspace.clone(), None),
         SchemaTarget::Table { keyspace, table } => (keyspace.clone(), Some(table.clone())),
+        SchemaTarget::Type { keyspace, name } => (keyspace.clone(), Some(name.clone())),
     };
     Some(crate::cql::frame::response::SchemaChange {
         change,
         keyspace,
         table,
+        is_type,
     })
 }

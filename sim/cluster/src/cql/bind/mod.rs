@@ -2,29 +2,41 @@
 //! [`Prepared`]: a plan that turns bound values into the typed requests of `crate::model` without looking at text or
 //! names again. QUERY goes the same way as PREPARE and EXECUTE, in one step.
 //!
-//! - `write`: INSERT, UPDATE, DELETE and BATCH,
+//! - `write`, `batch`: INSERT, UPDATE, DELETE and BATCH,
+//! - `parts`, `write_parts`: writes of elements of collections, of fields, and of counters,
+//! - `terms`: values, constant or computed when a statement is executed,
 //! - `conditions`: IF,
 //! - `relations`: WHERE,
-//! - `select`: SELECT, and rows to the wire,
+//! - `select`, `selection`, `gather`, `view`: SELECT, what it computes, groups and sorting, and rows to the wire,
 //! - `paging`: the opaque state between two pages,
-//! - `ddl`: CREATE, ALTER, DROP.
+//! - `ddl`, `ddl_types`: CREATE, ALTER, DROP.
 
+pub mod batch;
 pub mod conditions;
 pub mod ddl;
+mod ddl_types;
+pub mod gather;
 pub mod paging;
+pub mod parts;
 pub mod relations;
 pub mod select;
+pub mod selection;
+pub mod terms;
+mod view;
 pub mod write;
+pub mod write_parts;
 
 use super::error::CqlError;
 use super::frame::response::Columns;
 use super::frame::{Value, Values};
+use super::functions::Moment;
 use super::parse::ast::{Describe, Parsed, Statement, TableName, Term};
 use super::system;
 use super::{cas, types, values};
 use crate::model::{CqlType, Schema, Table};
 use md5::{Digest, Md5};
 use std::sync::Arc;
+use terms::{Compute, source};
 
 /// Id of a prepared statement: MD5 of keyspace and text, as real servers make it.
 pub type StatementId = [u8; 16];
@@ -62,6 +74,8 @@ pub struct Prepared {
     pub partition_key_indexes: Vec<u16>,
     /// Columns of its result, encoded; `None` for a statement without rows.
     pub result: Option<Columns>,
+    /// Values that are computed when it is executed, which plans find behind the bound ones.
+    pub computed: Vec<Compute>,
     /// What to do.
     pub plan: Plan,
 }
@@ -72,9 +86,9 @@ pub enum Plan {
     /// INSERT, UPDATE, DELETE.
     Write(write::WritePlan),
     /// BEGIN BATCH.
-    Batch(write::BatchPlan),
+    Batch(batch::BatchPlan),
     /// SELECT.
-    Select(select::SelectPlan),
+    Select(Box<select::SelectPlan>),
     /// CREATE, ALTER, DROP: resolved when executed, because only then must names exist.
     Schema(Statement),
     /// TRUNCATE.
@@ -137,6 +151,14 @@ impl Prepared {
         Ok(())
     }
 
+    /// The values computed for these bound ones, to be put behind them; none for nearly all statements.
+    ///
+    /// # Errors
+    /// What functions refuse, and nulls inside collections.
+    pub fn compute(&self, bound: &[Value<'_>], moment: &Moment) -> Result<Vec<Option<Vec<u8>>>, CqlError> {
+        self.computed.iter().map(|c| c.value(bound, moment)).collect()
+    }
+
     fn bind_named<'v>(&self, given: Values<'v>, out: &mut Vec<Value<'v>>) -> Result<(), CqlError> {
         for (name, _) in &self.bind_specs {
             let found = given
@@ -156,13 +178,13 @@ impl Prepared {
 /// # Errors
 /// 0x2200 and its kin, with the texts of real servers where they are known.
 pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prepared, CqlError> {
-    let mut binds = Binds::new(parsed.markers);
+    let mut binds = Binds::new(parsed.markers, context.server.is_scylla);
     let (plan, result) = match parsed.statement {
         Statement::Insert(insert) => single(context, write::insert(context, &insert, &mut binds)?),
         Statement::Update(update) => single(context, write::update(context, &update, &mut binds)?),
         Statement::Delete(delete) => single(context, write::delete(context, &delete, &mut binds)?),
         Statement::Batch(batch) => {
-            let plan = write::batch(context, &batch, &mut binds)?;
+            let plan = batch::batch(context, &batch, &mut binds)?;
             let statements: Vec<_> = plan.statements.iter().collect();
             let columns = cas::prepared_columns(&statements, context.server.is_scylla, true);
             (Plan::Batch(plan), columns)
@@ -170,16 +192,20 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Statement::Select(select) => {
             let plan = select::plan(context, &select, &mut binds)?;
             let columns = plan.result_columns();
-            (Plan::Select(plan), Some(columns))
+            (Plan::Select(Box::new(plan)), Some(columns))
         }
         Statement::Truncate(name) => (Plan::Truncate(user_table(context, &name)?), None),
         Statement::Use(keyspace) => (Plan::Use(keyspace), None),
         Statement::Describe(what) => (Plan::Describe(what), None),
         ddl @ (Statement::CreateKeyspace(_)
         | Statement::DropKeyspace { .. }
+        | Statement::AlterKeyspace { .. }
         | Statement::CreateTable(_)
         | Statement::AlterTable { .. }
-        | Statement::DropTable { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
+        | Statement::DropTable { .. }
+        | Statement::CreateType { .. }
+        | Statement::AlterType { .. }
+        | Statement::DropType { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
     };
     let partition_key_indexes = match &plan {
         Plan::Write(w) => w.partition_key_markers(),
@@ -192,7 +218,12 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Plan::Select(s) => s.partition_key_markers(),
         _ => Vec::new(),
     };
-    let bind_specs = binds.finish()?;
+    let markers = binds.names.len() as u16;
+    let partition_key_indexes = match partition_key_indexes.iter().all(|i| *i < markers) {
+        true => partition_key_indexes,
+        false => Vec::new(),
+    };
+    let (bind_specs, computed) = binds.finish()?;
     let (ks, table) = match &plan {
         Plan::Write(w) => (w.table.keyspace.as_str(), w.table.name.as_str()),
         Plan::Batch(b) => b
@@ -211,6 +242,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         bind_specs,
         partition_key_indexes,
         result,
+        computed,
         plan,
     })
 }
@@ -228,18 +260,36 @@ pub fn statement_id(keyspace: Option<&str>, text: &str) -> StatementId {
     hash.finalize().into()
 }
 
+/// Names and types of markers.
+type Specs = Vec<(String, CqlType)>;
+
 /// Markers of a statement, getting their names and types as its parts are resolved.
 #[derive(Debug)]
 pub struct Binds {
     names: Vec<Option<String>>,
     specs: Vec<Option<(String, CqlType)>>,
+    computed: Vec<Compute>,
+    is_scylla: bool,
 }
 
 impl Binds {
     /// Markers with the names they have in the text.
-    pub fn new(names: Vec<Option<String>>) -> Self {
+    pub fn new(names: Vec<Option<String>>, is_scylla: bool) -> Self {
         let specs = names.iter().map(|_| None).collect();
-        Self { names, specs }
+        Self {
+            names,
+            specs,
+            computed: Vec::new(),
+            is_scylla,
+        }
+    }
+
+    /// Keeps a value to be computed; says where it will be.
+    fn compute(&mut self, value: Compute) -> Result<Source, CqlError> {
+        self.computed.push(value);
+        u16::try_from(self.names.len() + self.computed.len() - 1)
+            .map(Source::Marker)
+            .map_err(|_| CqlError::invalid("too many bind markers"))
     }
 
     /// Says what marker `index` stands for; `name` is used where the text gives none.
@@ -248,16 +298,18 @@ impl Binds {
         self.specs[index] = Some((name, ty));
     }
 
-    fn finish(self) -> Result<Vec<(String, CqlType)>, CqlError> {
+    fn finish(self) -> Result<(Specs, Vec<Compute>), CqlError> {
         let specs: Option<Vec<_>> = self.specs.into_iter().collect();
-        specs.ok_or_else(|| CqlError::unsupported("a bind marker whose type cannot be known"))
+        specs
+            .map(|specs| (specs, self.computed))
+            .ok_or_else(|| CqlError::unsupported("a bind marker whose type cannot be known"))
     }
 }
 
 /// Where a value comes from when a statement is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The bound value at this position.
+    /// The bound value at this position, or behind all of them a computed one.
     Marker(u16),
     /// Bytes of the statement itself.
     Constant(Vec<u8>),
@@ -270,23 +322,17 @@ impl Source {
     #[inline]
     pub fn value<'a>(&'a self, bound: &[Value<'a>]) -> Value<'a> {
         match self {
-            Source::Marker(i) => bound[usize::from(*i)],
+            // A computed value is missing where a statement is only looked at (`crate::host::tap`).
+            Source::Marker(i) => bound.get(usize::from(*i)).copied().unwrap_or(Value::Unset),
             Source::Constant(bytes) => Value::Bytes(bytes),
             Source::Null => Value::Null,
         }
     }
 }
 
-/// Resolves a term for something called `name` of type `ty`.
-fn source(term: &Term, name: &str, ty: &CqlType, binds: &mut Binds) -> Result<Source, CqlError> {
-    if let Term::Marker(i) = term {
-        binds.set(*i, name, ty.clone());
-        // The frame holds at most 65535 values.
-        return u16::try_from(*i)
-            .map(Source::Marker)
-            .map_err(|_| CqlError::invalid("too many bind markers"));
-    }
-    Ok(values::constant_term(term, ty, name)?.map_or(Source::Null, Source::Constant))
+/// The number in the bytes of an `int`; 0 for an empty one.
+fn int_value(bytes: &[u8]) -> i32 {
+    bytes.try_into().map_or(0, i32::from_be_bytes)
 }
 
 /// Reads an `[int]` attribute such as LIMIT or TTL; `None` when it is unset.
@@ -392,6 +438,9 @@ fn qualified(context: &Context<'_>, mut statement: Statement) -> Result<Statemen
     let name = match &mut statement {
         Statement::CreateTable(create) => &mut create.table,
         Statement::AlterTable { table, .. } | Statement::DropTable { table, .. } => table,
+        Statement::CreateType { name, .. } | Statement::AlterType { name, .. } | Statement::DropType { name, .. } => {
+            name
+        }
         _ => return Ok(statement),
     };
     let keyspace = keyspace_of(context, name)?.to_string();

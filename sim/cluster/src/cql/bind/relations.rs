@@ -1,10 +1,13 @@
 //! WHERE: relations resolved to restrictions per column, and the keys they name. What a statement may restrict, and in
 //! which combination, is decided by its own file.
 
-use super::{Binds, Context, Source, no_column, source};
+use super::conditions::contained;
+use super::terms::{Compute, fits_key, place, resolve as resolve_term, source, wrong_argument};
+use super::{Binds, Context, Source, no_column};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::parse::ast::{Object, Operator, Relation, Subject, Term};
+use crate::cql::types;
 use crate::model::{Column, ColumnKind, CqlType, Table};
 
 /// Keys that one statement may name at most. A bound on the product of several INs; Scylla has 100 per statement
@@ -34,6 +37,19 @@ pub enum Restriction {
         /// `<` or `<=`.
         upper: Option<(Source, bool)>,
     },
+    /// `CONTAINS`, `CONTAINS KEY`, `column[key] =`: tested on each row, all of them.
+    Holds(Vec<Holds>),
+}
+
+/// What a collection must have in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// This value.
+    Value(Source),
+    /// This key.
+    Key(Source),
+    /// This value under this key.
+    Entry(Source, Source),
 }
 
 /// One component of a key.
@@ -51,7 +67,7 @@ impl Restriction {
         match self {
             Restriction::Eq(s) => Some(KeyPart::One(s.clone())),
             Restriction::In(s) => Some(KeyPart::In(s.clone())),
-            Restriction::Slice { .. } => None,
+            Restriction::Slice { .. } | Restriction::Holds(_) => None,
         }
     }
 }
@@ -62,9 +78,88 @@ pub struct TupleSlice {
     /// Columns by index in the table.
     pub columns: Vec<usize>,
     /// Lower bound, with whether it is included.
-    pub lower: Option<(Vec<Source>, bool)>,
+    pub lower: Option<(TupleSource, bool)>,
     /// Upper bound.
-    pub upper: Option<(Vec<Source>, bool)>,
+    pub upper: Option<(TupleSource, bool)>,
+    /// `IN`, `= ?`: these, instead of bounds.
+    pub among: Option<TupleList>,
+}
+
+/// Values of several columns at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TupleSource {
+    /// One by one.
+    Each(Vec<Source>),
+    /// One value that is a tuple.
+    Whole(Source),
+}
+
+/// Several of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TupleList {
+    /// Listed.
+    Values(Vec<TupleSource>),
+    /// One marker with a list of tuples.
+    Marker(u16),
+}
+
+fn tuple_type(columns: &[&Column]) -> CqlType {
+    CqlType::Tuple(columns.iter().map(|c| c.ty.clone()).collect())
+}
+
+impl TupleSource {
+    /// The values for these bound ones.
+    ///
+    /// # Errors
+    /// Nulls, and bytes that are no such tuple.
+    pub fn values<'a>(&'a self, columns: &[&Column], bound: &[Value<'a>]) -> Result<Vec<&'a [u8]>, CqlError> {
+        match self {
+            TupleSource::Each(sources) => {
+                let each = sources.iter().zip(columns);
+                each.map(|(s, c)| key_value(s.value(bound), c)).collect()
+            }
+            TupleSource::Whole(source) => match source.value(bound) {
+                Value::Bytes(bytes) => components(bytes, columns),
+                _ => Err(CqlError::invalid("Invalid null value for a tuple")),
+            },
+        }
+    }
+}
+
+fn components<'a>(bytes: &'a [u8], columns: &[&Column]) -> Result<Vec<&'a [u8]>, CqlError> {
+    let parts = crate::cql::values::fields(bytes, columns.iter().map(|c| &c.ty), "tuple")?;
+    let each = parts.into_iter().zip(columns);
+    each.map(|(part, c)| key_value(part.map_or(Value::Null, Value::Bytes), c))
+        .collect()
+}
+
+impl TupleList {
+    /// All of them for these bound values, each once.
+    ///
+    /// # Errors
+    /// As [`TupleSource::values`].
+    pub fn values<'a>(&'a self, columns: &[&Column], bound: &[Value<'a>]) -> Result<Vec<Vec<&'a [u8]>>, CqlError> {
+        let all: Vec<Vec<&[u8]>> = match self {
+            TupleList::Values(list) => list
+                .iter()
+                .map(|t| t.values(columns, bound))
+                .collect::<Result<_, _>>()?,
+            TupleList::Marker(i) => match bound[usize::from(*i)] {
+                Value::Bytes(bytes) => crate::cql::values::list_elements(bytes, &tuple_type(columns))?
+                    .into_iter()
+                    .map(|t| components(t, columns))
+                    .collect::<Result<_, _>>()?,
+                _ => return Err(CqlError::invalid("Invalid null value for IN restriction")),
+            },
+        };
+        let mut unique: Vec<Vec<&[u8]>> = Vec::with_capacity(all.len());
+        for tuple in all {
+            if !unique.contains(&tuple) {
+                unique.push(tuple);
+            }
+        }
+        Ok(unique)
+    }
 }
 
 /// Everything WHERE requires.
@@ -130,6 +225,10 @@ impl Restrictions {
 
 /// Joins two restrictions of one thing: only two bounds of a range can be joined.
 fn merge(old: &mut Restriction, new: Restriction, name: &str) -> Result<(), CqlError> {
+    if let (Restriction::Holds(list), Restriction::Holds(more)) = (&mut *old, &new) {
+        list.extend(more.iter().cloned());
+        return Ok(());
+    }
     let (Restriction::Slice { lower, upper }, Restriction::Slice { lower: l, upper: u }) = (&mut *old, new) else {
         return Err(CqlError::invalid(format!(
             "{name} cannot be restricted by more than one relation if it includes an Equal"
@@ -166,6 +265,11 @@ pub fn resolve(
             Subject::Column(name) => {
                 let index = column_index(context, table, name)?;
                 let restriction = column_restriction(relation, &table.columns[index], binds)?;
+                all.add(table, index, restriction)?;
+            }
+            Subject::Element(name, key) => {
+                let index = column_index(context, table, name)?;
+                let restriction = element_restriction(relation, key, &table.columns[index], binds)?;
                 all.add(table, index, restriction)?;
             }
             Subject::Token(names) => token(context, table, names, relation, binds, &mut all)?,
@@ -208,11 +312,43 @@ fn compared(operator: Operator, value: Source) -> Restriction {
             lower: Some((value, true)),
             upper: None,
         },
+        Operator::Contains => Restriction::Holds(vec![Holds::Value(value)]),
+        Operator::ContainsKey => Restriction::Holds(vec![Holds::Key(value)]),
         Operator::Eq | Operator::In => Restriction::Eq(value),
     }
 }
 
 fn column_restriction(relation: &Relation, column: &Column, binds: &mut Binds) -> Result<Restriction, CqlError> {
+    let name = &column.name;
+    if let Operator::Contains | Operator::ContainsKey = relation.operator {
+        let is_key = relation.operator == Operator::ContainsKey;
+        let ty = contained(&column.ty, name, is_key)?;
+        let marker = if is_key {
+            format!("key({name})")
+        } else {
+            format!("value({name})")
+        };
+        return Ok(compared(
+            relation.operator,
+            source(one(relation)?, &marker, &ty, binds)?,
+        ));
+    }
+    if column.ty.is_multicell() {
+        let what = match column.ty {
+            CqlType::Udt(_) => "Non-frozen UDT column",
+            _ => "Collection column",
+        };
+        return Err(CqlError::invalid(format!(
+            "{what} '{name}' ({}) cannot be restricted by a '{}' relation",
+            types::name(&column.ty),
+            relation.operator.text()
+        )));
+    }
+    if column.ty == CqlType::Duration && !matches!(relation.operator, Operator::Eq | Operator::In) {
+        return Err(CqlError::invalid(
+            "Slice restrictions are not supported on duration columns",
+        ));
+    }
     if relation.operator != Operator::In {
         return Ok(compared(
             relation.operator,
@@ -244,6 +380,28 @@ fn column_restriction(relation: &Relation, column: &Column, binds: &mut Binds) -
     Ok(Restriction::In(list))
 }
 
+/// `column[key] = value`.
+fn element_restriction(
+    relation: &Relation,
+    key: &Term,
+    column: &Column,
+    binds: &mut Binds,
+) -> Result<Restriction, CqlError> {
+    let name = &column.name;
+    let CqlType::Map(k, v) = column.ty.unfrozen() else {
+        return Err(CqlError::invalid(format!("Column {name} cannot be used as a map")));
+    };
+    if relation.operator != Operator::Eq {
+        return Err(CqlError::invalid(format!(
+            "Only EQ relations are supported on map entries, but '{}' was used",
+            relation.operator.text()
+        )));
+    }
+    let key = source(key, &format!("key({name})"), k, binds)?;
+    let value = source(one(relation)?, &format!("value({name})"), v, binds)?;
+    Ok(Restriction::Holds(vec![Holds::Entry(key, value)]))
+}
+
 fn token(
     context: &Context<'_>,
     table: &Table,
@@ -270,13 +428,36 @@ fn token(
             "The token() function must be applied to all partition key components or none of them".to_string()
         }));
     }
-    let value = source(one(relation)?, "partition key token", &CqlType::Bigint, binds)?;
+    let value = match one(relation)? {
+        Term::Call(function, arguments) if function == "token" => token_of(arguments, table, binds)?,
+        term => source(term, "partition key token", &CqlType::Bigint, binds)?,
+    };
     let new = compared(relation.operator, value);
     match &mut all.token {
         None => all.token = Some(new),
         Some(old) => merge(old, new, "token")?,
     }
     Ok(())
+}
+
+/// `token(a, b)` of values.
+fn token_of(arguments: &[Term], table: &Table, binds: &mut Binds) -> Result<Source, CqlError> {
+    let key = table.partition_key();
+    if arguments.len() != key.len() {
+        return Err(CqlError::invalid(format!(
+            "Invalid number of arguments in call to function system.token: {} required but {} provided",
+            key.len(),
+            arguments.len()
+        )));
+    }
+    let mut parts = Vec::with_capacity(key.len());
+    for (i, (term, column)) in arguments.iter().zip(key).enumerate() {
+        if !fits_key(term, &column.ty) {
+            return Err(wrong_argument(term, i, "token", &column.ty));
+        }
+        parts.push(resolve_term(term, &format!("arg{i}(system.token)"), &column.ty, binds)?);
+    }
+    place(Compute::Token(parts), binds)
 }
 
 fn tuple(
@@ -287,9 +468,6 @@ fn tuple(
     binds: &mut Binds,
     all: &mut Restrictions,
 ) -> Result<(), CqlError> {
-    let Object::Many(terms) = &relation.object else {
-        return Err(CqlError::unsupported("a relation on several columns against one value"));
-    };
     let columns = names
         .iter()
         .map(|n| column_index(context, table, n))
@@ -307,18 +485,53 @@ fn tuple(
             names.join(", ")
         )));
     }
-    if terms.len() != columns.len() {
-        return Err(CqlError::invalid(format!(
-            "Expected {} elements in value tuple, but got {}",
-            columns.len(),
-            terms.len()
-        )));
+    let of_columns: Vec<&Column> = columns.iter().map(|i| &table.columns[*i]).collect();
+    let whole = format!("({})", names.join(","));
+    let one_tuple = |terms: &[Term], binds: &mut Binds| -> Result<TupleSource, CqlError> {
+        if terms.len() != of_columns.len() {
+            return Err(CqlError::invalid(format!(
+                "Expected {} elements in value tuple, but got {}",
+                of_columns.len(),
+                terms.len()
+            )));
+        }
+        let each = terms.iter().zip(&of_columns);
+        let each: Result<_, _> = each.map(|(t, c)| source(t, &c.name, &c.ty, binds)).collect();
+        Ok(TupleSource::Each(each?))
+    };
+    let marker = |term: &Term, name: &str, binds: &mut Binds| -> Result<TupleSource, CqlError> {
+        Ok(TupleSource::Whole(source(term, name, &tuple_type(&of_columns), binds)?))
+    };
+    if relation.operator == Operator::In {
+        let among = match &relation.object {
+            Object::Many(tuples) => {
+                let list: Result<_, _> = tuples
+                    .iter()
+                    .map(|t| match t {
+                        Term::Tuple(terms) => one_tuple(terms, binds),
+                        other => marker(other, &whole, binds),
+                    })
+                    .collect();
+                TupleList::Values(list?)
+            }
+            Object::One(Term::Marker(i)) => {
+                let ty = CqlType::List(Box::new(tuple_type(&of_columns)));
+                binds.set(*i, &format!("in{whole}"), ty);
+                TupleList::Marker(u16::try_from(*i).map_err(|_| CqlError::invalid("too many bind markers"))?)
+            }
+            Object::One(_) => return Err(CqlError::unsupported("IN of several columns in something but a list")),
+        };
+        return add_tuples(all, columns, among, names);
     }
-    let mut values = Vec::with_capacity(terms.len());
-    for (term, i) in terms.iter().zip(&columns) {
-        values.push(source(term, &table.columns[*i].name, &table.columns[*i].ty, binds)?);
-    }
+    let value = match &relation.object {
+        Object::Many(terms) => one_tuple(terms, binds)?,
+        Object::One(Term::Tuple(terms)) => one_tuple(terms, binds)?,
+        Object::One(term) => marker(term, &whole, binds)?,
+    };
     if relation.operator == Operator::Eq {
+        let TupleSource::Each(values) = value else {
+            return add_tuples(all, columns, TupleList::Values(vec![value]), names);
+        };
         for (index, value) in columns.into_iter().zip(values) {
             all.add(table, index, Restriction::Eq(value))?;
         }
@@ -328,10 +541,11 @@ fn tuple(
         columns: columns.clone(),
         lower: None,
         upper: None,
+        among: None,
     });
-    if slice.columns != columns {
+    if slice.columns != columns || slice.among.is_some() {
         return Err(CqlError::unsupported(
-            "two ranges over different groups of clustering columns",
+            "two relations over several clustering columns that do not join",
         ));
     }
     let inclusive = matches!(relation.operator, Operator::Le | Operator::Ge);
@@ -340,13 +554,29 @@ fn tuple(
     } else {
         &mut slice.upper
     };
-    if bound.replace((values, inclusive)).is_some() {
+    if bound.replace((value, inclusive)).is_some() {
         return Err(CqlError::invalid(format!(
             "More than one restriction was found for one bound on ({})",
             names.join(", ")
         )));
     }
     Ok(())
+}
+
+fn add_tuples(all: &mut Restrictions, columns: Vec<usize>, among: TupleList, names: &[String]) -> Result<(), CqlError> {
+    let new = TupleSlice {
+        columns,
+        lower: None,
+        upper: None,
+        among: Some(among),
+    };
+    match all.tuple.replace(new) {
+        None => Ok(()),
+        Some(_) => Err(CqlError::invalid(format!(
+            "({}) cannot be restricted by more than one relation if it includes an IN",
+            names.join(", ")
+        ))),
+    }
 }
 
 /// Positions of the markers that make these key parts, in order; empty if some part is not one marker.

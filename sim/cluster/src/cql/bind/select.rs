@@ -2,19 +2,24 @@
 //! Filtering, projection, COUNT and LIMIT under filtering happen here; the core only reads ranges of keys.
 
 use super::relations::{
-    self, InSource, KeyPart, Restriction, Restrictions, TupleSlice, check_partition_key, in_values, key_value,
+    self, KeyPart, Restriction, Restrictions, TupleSlice, TupleSource, check_partition_key, key_value,
 };
 
-use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_column, no_table, source, timeout_ms};
+use super::gather::{group_columns, sorting};
+use super::selection::{Aggregate, Expr, Groups, Scene, selected};
+use super::terms::source;
+use super::view::{PartitionView, RowView, SystemRow, passes};
+use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_table, timeout_ms};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::frame::response::{Columns, put_bytes};
-use crate::cql::parse::ast::{self, Selectable};
+use crate::cql::functions::Moment;
+use crate::cql::parse::ast;
 use crate::cql::{system, types, values};
 use crate::model::read::Bound;
 use crate::model::{
-    ClusteringKey, ClusteringOrder, ClusteringSelect, Column, ColumnId, ColumnKind, Components, CqlType, PartitionKey,
-    PartitionRows, ReadCommand, ReadTarget, Row, Slice, Table, Token, TokenRange, partition_key_bytes,
+    ClusteringKey, ClusteringOrder, ClusteringSelect, Column, ColumnKind, Components, CqlType, PartitionKey,
+    PartitionRows, ReadCommand, ReadTarget, Slice, Table, Token, TokenRange, partition_key_bytes,
     partition_key_components,
 };
 use std::cmp::Ordering;
@@ -27,17 +32,20 @@ const NEEDS_FILTERING: &str = "Cannot execute this query as it might involve dat
 
 /// One column of the result; columns by index in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Item {
+pub(super) enum Item {
     Column(usize),
+    /// A column that is kept by its elements.
+    Elements(usize),
     WriteTime(usize),
     Ttl(usize),
     Token,
-    Count,
+    /// The expression with this number.
+    Expr(usize),
 }
 
 /// Which partitions are read.
 #[derive(Debug)]
-enum Partitions {
+pub(super) enum Partitions {
     Keys(Vec<KeyPart>),
     Scan,
 }
@@ -60,6 +68,12 @@ pub struct SelectPlan {
     /// Whether it is a table of the node itself and not of the cluster.
     pub is_system: bool,
     items: Vec<(Item, String)>,
+    pub(super) exprs: Vec<(Expr, CqlType)>,
+    pub(super) aggregates: Vec<Aggregate>,
+    /// How many columns of the primary key make a group of GROUP BY; 0 without it.
+    pub(super) group_columns: usize,
+    /// Columns by which rows of several partitions are sorted once all are there, and whether descending.
+    pub(super) sort: Vec<(usize, bool)>,
     partitions: Partitions,
     token: Option<Restriction>,
     rows: Rows,
@@ -88,7 +102,7 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
     } else {
         known_table(context, keyspace, &select.table.table)?
     };
-    let items = items(context, &table, select)?;
+    let selected = selected(context, &table, select, binds)?;
     let restrictions = relations::resolve(context, &table, &select.relations, binds)?;
     let per_partition_limit = select.per_partition_limit.as_ref();
     let per_partition_limit = per_partition_limit
@@ -106,9 +120,15 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
         context.server.is_scylla,
     )?;
     let (rows, filters) = rows(&table, &restrictions, &partitions, select.allow_filtering || is_system)?;
+    let sort = sorting(&table, select, &partitions)?;
+    let group_columns = group_columns(context, &table, select, &restrictions)?;
     let plan = SelectPlan {
         is_system,
-        items,
+        items: selected.items,
+        exprs: selected.exprs,
+        aggregates: selected.aggregates,
+        group_columns,
+        sort,
         token: restrictions.token().cloned(),
         rows,
         filters,
@@ -124,63 +144,12 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
     if select.distinct {
         plan.check_distinct(context)?;
     }
+    if plan.per_partition_limit.is_some() && !plan.aggregates.is_empty() && group_columns == 0 {
+        return Err(CqlError::invalid(
+            "PER PARTITION LIMIT is not allowed with aggregate queries.",
+        ));
+    }
     Ok(plan)
-}
-
-fn items(context: &Context<'_>, table: &Table, select: &ast::Select) -> Result<Vec<(Item, String)>, CqlError> {
-    if select.selectors.is_empty() {
-        return Ok(star(table)
-            .into_iter()
-            .map(|i| (Item::Column(i), table.columns[i].name.clone()))
-            .collect());
-    }
-    let index = |name: &str| {
-        table
-            .columns
-            .iter()
-            .position(|c| c.name == name)
-            .ok_or_else(|| no_column(context, table, name))
-    };
-    let cell = |name: &str, function: &str| {
-        let i = index(name)?;
-        let column = &table.columns[i];
-        if matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering) {
-            return Err(CqlError::invalid(format!(
-                "Cannot use selection function {function} on PRIMARY KEY part {name}"
-            )));
-        }
-        if types::is_multicell(&column.ty) {
-            return Err(CqlError::unsupported(format!(
-                "{function}() of a collection that is not frozen"
-            )));
-        }
-        Ok(i)
-    };
-    let mut items = Vec::with_capacity(select.selectors.len());
-    for selector in &select.selectors {
-        let (item, name) = match &selector.selectable {
-            Selectable::Column(name) => (Item::Column(index(name)?), name.clone()),
-            Selectable::WriteTime(name) => (Item::WriteTime(cell(name, "writetime")?), format!("writetime({name})")),
-            Selectable::Ttl(name) => (Item::Ttl(cell(name, "ttl")?), format!("ttl({name})")),
-            Selectable::Count => (Item::Count, "count".to_string()),
-            Selectable::Token(names) => {
-                let key: Vec<&str> = table.partition_key().iter().map(|c| c.name.as_str()).collect();
-                if names.iter().map(String::as_str).ne(key.iter().copied()) {
-                    return Err(CqlError::invalid(format!(
-                        "token() must be given the partition key in order: {}",
-                        key.join(", ")
-                    )));
-                }
-                (Item::Token, format!("system.token({})", names.join(", ")))
-            }
-        };
-        items.push((item, selector.alias.clone().unwrap_or(name)));
-    }
-    let counts = items.iter().filter(|(i, _)| *i == Item::Count).count();
-    if counts > 0 && items.len() > 1 {
-        return Err(CqlError::unsupported("COUNT(*) beside other selections"));
-    }
-    Ok(items)
 }
 
 /// Column indexes in the order of `*`: partition key, clustering, static by name, regular by name.
@@ -271,7 +240,7 @@ fn rows(
     if let Some(tuple) = restrictions.tuple() {
         let orders: Vec<_> = tuple.columns.iter().map(|i| table.columns[*i].order).collect();
         let fits = tuple.columns.first() == Some(&at) && rows.lower.is_none() && rows.upper.is_none();
-        if !fits || orders.windows(2).any(|w| w[0] != w[1]) {
+        if !fits || tuple.among.is_none() && orders.windows(2).any(|w| w[0] != w[1]) {
             return Err(CqlError::unsupported("this range over several clustering columns"));
         }
         rows.tuple = Some(tuple.clone());
@@ -323,9 +292,7 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
             "ORDER BY is only supported when the partition key is restricted by an EQ or an IN.",
         ));
     };
-    if parts.iter().any(|p| matches!(p, KeyPart::In(_))) {
-        return Err(CqlError::unsupported("ORDER BY with IN on the partition key"));
-    }
+    debug_assert!(!parts.is_empty(), "a table has a partition key");
     let mut reversed = None;
     for (i, (name, descending)) in select.order_by.iter().enumerate() {
         let Some(column) = table.clustering().get(i).filter(|c| c.name == *name) else {
@@ -352,13 +319,19 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
 impl SelectPlan {
     fn check_distinct(&self, context: &Context<'_>) -> Result<(), CqlError> {
         let fits = |i: &Item| match i {
-            Item::Column(i) => matches!(
+            Item::Column(i) | Item::Elements(i) => matches!(
                 self.table.columns[*i].kind,
                 ColumnKind::PartitionKey | ColumnKind::Static
             ),
             Item::Token => true,
+            Item::Expr(i) => self.exprs[*i].0.is_aggregate(),
             _ => false,
         };
+        if self.per_partition_limit.is_some() {
+            return Err(CqlError::invalid(
+                "PER PARTITION LIMIT is not allowed with SELECT DISTINCT queries",
+            ));
+        }
         if !self.items.iter().all(|(i, _)| fits(i)) || self.all.iter().any(|(i, _)| *i >= self.table.partition_columns)
         {
             return Err(CqlError::invalid(
@@ -374,9 +347,10 @@ impl SelectPlan {
     /// Columns of the result, encoded.
     pub fn result_columns(&self) -> Columns {
         let ty = |item: &Item| match item {
-            Item::Column(i) => self.table.columns[*i].ty.clone(),
-            Item::WriteTime(_) | Item::Token | Item::Count => CqlType::Bigint,
+            Item::Column(i) | Item::Elements(i) => self.table.columns[*i].ty.clone(),
+            Item::WriteTime(_) | Item::Token => CqlType::Bigint,
             Item::Ttl(_) => CqlType::Int,
+            Item::Expr(i) => self.exprs[*i].1.clone(),
         };
         let specs: Vec<(&str, CqlType)> = self.items.iter().map(|(i, name)| (name.as_str(), ty(i))).collect();
         types::columns(
@@ -394,9 +368,19 @@ impl SelectPlan {
         }
     }
 
-    /// Whether the result is one row with the number of rows.
-    pub fn is_count(&self) -> bool {
-        matches!(self.items.first(), Some((Item::Count, _)))
+    /// Whether rows are gathered into groups: it has aggregates, or GROUP BY.
+    pub fn gathers(&self) -> bool {
+        !self.aggregates.is_empty() || self.group_columns > 0
+    }
+
+    /// Whether something is computed of each row.
+    pub fn computes(&self) -> bool {
+        self.gathers() || self.items.iter().any(|(i, _)| matches!(i, Item::Expr(_)))
+    }
+
+    /// Whether rows are sorted once all of them are there.
+    pub fn sorts(&self) -> bool {
+        !self.sort.is_empty()
     }
 
     /// Whether rows are tested here after the core returned them.
@@ -404,9 +388,25 @@ impl SelectPlan {
         !self.filters.is_empty()
     }
 
-    /// Whether this counts without naming a partition, which Cassandra warns of.
-    pub fn is_unbounded_count(&self) -> bool {
-        self.is_count() && matches!(self.partitions, Partitions::Scan)
+    /// What Cassandra warns of when rows are gathered.
+    pub fn gathering_warning(&self) -> Option<&'static str> {
+        let several = |parts: &[KeyPart]| parts.iter().any(|p| matches!(p, KeyPart::In(_)));
+        match &self.partitions {
+            _ if !self.gathers() => None,
+            Partitions::Scan => Some("Aggregation query used without partition key"),
+            Partitions::Keys(parts) if several(parts) => {
+                Some("Aggregation query used on multiple partition keys (IN restriction)")
+            }
+            Partitions::Keys(_) => None,
+        }
+    }
+
+    /// PER PARTITION LIMIT.
+    ///
+    /// # Errors
+    /// Null, or not positive.
+    pub(super) fn per_partition_limit(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
+        positive(self.per_partition_limit.as_ref(), bound, "PER PARTITION LIMIT")
     }
 
     /// LIMIT; `u32::MAX` without one.
@@ -451,8 +451,10 @@ impl SelectPlan {
         let Some(clustering) = self.slices(bound)? else {
             return Ok(None);
         };
-        let per_partition_limit = match positive(self.per_partition_limit.as_ref(), bound, "PER PARTITION LIMIT")? {
+        let per_partition_limit = match self.per_partition_limit(bound)? {
             _ if self.distinct => 1,
+            // It counts groups then.
+            _ if self.gathers() => u32::MAX,
             n => n,
         };
         Ok(Some(ReadCommand {
@@ -491,7 +493,9 @@ impl SelectPlan {
                 }
                 TokenRange { start, end }
             }
-            Some(Restriction::In(_)) => return Err(CqlError::invalid("IN is not allowed on token()")),
+            Some(Restriction::In(_) | Restriction::Holds(_)) => {
+                return Err(CqlError::invalid("IN is not allowed on token()"));
+            }
         })
     }
 
@@ -515,6 +519,17 @@ impl SelectPlan {
         };
         let (lower, upper) = (range(&rows.lower)?, range(&rows.upper)?);
         let mut slices = Vec::with_capacity(prefixes.len());
+        if let Some((tuple, among)) = rows.tuple.as_ref().and_then(|t| Some((t, t.among.as_ref()?))) {
+            let of: Vec<&Column> = tuple.columns.iter().map(|i| &self.table.columns[*i]).collect();
+            let tuples = among.values(&of, bound)?;
+            for prefix in &prefixes {
+                for values in &tuples {
+                    let key: Vec<&[u8]> = prefix.iter().chain(values).copied().collect();
+                    slices.push(Slice::prefix(ClusteringKey::of(&key)));
+                }
+            }
+            return Ok((!slices.is_empty()).then_some(ClusteringSelect::Slices(slices)));
+        }
         for prefix in &prefixes {
             slices.push(match &rows.tuple {
                 Some(tuple) => self.tuple_slice(prefix, tuple, bound)?,
@@ -531,16 +546,17 @@ impl SelectPlan {
     }
 
     fn tuple_slice(&self, prefix: &[&[u8]], tuple: &TupleSlice, bound: &[Value<'_>]) -> Result<Slice, CqlError> {
-        let edge = |b: &Option<(Vec<Source>, bool)>| -> Result<Bound, CqlError> {
+        let of: Vec<&Column> = tuple.columns.iter().map(|i| &self.table.columns[*i]).collect();
+        let edge = |b: &Option<(TupleSource, bool)>| -> Result<Bound, CqlError> {
             let mut key = ClusteringKey::of(prefix);
-            let Some((sources, inclusive)) = b else {
+            let Some((values, inclusive)) = b else {
                 return Ok(Bound {
                     prefix: key,
                     inclusive: true,
                 });
             };
-            for (s, i) in sources.iter().zip(&tuple.columns) {
-                key.push(key_value(s.value(bound), &self.table.columns[*i])?);
+            for value in values.values(&of, bound)? {
+                key.push(value);
             }
             Ok(Bound {
                 prefix: key,
@@ -563,14 +579,13 @@ impl SelectPlan {
     }
 
     /// Appends the cells of the rows of `partition` that pass the filters, at most `most` of them; returns how many.
-    /// For COUNT nothing is appended.
     ///
     /// # Errors
     /// A filter value that is null or of the wrong length.
     pub fn put_partition(
         &self,
         partition: &PartitionRows,
-        bound: &[Value<'_>],
+        (bound, moment): (&[Value<'_>], &Moment),
         most: u32,
         out: &mut Vec<u8>,
     ) -> Result<u32, CqlError> {
@@ -586,7 +601,7 @@ impl SelectPlan {
         };
         let mut count = 0;
         if partition.rows.is_empty() && partition.statics.is_some() && most > 0 && self.rows_unrestricted() {
-            count += u32::from(self.put_row(&view, bound, out, &self.filters)?);
+            count += u32::from(self.put_row(&view, (bound, moment), out, &self.filters)?);
         }
         for row in &partition.rows {
             if count >= most {
@@ -595,12 +610,28 @@ impl SelectPlan {
             view.clustering.clear();
             view.clustering.extend(Components::new(row.clustering()));
             view.row = Some(row);
-            count += u32::from(self.put_row(&view, bound, out, &self.filters)?);
+            count += u32::from(self.put_row(&view, (bound, moment), out, &self.filters)?);
         }
         Ok(count)
     }
 
-    fn rows_unrestricted(&self) -> bool {
+    /// Whether a row passes the filters.
+    pub(super) fn meets_filters(&self, row: &impl RowView, bound: &[Value<'_>]) -> Result<bool, CqlError> {
+        self.meets(row, bound, &self.filters)
+    }
+
+    /// Appends the cells of a row.
+    pub(super) fn put_whole_row(
+        &self,
+        row: &impl RowView,
+        scene: (&[Value<'_>], &Moment),
+        out: &mut Vec<u8>,
+    ) -> Result<(), CqlError> {
+        let mut items = self.items.iter();
+        items.try_for_each(|(item, _)| self.put_item(item, row, scene, out))
+    }
+
+    pub(super) fn rows_unrestricted(&self) -> bool {
         let r = &self.rows;
         r.equal.is_empty() && r.lower.is_none() && r.upper.is_none() && r.tuple.is_none()
     }
@@ -612,14 +643,24 @@ impl SelectPlan {
     pub fn put_system_rows(
         &self,
         rows: &[Vec<Option<Vec<u8>>>],
-        bound: &[Value<'_>],
+        (bound, moment): (&[Value<'_>], &Moment),
         out: &mut Vec<u8>,
     ) -> Result<u32, CqlError> {
         let limit = self.limit(bound)?;
+        if self.gathers() {
+            let mut groups = Groups::default();
+            for row in rows {
+                let row = SystemRow(row);
+                if self.meets(&row, bound, &self.all)? {
+                    self.gather(&row, (bound, moment), &mut groups)?;
+                }
+            }
+            return self.put_groups::<SystemRow<'_>>(groups, (bound, moment), limit, out);
+        }
         let mut count = 0;
         for row in rows {
             if count < limit {
-                count += u32::from(self.put_row(&SystemRow(row), bound, out, &self.all)?);
+                count += u32::from(self.put_row(&SystemRow(row), (bound, moment), out, &self.all)?);
             }
         }
         Ok(count)
@@ -628,18 +669,54 @@ impl SelectPlan {
     fn put_row(
         &self,
         row: &impl RowView,
-        bound: &[Value<'_>],
+        (bound, moment): (&[Value<'_>], &Moment),
         out: &mut Vec<u8>,
         filters: &[(usize, Restriction)],
     ) -> Result<bool, CqlError> {
+        if !self.meets(row, bound, filters)? {
+            return Ok(false);
+        }
+        for (item, _) in &self.items {
+            self.put_item(item, row, (bound, moment), out)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether a row meets what is tested on each.
+    fn meets(
+        &self,
+        row: &impl RowView,
+        bound: &[Value<'_>],
+        filters: &[(usize, Restriction)],
+    ) -> Result<bool, CqlError> {
         for (index, restriction) in filters {
-            if !passes(restriction, &self.table.columns[*index], row.value(*index), bound)? {
+            let column = &self.table.columns[*index];
+            let made = match column.ty.is_multicell() {
+                true => row.assembled(*index),
+                false => None,
+            };
+            let value = match column.ty.is_multicell() {
+                true => made.as_deref(),
+                false => row.value(*index),
+            };
+            if !passes(restriction, column, value, bound)? {
                 return Ok(false);
             }
         }
-        for (item, _) in &self.items {
+        Ok(true)
+    }
+
+    fn put_item(
+        &self,
+        item: &Item,
+        row: &impl RowView,
+        (bound, moment): (&[Value<'_>], &Moment),
+        out: &mut Vec<u8>,
+    ) -> Result<(), CqlError> {
+        {
             match item {
                 Item::Column(i) => put_bytes(out, row.value(*i)),
+                Item::Elements(i) => put_bytes(out, row.assembled(*i).as_deref()),
                 Item::WriteTime(i) => put_bytes(
                     out,
                     row.written(*i).map(|(us, _)| us.to_be_bytes()).as_ref().map(|b| &b[..]),
@@ -652,10 +729,19 @@ impl SelectPlan {
                     put_bytes(out, left.as_ref().map(|b| &b[..]));
                 }
                 Item::Token => put_bytes(out, Some(&row.token().to_be_bytes())),
-                Item::Count => {}
+                Item::Expr(i) => {
+                    let scene = Scene {
+                        row: Some(row),
+                        table: &self.table,
+                        bound,
+                        moment,
+                        aggregates: &[],
+                    };
+                    put_bytes(out, self.exprs[*i].0.value(&scene)?.as_deref());
+                }
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -666,113 +752,5 @@ fn positive(source: Option<&Source>, bound: &[Value<'_>], what: &str) -> Result<
         Some(n) if n > 0 => Ok(n as u32),
         // C says it so of PER PARTITION LIMIT too (seen).
         Some(_) => Err(CqlError::invalid("LIMIT must be strictly positive")),
-    }
-}
-
-/// Whether a value meets a restriction; null meets none.
-fn passes(
-    restriction: &Restriction,
-    column: &Column,
-    value: Option<&[u8]>,
-    bound: &[Value<'_>],
-) -> Result<bool, CqlError> {
-    let wanted = |s: &Source| -> Result<Vec<u8>, CqlError> {
-        match s.value(bound) {
-            Value::Bytes(b) => Ok(b.to_vec()),
-            Value::Null => Err(CqlError::invalid(format!(
-                "Invalid null value in condition for column {}",
-                column.name
-            ))),
-            Value::Unset => Err(CqlError::invalid(format!(
-                "Invalid unset value for column {}",
-                column.name
-            ))),
-        }
-    };
-    let side = |b: &Option<(Source, bool)>, value: &[u8], outside: Ordering| -> Result<bool, CqlError> {
-        let Some((s, inclusive)) = b else { return Ok(true) };
-        let order = values::compare(&column.ty, value, &wanted(s)?);
-        Ok(order != outside && (*inclusive || order != Ordering::Equal))
-    };
-    let Some(value) = value else { return Ok(false) };
-    Ok(match restriction {
-        Restriction::Eq(s) => value == wanted(s)?,
-        Restriction::In(list) => match list {
-            InSource::Marker(i) if bound[usize::from(*i)] == Value::Null => false,
-            list => in_values(list, column, bound)?.contains(&value),
-        },
-        Restriction::Slice { lower, upper } => {
-            side(lower, value, Ordering::Less)? && side(upper, value, Ordering::Greater)?
-        }
-    })
-}
-
-/// A row to be tested and written; columns by index in the table.
-trait RowView {
-    fn value(&self, column: usize) -> Option<&[u8]>;
-    /// Write time in microseconds and TTL left in seconds of a cell.
-    fn written(&self, column: usize) -> Option<(i64, Option<u32>)>;
-    fn token(&self) -> i64;
-}
-
-struct PartitionView<'a> {
-    table: &'a Table,
-    components: Vec<&'a [u8]>,
-    token: Token,
-    statics: Option<&'a Row>,
-    row: Option<&'a Row>,
-    clustering: Vec<&'a [u8]>,
-}
-
-impl<'a> PartitionView<'a> {
-    fn cells(&self, column: usize) -> Option<(&'a Row, ColumnId)> {
-        let c = &self.table.columns[column];
-        let row = if c.kind == ColumnKind::Static {
-            self.statics
-        } else {
-            self.row
-        };
-        row.map(|r| (r, c.id))
-    }
-}
-
-impl RowView for PartitionView<'_> {
-    fn value(&self, column: usize) -> Option<&[u8]> {
-        if let Some(component) = self
-            .components
-            .get(column)
-            .filter(|_| column < self.table.partition_columns)
-        {
-            return Some(component);
-        }
-        let clustering = column.wrapping_sub(self.table.partition_columns);
-        if clustering < self.table.clustering_columns {
-            return self.clustering.get(clustering).copied();
-        }
-        let (row, id) = self.cells(column)?;
-        row.cell(id).map(|c| c.value)
-    }
-
-    fn written(&self, column: usize) -> Option<(i64, Option<u32>)> {
-        let (row, id) = self.cells(column)?;
-        row.cell(id).map(|c| (c.timestamp_us, c.ttl_s))
-    }
-
-    fn token(&self) -> i64 {
-        self.token.0
-    }
-}
-
-struct SystemRow<'a>(&'a [Option<Vec<u8>>]);
-
-impl RowView for SystemRow<'_> {
-    fn value(&self, column: usize) -> Option<&[u8]> {
-        self.0[column].as_deref()
-    }
-    fn written(&self, _: usize) -> Option<(i64, Option<u32>)> {
-        None
-    }
-    fn token(&self) -> i64 {
-        0
     }
 }

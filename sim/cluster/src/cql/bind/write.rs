@@ -2,13 +2,15 @@
 //! the hot path of the simulator: executing allocates nothing beyond the growth of the set and one key buffer.
 
 use super::conditions::{self, Conditions};
+use super::parts::{self, PartsPlan};
 use super::relations::{self, KeyPart, Restriction, check_partition_key, key_value};
+use super::write_parts::Found;
 use super::{Binds, Context, Source, int_attribute, no_column, source, timeout_ms, user_table};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::frame::Value;
-use crate::cql::parse::ast::{self, SetOperation, Statement, Using};
+use crate::cql::parse::ast::{self, Using};
 use crate::model::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, WriteKind, WriteSet, partition_key_bytes,
+    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, WriteSet, partition_key_bytes,
 };
 use std::sync::Arc;
 
@@ -49,57 +51,26 @@ pub struct WritePlan {
     /// Regular cells in ascending column order.
     cells: Vec<(ColumnId, Source)>,
     statics: Vec<(ColumnId, Source)>,
-    using: Attributes,
+    /// Instead of `cells` and `statics` where some operation is on a part of a column.
+    pub(super) parts: Option<Box<PartsPlan>>,
+    pub(super) using: Attributes,
     /// IF.
     pub conditions: Option<Conditions>,
+    /// Whether its table is one of counters.
+    pub is_counter: bool,
     /// Every key part is one value: no IN, so no product of keys.
     is_single: bool,
 }
 
-/// BEGIN BATCH … APPLY BATCH.
-#[derive(Debug)]
-pub struct BatchPlan {
-    /// LOGGED or UNLOGGED.
-    pub kind: WriteKind,
-    /// Its statements.
-    pub statements: Vec<WritePlan>,
-    using: Attributes,
-}
-
-impl BatchPlan {
-    /// USING TIMESTAMP of the batch itself, microseconds.
-    ///
-    /// # Errors
-    /// A null timestamp.
-    pub fn timestamp_us(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
-        self.using.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
-    }
-
-    /// Whether it has USING TIMESTAMP.
-    pub fn has_timestamp(&self) -> bool {
-        self.using.timestamp.is_some()
-    }
-
-    /// Whether some statement has conditions.
-    pub fn is_conditional(&self) -> bool {
-        self.statements.iter().any(|w| w.conditions.is_some())
-    }
-
-    /// USING TIMEOUT of the batch, milliseconds.
-    pub fn timeout_ms(&self) -> Option<u32> {
-        self.using.timeout_ms
-    }
-}
-
 /// What stands in USING.
 #[derive(Debug)]
-struct Attributes {
-    timestamp: Option<Source>,
-    ttl: Option<Source>,
-    timeout_ms: Option<u32>,
+pub(super) struct Attributes {
+    pub timestamp: Option<Source>,
+    pub ttl: Option<Source>,
+    pub timeout_ms: Option<u32>,
 }
 
-fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result<Attributes, CqlError> {
+pub(super) fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result<Attributes, CqlError> {
     let timestamp = using
         .timestamp
         .as_ref()
@@ -123,6 +94,11 @@ fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds) -> Result
 /// Unknown names, missing keys, constants of the wrong type.
 pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) -> Result<WritePlan, CqlError> {
     let table = user_table(context, &insert.table)?;
+    if table.is_counter() {
+        return Err(CqlError::invalid(
+            "INSERT statements are not allowed on counter tables, use UPDATE instead",
+        ));
+    }
     let mut given: Vec<(Column, Source)> = Vec::with_capacity(insert.columns.len());
     for (name, term) in insert.columns.iter().zip(&insert.values) {
         let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
@@ -165,7 +141,10 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
         Rows::Exact(clustering)
     };
     let conditions = conditions::resolve(context, &table, insert.conditions.as_ref(), binds)?;
+    let parts = inserted_parts(&table, &cells, &statics)?;
+    let is_single = parts.is_none();
     Ok(WritePlan {
+        is_counter: false,
         table,
         conditions,
         verb: Verb::Insert,
@@ -173,9 +152,33 @@ pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) ->
         rows,
         cells,
         statics,
+        parts,
         using,
-        is_single: true,
+        is_single,
     })
+}
+
+/// The operations of an INSERT into collections.
+fn inserted_parts(
+    table: &Table,
+    cells: &[(ColumnId, Source)],
+    statics: &[(ColumnId, Source)],
+) -> Result<Option<Box<PartsPlan>>, CqlError> {
+    let ty = |id: ColumnId| table.column_by_id(id).map(|c| &c.ty);
+    let of_parts = |(id, _): &(ColumnId, Source)| ty(*id).is_some_and(CqlType::is_multicell);
+    if !cells.iter().chain(statics).any(of_parts) {
+        return Ok(None);
+    }
+    let actions = |cells: &[(ColumnId, Source)]| -> Result<Vec<_>, CqlError> {
+        let known = cells.iter().filter_map(|(id, s)| Some((*id, s, ty(*id)?)));
+        known
+            .map(|(id, s, ty)| Ok((id, parts::assigned(s.clone(), ty)?)))
+            .collect()
+    };
+    Ok(Some(Box::new(PartsPlan {
+        rows: actions(cells)?,
+        statics: actions(statics)?,
+    })))
 }
 
 fn missing_partition_key(missing: &[String]) -> CqlError {
@@ -193,44 +196,81 @@ fn missing_clustering(missing: &[String]) -> CqlError {
 pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) -> Result<WritePlan, CqlError> {
     let table = user_table(context, &update.table)?;
     let using = attributes(context, &update.using, binds)?;
-    let (mut cells, mut statics) = (Vec::new(), Vec::new());
-    for operation in &update.set {
-        let (SetOperation::Assign { column: name, .. } | SetOperation::Delta { column: name, .. }) = operation;
+    let mut plan = PartsPlan::default();
+    for (i, operation) in update.set.iter().enumerate() {
+        let name = operation.column();
         let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
         if !matches!(column.kind, ColumnKind::Regular | ColumnKind::Static) {
             return Err(CqlError::invalid(format!("PRIMARY KEY part {name} found in SET part")));
         }
-        let value = match operation {
-            SetOperation::Assign { value, .. } => source(value, name, &column.ty, binds)?,
-            SetOperation::Delta { text, .. } => return Err(delta_refusal(column, text)),
-        };
-        if cells.iter().chain(&statics).any(|(id, _)| *id == column.id) {
+        let earlier = update.set[..i].iter().filter(|o| o.column() == name);
+        if earlier.into_iter().any(|o| !parts::compatible(o, operation)) {
             return Err(twice(context, name));
         }
-        if column.kind == ColumnKind::Static {
-            &mut statics
-        } else {
-            &mut cells
+        let action = parts::set(operation, column, binds)?;
+        match column.kind {
+            ColumnKind::Static => plan.statics.push((column.id, action)),
+            _ => plan.rows.push((column.id, action)),
         }
-        .push((column.id, value));
     }
-    cells.sort_by_key(|(id, _)| *id);
-    statics.sort_by_key(|(id, _)| *id);
     let conditions = conditions::resolve(context, &table, update.conditions.as_ref(), binds)?;
-    let needs_row = !cells.is_empty() || conditions.as_ref().is_some_and(|c| c.needs_row(&table));
+    let needs_row = !plan.rows.is_empty() || conditions.as_ref().is_some_and(|c| c.needs_row(&table));
     let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
-    let is_single = is_single(&partition, &rows);
-    Ok(WritePlan {
+    check_counter(&table, &using, conditions.as_ref())?;
+    Ok(finished(table, conditions, Verb::Update, partition, rows, plan, using))
+}
+
+/// What writes of counters cannot have.
+fn check_counter(table: &Table, using: &Attributes, conditions: Option<&Conditions>) -> Result<(), CqlError> {
+    let what = match (table.is_counter(), conditions.is_some()) {
+        (false, _) => return Ok(()),
+        (true, true) => "Conditional updates are not supported on counter tables",
+        (true, false) if using.timestamp.is_some() => "Cannot provide custom timestamp for counter updates",
+        (true, false) if using.ttl.is_some() => "Cannot provide custom TTL for counter updates",
+        (true, false) => return Ok(()),
+    };
+    Err(CqlError::invalid(what))
+}
+
+/// The plan of an UPDATE or DELETE: in the plain form where no operation is on a part of a column.
+fn finished(
+    table: Arc<Table>,
+    conditions: Option<Conditions>,
+    verb: Verb,
+    partition: Vec<KeyPart>,
+    rows: Rows,
+    mut plan: PartsPlan,
+    using: Attributes,
+) -> WritePlan {
+    // Stable: operations on one column stay in the order of the text.
+    plan.rows.sort_by_key(|(id, _)| *id);
+    plan.statics.sort_by_key(|(id, _)| *id);
+    let is_plain = |list: &[(ColumnId, parts::Action)]| list.iter().all(|(_, a)| matches!(a, parts::Action::Whole(_)));
+    let (mut cells, mut statics, mut parts) = (Vec::new(), Vec::new(), None);
+    if is_plain(&plan.rows) && is_plain(&plan.statics) {
+        let source = |(id, action): (ColumnId, parts::Action)| match action {
+            parts::Action::Whole(s) => Some((id, s)),
+            _ => None,
+        };
+        cells = plan.rows.into_iter().filter_map(source).collect();
+        statics = plan.statics.into_iter().filter_map(source).collect();
+    } else {
+        parts = Some(Box::new(plan));
+    }
+    let is_single = is_single(&partition, &rows) && parts.is_none();
+    WritePlan {
+        is_counter: table.is_counter(),
         table,
         conditions,
-        verb: Verb::Update,
+        verb,
         partition,
         rows,
         cells,
         statics,
+        parts,
         using,
         is_single,
-    })
+    }
 }
 
 /// C `UpdateStatement` collects operations in the parser, so it is a syntax error there (seen).
@@ -244,18 +284,6 @@ fn twice(context: &Context<'_>, name: &str) -> CqlError {
     }
 }
 
-fn delta_refusal(column: &Column, text: &str) -> CqlError {
-    match column.ty {
-        CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..) => {
-            CqlError::unsupported(format!("changing part of a collection ({text})"))
-        }
-        _ => CqlError::invalid(format!(
-            "Invalid operation ({text}) for non counter column {}",
-            column.name
-        )),
-    }
-}
-
 /// Resolves DELETE.
 ///
 /// # Errors
@@ -266,40 +294,29 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
     if using.ttl.is_some() {
         return Err(CqlError::invalid("TTL attribute is not allowed for deletes"));
     }
-    let (mut cells, mut statics) = (Vec::new(), Vec::new());
-    for name in &delete.columns {
+    let mut plan = PartsPlan::default();
+    for (name, part) in &delete.columns {
         let column = table.column(name).ok_or_else(|| no_column(context, &table, name))?;
-        match column.kind {
-            ColumnKind::Regular => cells.push((column.id, Source::Null)),
-            ColumnKind::Static => statics.push((column.id, Source::Null)),
+        let list = match column.kind {
+            ColumnKind::Regular => &mut plan.rows,
+            ColumnKind::Static => &mut plan.statics,
             _ => {
                 return Err(CqlError::invalid(format!(
                     "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
                 )));
             }
-        }
+        };
+        list.push((column.id, parts::delete(part.as_ref(), column, binds)?));
     }
-    cells.sort_by_key(|(id, _)| *id);
-    statics.sort_by_key(|(id, _)| *id);
-    let needs_row = !cells.is_empty();
+    let needs_row = !plan.rows.is_empty();
     let (partition, rows) = target(context, &table, &delete.relations, binds, Verb::Delete, needs_row)?;
-    let is_single = is_single(&partition, &rows);
     if !delete.columns.is_empty() && matches!(rows, Rows::Range { .. }) {
         return Err(range_of_columns());
     }
     let conditions = conditions::resolve(context, &table, delete.conditions.as_ref(), binds)?;
-    conditions::check_delete(&table, conditions.as_ref(), &rows, &statics)?;
-    Ok(WritePlan {
-        table,
-        conditions,
-        verb: Verb::Delete,
-        partition,
-        rows,
-        cells,
-        statics,
-        using,
-        is_single,
-    })
+    conditions::check_delete(&table, conditions.as_ref(), &rows, !plan.statics.is_empty())?;
+    check_counter(&table, &using, conditions.as_ref())?;
+    Ok(finished(table, conditions, Verb::Delete, partition, rows, plan, using))
 }
 
 fn range_of_columns() -> CqlError {
@@ -433,46 +450,7 @@ fn rows_of(
     Ok(Rows::Range { equal, lower, upper })
 }
 
-/// Resolves BEGIN BATCH.
-///
-/// # Errors
-/// As its statements; timestamps on both the batch and a statement.
-pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Result<BatchPlan, CqlError> {
-    let using = attributes(context, &batch.using, binds)?;
-    if using.ttl.is_some() {
-        return Err(CqlError::invalid("Global TTL on the BATCH statement is not supported."));
-    }
-    let mut statements = Vec::with_capacity(batch.statements.len());
-    for statement in &batch.statements {
-        statements.push(match statement {
-            Statement::Insert(s) => insert(context, s, binds)?,
-            Statement::Update(s) => update(context, s, binds)?,
-            Statement::Delete(s) => delete(context, s, binds)?,
-            _ => return Err(only_writes()),
-        });
-    }
-    if using.timestamp.is_some() && statements.iter().any(|s| s.using.timestamp.is_some()) {
-        return Err(CqlError::invalid(
-            "Timestamp must be set either on BATCH or individual statements",
-        ));
-    }
-    let kind = match batch.kind {
-        ast::BatchKind::Logged => WriteKind::Logged,
-        ast::BatchKind::Unlogged => WriteKind::Unlogged,
-    };
-    Ok(BatchPlan {
-        kind,
-        statements,
-        using,
-    })
-}
-
-/// The refusal of anything but a write in a batch.
-pub fn only_writes() -> CqlError {
-    CqlError::invalid("Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.")
-}
-
-fn timestamp(source: &Source, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
+pub(super) fn timestamp(source: &Source, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
     match source.value(bound) {
         Value::Bytes(b) => match <[u8; 8]>::try_from(b).map(i64::from_be_bytes) {
             Ok(i64::MIN) | Err(_) => Err(CqlError::invalid("Invalid timestamp value")),
@@ -505,11 +483,15 @@ impl WritePlan {
     /// # Errors
     /// Null, unset, empty or too long key values; bad attributes.
     pub fn execute(&self, bound: &[Value<'_>], scratch: &mut Scratch, out: &mut WriteSet) -> Result<(), CqlError> {
-        let timestamp_us = match &self.using.timestamp {
-            None => None,
-            Some(s) => timestamp(s, bound)?,
-        };
-        self.execute_at(timestamp_us, bound, scratch, out)
+        self.execute_at(self.own_timestamp(bound)?, bound, scratch, out)
+    }
+
+    /// USING TIMESTAMP of the statement itself.
+    pub(super) fn own_timestamp(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
+        match &self.using.timestamp {
+            None => Ok(None),
+            Some(s) => timestamp(s, bound),
+        }
     }
 
     /// As [`WritePlan::execute`] within a conditional request: its time is the ballot's, and one of the statement's own is
@@ -539,13 +521,16 @@ impl WritePlan {
         out: &mut WriteSet,
     ) -> Result<(), CqlError> {
         let ttl_s = self.ttl_s(bound)?;
+        if let Some(plan) = &self.parts {
+            return self.execute_parts(plan, bound, out, timestamp_us, ttl_s, &Found::nothing());
+        }
         if self.is_single {
             return self.execute_single(bound, scratch, out, timestamp_us, ttl_s);
         }
         self.execute_product(bound, out, timestamp_us, ttl_s)
     }
 
-    fn ttl_s(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
+    pub(super) fn ttl_s(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
         let default = self.table.options.default_ttl_s;
         let Some(source) = &self.using.ttl else {
             return Ok(default);

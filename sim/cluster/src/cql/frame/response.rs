@@ -240,14 +240,21 @@ pub struct SchemaChange {
     pub change: &'static str,
     /// Keyspace.
     pub keyspace: String,
-    /// Table, `None` when the keyspace itself changed.
+    /// Table or type, `None` when the keyspace itself changed.
     pub table: Option<String>,
+    /// Whether it is a user-defined type.
+    pub is_type: bool,
 }
 
 impl SchemaChange {
     fn put(&self, out: &mut Vec<u8>) {
         put_string(out, self.change);
-        put_string(out, if self.table.is_some() { "TABLE" } else { "KEYSPACE" });
+        let target = match &self.table {
+            Some(_) if self.is_type => "TYPE",
+            Some(_) => "TABLE",
+            None => "KEYSPACE",
+        };
+        put_string(out, target);
         put_string(out, &self.keyspace);
         if let Some(table) = &self.table {
             put_string(out, table);

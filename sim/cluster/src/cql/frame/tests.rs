@@ -69,6 +69,7 @@ fn responses_are_these_bytes() {
     73
     ");
     let change = SchemaChange {
+        is_type: false,
         change: "CREATED",
         keyspace: "k".into(),
         table: Some("t".into()),

@@ -5,10 +5,12 @@
 //! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
 //! UNPREPARED, as real nodes do.
 
+mod derived;
 mod reading;
 
 use super::answer::{self, Words};
-use super::bind::write::{Scratch, only_writes};
+use super::bind::batch::{batch_kind, only_writes};
+use super::bind::write::{self, Scratch};
 use super::bind::{Context, Plan, Prepared, Server, ddl, prepare, statement_id};
 use super::cas;
 use super::describe;
@@ -17,7 +19,8 @@ use super::frame::response::{self, Event};
 use super::frame::{
     self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
 };
-use super::parse;
+use super::functions::Moment;
+use super::parse::{self, ast};
 pub use super::registry::Registry;
 use super::statements::Statements;
 use super::system::{self, NodeView};
@@ -25,6 +28,7 @@ use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
 use reading::PendingRead;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What a client has told on one connection.
@@ -101,6 +105,8 @@ pub struct Front {
     statements: Statements,
     registry: Option<Registry>,
     scratch: Scratch,
+    /// Uuids made so far.
+    uuids: Cell<u64>,
 }
 
 type Answer<T> = Result<T, CqlError>;
@@ -122,6 +128,7 @@ impl Front {
             statements: Statements::default(),
             registry,
             scratch: Scratch::default(),
+            uuids: Cell::new(0),
         }
     }
 
@@ -305,6 +312,9 @@ impl Front {
                 "Invalid amount of bind variables".to_string()
             }
         })?;
+        let computed = self.computed(call.node, statement, &bound)?;
+        let mut bound: Vec<Value<'_>> = bound;
+        bound.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
         match &statement.plan {
             Plan::Write(write) if write.conditions.is_some() => {
                 if write.has_timestamp() {
@@ -330,17 +340,37 @@ impl Front {
             }
             Plan::Write(write) => {
                 only_unconditional(consistency)?;
+                if write.needs_read() {
+                    let mut derived = derived::Gathered::new(WriteKind::Single);
+                    derived.add(statement, 0, &bound)?;
+                    let timeout_ms = write.timeout_ms();
+                    return Ok(Some(derived.finish(consistency, params.timestamp_us, timeout_ms)));
+                }
                 let mut writes = WriteSet::new();
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
                 let (timeout_ms, first) = (write.timeout_ms(), Some(write.table.clone()));
+                let kind = if write.is_counter {
+                    only_counted(consistency, first.as_deref())?;
+                    WriteKind::Counter
+                } else {
+                    WriteKind::Single
+                };
                 let request = WriteRequest {
-                    kind: WriteKind::Single,
+                    kind,
                     consistency,
                     writes,
                     timestamp_us: params.timestamp_us,
                     timeout_ms,
                 };
                 Ok(submit_write(call, request, first))
+            }
+            Plan::Batch(batch) if batch.statements.iter().any(write::WritePlan::needs_read) => {
+                let mut derived = derived::Gathered::new(batch.kind);
+                for i in 0..batch.statements.len() {
+                    derived.add(statement, i, &bound)?;
+                }
+                let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
+                Ok(Some(derived.finish(consistency, timestamp_us, batch.timeout_ms())))
             }
             Plan::Batch(batch) => {
                 let mut writes = WriteSet::new();
@@ -350,6 +380,9 @@ impl Front {
                 let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
                 let first = batch.statements.first().map(|w| w.table.clone());
                 let (kind, timeout_ms) = (batch.kind, batch.timeout_ms());
+                if kind == WriteKind::Counter {
+                    only_counted(consistency, first.as_deref())?;
+                }
                 Ok(submit_write(
                     call,
                     WriteRequest {
@@ -404,6 +437,14 @@ impl Front {
         }
     }
 
+    /// The values of a statement that are computed when it is executed.
+    fn computed(&self, node: &NodeView<'_>, statement: &Prepared, bound: &[Value<'_>]) -> Answer<Vec<Option<Vec<u8>>>> {
+        if statement.computed.is_empty() {
+            return Ok(Vec::new());
+        }
+        statement.compute(bound, &moment(node, &self.uuids))
+    }
+
     /// The hot path: a BATCH of prepared statements becomes one [`WriteSet`].
     fn batch(
         &mut self,
@@ -412,14 +453,11 @@ impl Front {
         mut batch: Batch<'_>,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
         let kind = match batch.kind {
-            BatchKind::Counter if batch.count > 0 => {
-                return Err(CqlError::invalid(
-                    "Cannot include non-counter statement in a counter batch",
-                ));
-            }
-            BatchKind::Logged => WriteKind::Logged,
-            BatchKind::Unlogged | BatchKind::Counter => WriteKind::Unlogged,
+            BatchKind::Logged => ast::BatchKind::Logged,
+            BatchKind::Unlogged => ast::BatchKind::Unlogged,
+            BatchKind::Counter => ast::BatchKind::Counter,
         };
+        let (mut has_counters, mut has_others) = (false, false);
         let mut writes = WriteSet::with_capacity(batch.expected_bytes(), usize::from(batch.count));
         let mut bound: Vec<Value<'_>> = Vec::with_capacity(32);
         let mut first = None;
@@ -442,13 +480,31 @@ impl Front {
             prepared.check(&bound, |markers, given| {
                 format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
-            write.execute(&bound, &mut self.scratch, &mut writes)?;
+            has_counters |= write.is_counter;
+            has_others |= !write.is_counter;
+            if write.needs_read() {
+                let kind = batch_kind(kind, has_counters, has_others, false)?;
+                return self.derived_batch(call, connection, whole, kind);
+            }
+            if prepared.computed.is_empty() {
+                write.execute(&bound, &mut self.scratch, &mut writes)?;
+            } else {
+                let moment = moment(call.node, &self.uuids);
+                let computed = prepared.compute(&bound, &moment)?;
+                let mut all = bound.clone();
+                all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
+                write.execute(&all, &mut self.scratch, &mut writes)?;
+            }
             if first.is_none() {
                 first = Some(write.table.clone());
             }
         }
         let params = batch.finish()?;
         let (consistency, timestamp_us) = (level(params.consistency)?, params.timestamp_us);
+        let kind = batch_kind(kind, has_counters, has_others, false)?;
+        if has_counters {
+            only_counted(consistency, first.as_deref())?;
+        }
         Ok(submit_write(
             call,
             WriteRequest {
@@ -482,7 +538,10 @@ impl Front {
             prepared.check(&bound, |markers, given| {
                 format!("There were {markers} markers(?) in CQL but {given} bound variables")
             })?;
-            gathered.add(write, &bound, &mut self.scratch)?;
+            let computed = self.computed(call.node, &prepared, &bound)?;
+            let mut all = bound.clone();
+            all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
+            gathered.add(write, &all, &mut self.scratch)?;
         }
         let params = batch.finish()?;
         submit_cas(
@@ -684,6 +743,29 @@ fn request_name(request: &Request<'_>) -> &'static str {
 fn level(code: u16) -> Answer<Consistency> {
     Consistency::from_code(code)
         .ok_or_else(|| CqlError::protocol(format!("Unknown code {code} for a consistency level")))
+}
+
+/// The levels at which counters are written (C `ConsistencyLevel.validateCounterForWrite`).
+fn only_counted(consistency: Consistency, table: Option<&Table>) -> Answer<()> {
+    match consistency {
+        Consistency::Any => Err(CqlError::invalid(format!(
+            "Consistency level ANY is not yet supported for counter table {}",
+            table.map_or("", |t| t.name.as_str())
+        ))),
+        Consistency::Serial | Consistency::LocalSerial => {
+            Err(CqlError::invalid("Counter operations are inherently non-serializable"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The moment at which a statement is executed on a node.
+fn moment(node: &NodeView<'_>, uuids: &Cell<u64>) -> Moment {
+    Moment {
+        wall_us: node.wall_us,
+        node: u64::from(node.generation as u32) << 8 | u64::from(node.me.0),
+        drawn: Cell::new(uuids.replace(uuids.get() + 1) << 20),
+    }
 }
 
 fn only_unconditional(consistency: Consistency) -> Answer<()> {

@@ -7,6 +7,7 @@ use crate::cql::bind::{Plan, Prepared};
 use crate::cql::error::CqlError;
 use crate::cql::frame::response::{self, RowsBody};
 use crate::cql::frame::{Params, Value};
+use crate::cql::functions::Moment;
 use crate::cql::system;
 use crate::model::{self, CasAction, CasRequest, Consistency, ReadRequest};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct PendingRead {
     most: u32,
     /// Rows left of LIMIT before this answer.
     remaining: u32,
+    /// When it was asked.
+    moment: Moment,
 }
 
 impl Front {
@@ -38,12 +41,8 @@ impl Front {
         };
         // All rows in one page: they are few, and a client takes a longer page than it asked for.
         let mut cells = Vec::new();
-        let mut count = select.put_system_rows(rows, bound, &mut cells)?;
-        if select.is_count() {
-            cells.clear();
-            response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
-            count = 1;
-        }
+        let moment = super::moment(call.node, &self.uuids);
+        let count = select.put_system_rows(rows, (bound, &moment), &mut cells)?;
         let page = RowsBody {
             count: count as usize,
             cells: &cells,
@@ -72,9 +71,14 @@ impl Front {
             return Err(CqlError::server("a read that selects nothing"));
         };
         only_readable(consistency)?;
-        if select.is_unbounded_count() && self.flavor == Flavor::Cassandra {
-            call.warnings
-                .push("Aggregation query used without partition key".into());
+        if let Some(warning) = select.gathering_warning().filter(|_| self.flavor == Flavor::Cassandra) {
+            call.warnings.push(warning.into());
+        }
+        if select.sorts() && params.page_size.is_some_and(|n| n > 0) {
+            return Err(CqlError::invalid(
+                "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove \
+                 the ORDER BY or the IN and sort client side, or disable paging for this query",
+            ));
         }
         let resumed = params.paging_state.map(PagingState::decode).transpose()?;
         let remaining = match &resumed {
@@ -83,11 +87,13 @@ impl Front {
         };
         let Some(mut command) = select.command(bound)? else {
             let mut cells = Vec::new();
-            if select.is_count() {
-                response::put_bytes(&mut cells, Some(&0i64.to_be_bytes()));
+            let mut count = 0;
+            if select.gathers() {
+                let moment = super::moment(call.node, &self.uuids);
+                count = select.put_gathered(&[], (bound, &moment), u32::MAX, &mut cells)? as usize;
             }
             let page = RowsBody {
-                count: usize::from(select.is_count()),
+                count,
                 cells: &cells,
                 paging_state: None,
             };
@@ -107,26 +113,24 @@ impl Front {
         let page_size = params
             .page_size
             .and_then(|n| u32::try_from(n).ok())
-            .filter(|n| *n > 0 && !select.is_count());
-        let most = if select.is_count() {
-            u32::MAX
-        } else {
-            remaining.min(page_size.unwrap_or(u32::MAX))
-        };
+            .filter(|n| *n > 0 && !select.gathers());
+        let most = remaining.min(page_size.unwrap_or(u32::MAX));
         command.limit = match page_size {
-            // Filters drop rows after the read, so LIMIT cannot bound it.
-            _ if select.is_count() => u32::MAX,
+            // Filters drop rows after the read, groups take in several, and the first of sorted ones may come last: LIMIT
+            // cannot bound the read.
+            _ if select.gathers() || select.sorts() => u32::MAX,
             size if select.has_filters() => size.unwrap_or(u32::MAX),
             _ => most,
         };
         command.after = resumed.map(|s| s.after);
         let read = PendingRead {
             statement: statement.clone(),
-            bound: if select.has_filters() {
+            bound: if select.has_filters() || select.computes() || select.sorts() {
                 bound.iter().map(owned).collect()
             } else {
                 Vec::new()
             },
+            moment: super::moment(call.node, &self.uuids),
             skip_metadata: params.skip_metadata,
             paged: page_size.is_some(),
             most,
@@ -167,18 +171,15 @@ impl PendingRead {
             .collect();
         let mut cells = Vec::with_capacity(expected_bytes(result, columns.count));
         let mut count = 0;
-        for partition in &result.partitions {
-            count += select.put_partition(partition, &bound, self.most - count, &mut cells)?;
-        }
-        if select.is_count() {
-            response::put_bytes(&mut cells, Some(&i64::from(count).to_be_bytes()));
-            let page = RowsBody {
-                count: 1,
-                cells: &cells,
-                paging_state: None,
-            };
-            response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
-            return Ok(());
+        let scene = (&bound[..], &self.moment);
+        if select.gathers() {
+            count = select.put_gathered(&result.partitions, scene, self.most, &mut cells)?;
+        } else if select.sorts() {
+            count = select.put_sorted(&result.partitions, scene, self.most, &mut cells)?;
+        } else {
+            for partition in &result.partitions {
+                count += select.put_partition(partition, scene, self.most - count, &mut cells)?;
+            }
         }
         let remaining = if self.remaining == u32::MAX {
             u32::MAX

@@ -40,8 +40,44 @@ pub enum Statement {
     AlterTable {
         /// Table.
         table: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
         /// The change.
         change: AlterTable,
+    },
+    /// ALTER KEYSPACE.
+    AlterKeyspace {
+        /// Keyspace.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Properties.
+        options: BTreeMap<String, PropertyValue>,
+    },
+    /// CREATE TYPE.
+    CreateType {
+        /// Type.
+        name: TableName,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// Its fields.
+        fields: Vec<(String, TypeAst)>,
+    },
+    /// ALTER TYPE.
+    AlterType {
+        /// Type.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// The change.
+        change: AlterType,
+    },
+    /// DROP TYPE.
+    DropType {
+        /// Type.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
     },
     /// DROP TABLE.
     DropTable {
@@ -75,8 +111,12 @@ pub enum Describe {
     Keyspaces,
     /// TABLES: of the connection's keyspace, or of all.
     Tables,
-    /// TYPES, FUNCTIONS, AGGREGATES: there are none here.
+    /// TYPES: of the connection's keyspace, or of all.
+    Types,
+    /// FUNCTIONS, AGGREGATES: there are none here.
     NoneOfThem,
+    /// TYPE.
+    Type(TableName),
     /// SCHEMA.
     Schema,
     /// [ONLY] KEYSPACE.
@@ -146,13 +186,47 @@ pub enum TypeAst {
     Set(Box<TypeAst>),
     /// `map<…, …>`.
     Map(Box<TypeAst>, Box<TypeAst>),
+    /// `tuple<…>`.
+    Tuple(Vec<TypeAst>),
+    /// `vector<…, n>`.
+    Vector(Box<TypeAst>, String),
+    /// A user-defined type: its keyspace if it was given, and its name as it is.
+    User(Option<String>, String),
+}
+
+impl TypeAst {
+    /// The type as real servers print it before they know it.
+    pub fn text(&self) -> String {
+        match self {
+            TypeAst::Named(name) | TypeAst::User(None, name) => name.clone(),
+            TypeAst::User(Some(keyspace), name) => format!("{keyspace}.{name}"),
+            TypeAst::Frozen(inner) => format!("frozen<{}>", inner.text()),
+            TypeAst::List(inner) => format!("list<{}>", inner.text()),
+            TypeAst::Set(inner) => format!("set<{}>", inner.text()),
+            TypeAst::Map(k, v) => format!("map<{}, {}>", k.text(), v.text()),
+            TypeAst::Vector(inner, n) => format!("vector<{}, {n}>", inner.text()),
+            TypeAst::Tuple(items) => {
+                let items: Vec<String> = items.iter().map(TypeAst::text).collect();
+                format!("tuple<{}>", items.join(", "))
+            }
+        }
+    }
 }
 
 /// ALTER TABLE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlterTable {
-    /// DROP: names of columns. Refused, but with a real server's words where it would refuse too.
-    Drop(Vec<String>),
+    /// DROP: names of columns.
+    Drop {
+        /// IF EXISTS.
+        if_exists: bool,
+        /// The columns.
+        columns: Vec<String>,
+        /// USING TIMESTAMP.
+        timestamp: Option<Term>,
+    },
+    /// RENAME: old and new names.
+    Rename(Vec<(String, String)>),
     /// ADD.
     Add {
         /// IF NOT EXISTS.
@@ -162,6 +236,20 @@ pub enum AlterTable {
     },
     /// WITH.
     With(BTreeMap<String, PropertyValue>),
+}
+
+/// ALTER TYPE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlterType {
+    /// ADD.
+    Add {
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// The new fields.
+        fields: Vec<(String, TypeAst)>,
+    },
+    /// RENAME: old and new names.
+    Rename(Vec<(String, String)>),
 }
 
 /// Value of a property.
@@ -207,6 +295,44 @@ pub enum Term {
     Set(Vec<Term>),
     /// `{k: v, …}`.
     Map(Vec<(Term, Term)>),
+    /// `{field: v, …}`: a user-defined type.
+    Fields(Vec<(String, Term)>),
+    /// `(a, b)`.
+    Tuple(Vec<Term>),
+    /// `(type) term`.
+    Cast(Box<TypeAst>, Box<Term>),
+    /// `function(a, b)`.
+    Call(String, Vec<Term>),
+}
+
+impl Term {
+    /// The term as real servers print it.
+    pub fn text(&self) -> String {
+        let join = |terms: &[Term]| terms.iter().map(Term::text).collect::<Vec<_>>().join(", ");
+        match self {
+            Term::Marker(_) => "?".into(),
+            Term::Null => "NULL".into(),
+            Term::Literal(l) => match l {
+                Literal::Str(s) => format!("'{s}'"),
+                Literal::Hex(s) => format!("0x{s}"),
+                Literal::Boolean(b) => b.to_string(),
+                Literal::Integer(s) | Literal::Float(s) | Literal::Uuid(s) | Literal::Duration(s) => s.clone(),
+            },
+            Term::List(items) => format!("[{}]", join(items)),
+            Term::Set(items) => format!("{{{}}}", join(items)),
+            Term::Tuple(items) => format!("({})", join(items)),
+            Term::Map(entries) => {
+                let each = entries.iter().map(|(k, v)| format!("{}: {}", k.text(), v.text()));
+                format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
+            }
+            Term::Fields(entries) => {
+                let each = entries.iter().map(|(k, v)| format!("{k}: {}", v.text()));
+                format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
+            }
+            Term::Cast(ty, term) => format!("({}){}", ty.text(), term.text()),
+            Term::Call(function, arguments) => format!("{function}({})", join(arguments)),
+        }
+    }
 }
 
 /// USING of a write.
@@ -251,10 +377,42 @@ pub enum Conditions {
 pub struct ColumnCondition {
     /// Column.
     pub column: String,
+    /// Which part of it.
+    pub part: Option<Accessor>,
     /// Comparison; `None` is `!=`, which WHERE does not know.
     pub operator: Option<Operator>,
     /// Right side.
     pub object: Object,
+}
+
+/// A part of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accessor {
+    /// `[key]`, `[index]`.
+    Key(Term),
+    /// `.field`.
+    Field(String),
+}
+
+impl Accessor {
+    /// As written.
+    pub fn text(&self) -> String {
+        match self {
+            Accessor::Key(term) => format!("[{}]", term.text()),
+            Accessor::Field(name) => format!(".{name}"),
+        }
+    }
+}
+
+/// A change to what a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// `c = c + term`.
+    Add,
+    /// `c = c - term`.
+    Subtract,
+    /// `c = term + c`.
+    Prepend,
 }
 
 /// One operation of SET.
@@ -271,9 +429,44 @@ pub enum SetOperation {
     Delta {
         /// Column.
         column: String,
-        /// The operation as real servers print it.
-        text: String,
+        /// What.
+        change: Change,
+        /// Operand.
+        value: Term,
     },
+    /// `column[key] = term`, `column.field = term`.
+    Part {
+        /// Column.
+        column: String,
+        /// Which part.
+        part: Accessor,
+        /// Value.
+        value: Term,
+    },
+}
+
+impl SetOperation {
+    /// The column.
+    pub fn column(&self) -> &str {
+        match self {
+            SetOperation::Assign { column, .. }
+            | SetOperation::Delta { column, .. }
+            | SetOperation::Part { column, .. } => column,
+        }
+    }
+
+    /// The operation as real servers print it. C prints `-` for the `+` of a prepending (seen).
+    pub fn text(&self) -> String {
+        match self {
+            SetOperation::Assign { column, value } => format!("{column} = {}", value.text()),
+            SetOperation::Delta { column, change, value } => match change {
+                Change::Add => format!("{column} = {column} + {}", value.text()),
+                Change::Subtract => format!("{column} = {column} - {}", value.text()),
+                Change::Prepend => format!("{column} = {} - {column}", value.text()),
+            },
+            SetOperation::Part { column, part, value } => format!("{column}{} = {}", part.text(), value.text()),
+        }
+    }
 }
 
 /// UPDATE.
@@ -296,8 +489,8 @@ pub struct Update {
 pub struct Delete {
     /// Table.
     pub table: TableName,
-    /// Columns; none means whole rows.
-    pub columns: Vec<String>,
+    /// Columns, or parts of them; none means whole rows.
+    pub columns: Vec<(String, Option<Accessor>)>,
     /// WHERE.
     pub relations: Vec<Relation>,
     /// USING.
@@ -313,6 +506,8 @@ pub enum BatchKind {
     Logged,
     /// UNLOGGED.
     Unlogged,
+    /// COUNTER.
+    Counter,
 }
 
 /// BEGIN … BATCH.
@@ -341,6 +536,10 @@ pub enum Operator {
     Ge,
     /// `IN`
     In,
+    /// `CONTAINS`
+    Contains,
+    /// `CONTAINS KEY`
+    ContainsKey,
 }
 
 impl Operator {
@@ -353,6 +552,8 @@ impl Operator {
             Operator::Gt => ">",
             Operator::Ge => ">=",
             Operator::In => "IN",
+            Operator::Contains => "CONTAINS",
+            Operator::ContainsKey => "CONTAINS KEY",
         }
     }
 }
@@ -362,6 +563,8 @@ impl Operator {
 pub enum Subject {
     /// A column.
     Column(String),
+    /// `column[key]`.
+    Element(String, Term),
     /// `token(a, b)`.
     Token(Vec<String>),
     /// `(a, b)`.
@@ -393,14 +596,20 @@ pub struct Relation {
 pub enum Selectable {
     /// A column.
     Column(String),
-    /// `WRITETIME(column)`.
-    WriteTime(String),
-    /// `TTL(column)`.
-    Ttl(String),
+    /// `WRITETIME(…)`, `MAXWRITETIME(…)`, `TTL(…)` of a column or a part of one; the name in lower case.
+    Of(&'static str, Box<Selectable>),
     /// `COUNT(*)`, `COUNT(1)`.
     Count,
-    /// `token(a, b)`.
-    Token(Vec<String>),
+    /// `selectable[key]`.
+    Element(Box<Selectable>, Term),
+    /// `selectable.field`.
+    Field(Box<Selectable>, String),
+    /// `function(…)`, `token` and aggregates among them; the name in lower case.
+    Call(String, Vec<Selectable>),
+    /// `CAST(… AS type)`.
+    Cast(Box<Selectable>, Box<TypeAst>),
+    /// A constant.
+    Term(Term),
 }
 
 /// One selected thing.
@@ -423,6 +632,8 @@ pub struct Select {
     pub table: TableName,
     /// WHERE.
     pub relations: Vec<Relation>,
+    /// GROUP BY.
+    pub group_by: Vec<String>,
     /// ORDER BY: column and whether descending.
     pub order_by: Vec<(String, bool)>,
     /// PER PARTITION LIMIT.

@@ -1,6 +1,8 @@
 //! Grammar of CREATE, ALTER and DROP for keyspaces and tables; everything else one can create is refused by name.
 
-use super::ast::{AlterTable, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName, TypeAst};
+use super::ast::{
+    AlterTable, AlterType, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName, TypeAst,
+};
 use super::lexer::Kind;
 use super::{DEPTH_MAX, Parse, ParseError, Parser};
 use std::collections::BTreeMap;
@@ -13,6 +15,13 @@ impl Parser<'_> {
         }
         if self.accept_word("table") || self.accept_word("columnfamily") {
             return self.create_table().map(Statement::CreateTable);
+        }
+        if self.accept_word("type") {
+            return Ok(Statement::CreateType {
+                if_not_exists: self.if_not_exists()?,
+                name: self.table_name()?,
+                fields: self.parenthesised(Self::field)?,
+            });
         }
         Err(self.unsupported_object("CREATE"))
     }
@@ -231,7 +240,7 @@ impl Parser<'_> {
         Ok((name, descending))
     }
 
-    fn cql_type(&mut self, depth: usize) -> Parse<TypeAst> {
+    pub(super) fn cql_type(&mut self, depth: usize) -> Parse<TypeAst> {
         if depth > DEPTH_MAX {
             return Err(ParseError::Invalid(format!("types nested deeper than {DEPTH_MAX}")));
         }
@@ -240,18 +249,17 @@ impl Parser<'_> {
         }
         let name = match self.next() {
             Kind::Word(w) => w.to_ascii_lowercase(),
-            Kind::Quoted(q) => return Err(ParseError::Unsupported(format!("the user-defined type \"{q}\""))),
+            Kind::Quoted(q) => return self.user_type(q),
             _ => {
                 self.at = self.at.saturating_sub(1);
                 return Err(self.no_alternative().into());
             }
         };
+        if self.is_symbol(".") {
+            return self.user_type(name);
+        }
         if !self.is_symbol("<") {
             return Ok(TypeAst::Named(name));
-        }
-        match name.as_str() {
-            "frozen" | "list" | "set" | "map" => {}
-            _ => return Err(ParseError::Unsupported(format!("the type {name}<…>"))),
         }
         self.expect("<")?;
         let first = Box::new(self.cql_type(depth + 1)?);
@@ -259,25 +267,116 @@ impl Parser<'_> {
             "frozen" => TypeAst::Frozen(first),
             "list" => TypeAst::List(first),
             "set" => TypeAst::Set(first),
-            _ => {
+            "map" => {
                 self.expect(",")?;
                 TypeAst::Map(first, Box::new(self.cql_type(depth + 1)?))
             }
+            "tuple" => {
+                let mut items = vec![*first];
+                while self.accept(",") {
+                    items.push(self.cql_type(depth + 1)?);
+                }
+                TypeAst::Tuple(items)
+            }
+            "vector" => {
+                self.expect(",")?;
+                match self.next() {
+                    Kind::Integer(n) => TypeAst::Vector(first, n),
+                    _ => {
+                        self.at = self.at.saturating_sub(1);
+                        return Err(self.mismatched("INTEGER").into());
+                    }
+                }
+            }
+            _ => return Err(ParseError::Unsupported(format!("the type {name}<…>"))),
         };
         self.expect(">")?;
         Ok(parsed)
     }
 
+    /// The rest of a user-defined type's name.
+    fn user_type(&mut self, first: String) -> Parse<TypeAst> {
+        if self.accept(".") {
+            return Ok(TypeAst::User(Some(first), self.name()?));
+        }
+        Ok(TypeAst::User(None, first))
+    }
+
+    /// A field of a type.
+    fn field(&mut self) -> Parse<(String, TypeAst)> {
+        Ok((self.name()?, self.cql_type(0)?))
+    }
+
+    /// `old TO new (AND old TO new)*`.
+    fn renamings(&mut self) -> Parse<Vec<(String, String)>> {
+        let mut list = Vec::new();
+        loop {
+            let old = self.name()?;
+            self.expect_word("to")?;
+            list.push((old, self.name()?));
+            if !self.accept_word("and") {
+                return Ok(list);
+            }
+        }
+    }
+
     pub(super) fn alter(&mut self) -> Parse<Statement> {
         self.expect_word("alter")?;
+        if self.accept_word("keyspace") || self.accept_word("schema") {
+            let if_exists = self.if_exists()?;
+            let name = self.name()?;
+            let mut options = BTreeMap::new();
+            self.expect_word("with")?;
+            self.properties(&mut options)?;
+            return Ok(Statement::AlterKeyspace {
+                name,
+                if_exists,
+                options,
+            });
+        }
+        if self.accept_word("type") {
+            return self.alter_type();
+        }
         if !(self.accept_word("table") || self.accept_word("columnfamily")) {
             return Err(self.unsupported_object("ALTER"));
         }
-        if self.accept_words(&["if", "exists"]) {
-            return Err(ParseError::Unsupported("ALTER TABLE IF EXISTS".into()));
-        }
+        let if_exists = self.if_exists()?;
         let table = self.table_name()?;
+        let change = self.table_change()?;
+        Ok(Statement::AlterTable {
+            table,
+            if_exists,
+            change,
+        })
+    }
+
+    fn alter_type(&mut self) -> Parse<Statement> {
+        let if_exists = self.if_exists()?;
+        let name = self.table_name()?;
         let change = if self.accept_word("add") {
+            AlterType::Add {
+                if_not_exists: self.if_not_exists()?,
+                fields: self.comma_list(Self::field)?,
+            }
+        } else if self.accept_word("rename") {
+            self.if_exists()?;
+            AlterType::Rename(self.renamings()?)
+        } else if self.is_keyword("alter") {
+            return Err(ParseError::Invalid(
+                "Altering field types is no longer supported".into(),
+            ));
+        } else {
+            return Err(self.no_alternative().into());
+        };
+        Ok(Statement::AlterType {
+            name,
+            if_exists,
+            change,
+        })
+    }
+
+    fn table_change(&mut self) -> Parse<AlterTable> {
+        if self.accept_word("add") {
             let if_not_exists = self.if_not_exists()?;
             let in_parentheses = self.accept("(");
             let columns = self.comma_list(|p| {
@@ -292,32 +391,40 @@ impl Parser<'_> {
             if in_parentheses {
                 self.expect(")")?;
             }
-            AlterTable::Add { if_not_exists, columns }
-        } else if self.accept_word("with") {
+            return Ok(AlterTable::Add { if_not_exists, columns });
+        }
+        if self.accept_word("with") {
             let mut options = BTreeMap::new();
             self.properties(&mut options)?;
-            AlterTable::With(options)
-        } else if self.accept_word("drop") {
-            let in_parentheses = self.accept("(");
-            let names = self.comma_list(Self::name)?;
-            if in_parentheses {
-                self.expect(")")?;
-            }
-            if self.accept_word("using") {
-                return Err(ParseError::Unsupported("ALTER TABLE … DROP".into()));
-            }
-            AlterTable::Drop(names)
-        } else {
-            let verbs = ["rename", "alter"];
-            let Some(verb) = verbs.iter().find(|v| self.is_keyword(v)) else {
-                return Err(self.no_alternative().into());
+            return Ok(AlterTable::With(options));
+        }
+        if self.accept_word("drop") {
+            let if_exists = self.if_exists()?;
+            // Without parentheses it is one column (seen).
+            let columns = match self.is_symbol("(") {
+                true => self.parenthesised(Self::name)?,
+                false => vec![self.name()?],
             };
-            return Err(ParseError::Unsupported(format!(
-                "ALTER TABLE … {}",
-                verb.to_uppercase()
-            )));
-        };
-        Ok(Statement::AlterTable { table, change })
+            let timestamp = match self.accept_words(&["using", "timestamp"]) {
+                true => Some(self.term()?),
+                false => None,
+            };
+            return Ok(AlterTable::Drop {
+                if_exists,
+                columns,
+                timestamp,
+            });
+        }
+        if self.accept_word("rename") {
+            self.if_exists()?;
+            return self.renamings().map(AlterTable::Rename);
+        }
+        if self.is_keyword("alter") {
+            return Err(ParseError::Invalid(
+                "Altering column types is no longer supported".into(),
+            ));
+        }
+        Err(self.no_alternative().into())
     }
 
     pub(super) fn drop_statement(&mut self) -> Parse<Statement> {
@@ -333,6 +440,13 @@ impl Parser<'_> {
             let if_exists = self.if_exists()?;
             return Ok(Statement::DropTable {
                 table: self.table_name()?,
+                if_exists,
+            });
+        }
+        if self.accept_word("type") {
+            let if_exists = self.if_exists()?;
+            return Ok(Statement::DropType {
+                name: self.table_name()?,
                 if_exists,
             });
         }

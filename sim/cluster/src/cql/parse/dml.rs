@@ -1,8 +1,8 @@
 //! Grammar of INSERT, UPDATE, DELETE, BATCH, of WHERE and of IF.
 
 use super::ast::{
-    Batch, BatchKind, ColumnCondition, Conditions, Delete, Insert, Object, Operator, Relation, SetOperation, Statement,
-    Subject, Update, Using,
+    Accessor, Batch, BatchKind, Change, ColumnCondition, Conditions, Delete, Insert, Object, Operator, Relation,
+    SetOperation, Statement, Subject, Term, Update, Using,
 };
 use super::lexer::Kind;
 use super::{Parse, ParseError, Parser};
@@ -67,15 +67,12 @@ impl Parser<'_> {
 
     fn column_condition(&mut self) -> Parse<ColumnCondition> {
         let column = self.name()?;
-        if self.is_symbol("[") || self.is_symbol(".") {
-            return Err(ParseError::Unsupported(format!(
-                "a condition on one element of {column}"
-            )));
-        }
+        let part = self.accessor()?;
         if self.accept("!=") {
             let object = Object::One(self.term()?);
             return Ok(ColumnCondition {
                 column,
+                part,
                 operator: None,
                 object,
             });
@@ -84,6 +81,7 @@ impl Parser<'_> {
         let object = self.object(&Subject::Column(column.clone()), operator)?;
         Ok(ColumnCondition {
             column,
+            part,
             operator: Some(operator),
             object,
         })
@@ -139,49 +137,87 @@ impl Parser<'_> {
         })
     }
 
-    fn set_operation(&mut self) -> Parse<SetOperation> {
-        let column = self.name()?;
-        if self.is_symbol("[") || self.is_symbol(".") {
-            return Err(ParseError::Unsupported(format!("writing one element of {column}")));
+    /// `[key]` or `.field` behind a column.
+    fn accessor(&mut self) -> Parse<Option<Accessor>> {
+        if self.accept("[") {
+            let key = self.term()?;
+            self.expect("]")?;
+            return Ok(Some(Accessor::Key(key)));
         }
-        if self.is_symbol("+") || self.is_symbol("-") {
-            return Err(ParseError::Unsupported(format!("{column} += …")));
+        if self.accept(".") {
+            return Ok(Some(Accessor::Field(self.name()?)));
         }
-        self.expect("=")?;
-        if !self.is_delta() {
-            return Ok(SetOperation::Assign {
-                column,
-                value: self.term()?,
-            });
-        }
-        let from = self.at;
-        let mut text = format!("{column} =");
-        // Everything up to the next operation or WHERE, printed as real servers print it.
-        while !(self.is_symbol(",") || self.is_keyword("where") || *self.peek() == Kind::End) {
-            if matches!(self.peek(), Kind::Symbol("?" | ":")) {
-                self.term()?;
-                text.push_str(" ?");
-            } else {
-                let word = self.token_text(self.at);
-                // The lexer takes the sign with the number: `a -5` is `a - 5`.
-                match word.strip_prefix('-') {
-                    Some(number) if !number.is_empty() && self.at > from => text.push_str(&format!(" - {number}")),
-                    _ => text.push_str(&format!(" {word}")),
-                }
-                self.at += 1;
-            }
-        }
-        Ok(SetOperation::Delta { column, text })
+        Ok(None)
     }
 
-    /// Whether `name + …`, `name - …` or `term + name` stands here.
-    fn is_delta(&self) -> bool {
-        let operator = |k: &Kind| matches!(k, Kind::Symbol("+" | "-"));
-        match (self.peek(), self.peek_at(1)) {
-            (Kind::Word(_) | Kind::Quoted(_), Kind::Integer(n)) => n.starts_with('-'),
-            (Kind::Symbol("-"), _) => false,
-            (_, next) => operator(next),
+    fn set_operation(&mut self) -> Parse<SetOperation> {
+        let column = self.name()?;
+        if let Some(part) = self.accessor()? {
+            self.expect("=")?;
+            let value = self.term()?;
+            return Ok(SetOperation::Part { column, part, value });
         }
+        for (sign, change) in [("+", Change::Add), ("-", Change::Subtract)] {
+            if self.accept(sign) {
+                self.expect("=")?;
+                let value = self.term()?;
+                return Ok(SetOperation::Delta { column, change, value });
+            }
+        }
+        self.expect("=")?;
+        self.assigned(column)
+    }
+
+    /// What stands behind `column =`: a term, `column + term`, `column - term`, or `term + column`.
+    fn assigned(&mut self, column: String) -> Parse<SetOperation> {
+        if !self.begins_with_a_column() {
+            let value = self.term()?;
+            if !self.accept("+") {
+                return Ok(SetOperation::Assign { column, value });
+            }
+            let change = Change::Prepend;
+            return match self.name()? == column {
+                true => Ok(SetOperation::Delta { column, change, value }),
+                false => Err(only_of_itself("X = <value> + X")),
+            };
+        }
+        let is_itself = self.name()? == column;
+        // The lexer takes the sign with the number: `a -5` is `a + -5`.
+        if matches!(self.peek(), Kind::Integer(n) if n.starts_with('-')) {
+            let (value, change) = (self.term()?, Change::Add);
+            return match is_itself {
+                true => Ok(SetOperation::Delta { column, change, value }),
+                false => Err(only_of_itself("X = X - <value>")),
+            };
+        }
+        let change = if self.accept("+") {
+            Change::Add
+        } else if self.accept("-") {
+            Change::Subtract
+        } else {
+            return Err(self.no_alternative().into());
+        };
+        let value = self.term()?;
+        match (is_itself, change) {
+            (true, _) => Ok(SetOperation::Delta { column, change, value }),
+            (false, Change::Add) => Err(only_of_itself("X = X +<value>")),
+            (false, _) => Err(only_of_itself("X = X -<value>")),
+        }
+    }
+
+    /// Whether a name with an operation behind it stands here, rather than a term.
+    fn begins_with_a_column(&self) -> bool {
+        let is_name = match self.peek() {
+            Kind::Quoted(_) => true,
+            Kind::Word(w) => !self.is_constant_word(w) && !w.eq_ignore_ascii_case("null"),
+            _ => false,
+        };
+        is_name
+            && match self.peek_at(1) {
+                Kind::Symbol(s) => matches!(*s, "+" | "-"),
+                Kind::Integer(n) => n.starts_with('-'),
+                _ => false,
+            }
     }
 
     pub(super) fn delete(&mut self) -> Parse<Delete> {
@@ -206,20 +242,16 @@ impl Parser<'_> {
         })
     }
 
-    fn deleted_column(&mut self) -> Parse<String> {
-        let column = self.name()?;
-        if self.is_symbol("[") || self.is_symbol(".") {
-            return Err(ParseError::Unsupported(format!("deleting one element of {column}")));
-        }
-        Ok(column)
+    fn deleted_column(&mut self) -> Parse<(String, Option<Accessor>)> {
+        Ok((self.name()?, self.accessor()?))
     }
 
     pub(super) fn batch(&mut self) -> Parse<Batch> {
         self.expect_word("begin")?;
         let kind = if self.accept_word("unlogged") {
             BatchKind::Unlogged
-        } else if self.is_keyword("counter") {
-            return Err(ParseError::Unsupported("counter batches".into()));
+        } else if self.accept_word("counter") {
+            BatchKind::Counter
         } else {
             self.accept_word("logged");
             BatchKind::Logged
@@ -268,8 +300,16 @@ impl Parser<'_> {
             if matches!(self.peek_at(1), Kind::Symbol("(")) {
                 return Err(self.no_alternative_behind().into());
             }
-            Subject::Column(self.name()?)
+            let name = self.name()?;
+            match self.accessor()? {
+                None => Subject::Column(name),
+                Some(Accessor::Key(key)) => Subject::Element(name, key),
+                Some(Accessor::Field(field)) => {
+                    return Err(ParseError::Unsupported(format!("{name}.{field} in WHERE")));
+                }
+            }
         };
+        self.refuse_odd_relations(&subject)?;
         let operator = self.operator()?;
         let object = self.object(&subject, operator)?;
         Ok(Relation {
@@ -277,6 +317,30 @@ impl Parser<'_> {
             operator,
             object,
         })
+    }
+
+    /// IS NOT NULL and `!=`, which parse and are refused.
+    fn refuse_odd_relations(&mut self, subject: &Subject) -> Parse<()> {
+        let name = match subject {
+            Subject::Column(name) | Subject::Element(name, _) => name.clone(),
+            Subject::Token(names) => format!("token({})", names.join(", ")),
+            Subject::Tuple(names) => format!("({})", names.join(", ")),
+        };
+        if self.accept_word("is") {
+            self.expect_word("not")?;
+            self.expect_word("null")?;
+            return Err(ParseError::Invalid(format!(
+                "Unsupported restriction: {name} IS NOT NULL"
+            )));
+        }
+        if self.accept("!=") {
+            let value = self.term()?;
+            return Err(ParseError::Invalid(format!(
+                "Unsupported \"!=\" relation: {name} != {}",
+                value.text()
+            )));
+        }
+        Ok(())
     }
 
     fn operator(&mut self) -> Parse<Operator> {
@@ -294,13 +358,13 @@ impl Parser<'_> {
         if self.accept_word("in") {
             return Ok(Operator::In);
         }
-        if self.is_symbol("!=") {
-            return Err(ParseError::Invalid("Unsupported \"!=\" relation".into()));
+        if self.accept_word("contains") {
+            return Ok(match self.accept_word("key") {
+                true => Operator::ContainsKey,
+                false => Operator::Contains,
+            });
         }
-        if self.is_symbol("[") {
-            return Err(ParseError::Unsupported("conditions on elements of a collection".into()));
-        }
-        for word in ["contains", "like", "is", "between", "not"] {
+        for word in ["like", "between", "not"] {
             if self.is_keyword(word) {
                 return Err(ParseError::Unsupported(format!("{} in WHERE", word.to_uppercase())));
             }
@@ -308,12 +372,30 @@ impl Parser<'_> {
         Err(self.no_alternative().into())
     }
 
+    /// One of the values of `(a, b) IN (…)`: all are tuples, or all are markers.
+    fn tuple_or_marker(&mut self) -> Parse<Term> {
+        if self.is_symbol("(") {
+            return self.parenthesised(Self::term).map(Term::Tuple);
+        }
+        match self.peek() {
+            Kind::Symbol("?" | ":") if !self.is_after_tuple() => self.term(),
+            _ => Err(self.mismatched("'('").into()),
+        }
+    }
+
+    /// Whether a tuple of the same list stands before.
+    fn is_after_tuple(&self) -> bool {
+        self.at >= 2 && matches!(self.tokens[self.at - 2].kind, Kind::Symbol(")"))
+    }
+
     fn object(&mut self, subject: &Subject, operator: Operator) -> Parse<Object> {
         match (subject, operator) {
-            (Subject::Tuple(_), Operator::In) => Err(ParseError::Unsupported("IN on several columns at once".into())),
+            (Subject::Tuple(_), Operator::In) if self.is_symbol("(") => {
+                self.parenthesised(Self::tuple_or_marker).map(Object::Many)
+            }
+            (Subject::Tuple(_), Operator::In) => self.term().map(Object::One),
             (Subject::Token(_), Operator::In) => Err(ParseError::Invalid("IN is not allowed on token()".into())),
             (Subject::Tuple(_), _) if self.is_symbol("(") => self.parenthesised(Self::term).map(Object::Many),
-            (Subject::Tuple(_), _) => Err(ParseError::Unsupported("a bind marker for a whole tuple".into())),
             (Subject::Column(_), Operator::In) => {
                 if !self.accept("(") {
                     return self.term().map(Object::One);
@@ -325,10 +407,12 @@ impl Parser<'_> {
                 self.expect(")")?;
                 Ok(Object::Many(values))
             }
-            (Subject::Token(_), _) if self.is_keyword("token") => Err(ParseError::Unsupported(
-                "token() of values on the right of a relation".into(),
-            )),
             _ => self.term().map(Object::One),
         }
     }
+}
+
+/// What the operations of SET may be made of, in real servers' words.
+fn only_of_itself(form: &str) -> ParseError {
+    ParseError::Grammar(format!("Only expressions of the form {form} are supported."))
 }

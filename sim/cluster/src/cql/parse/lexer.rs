@@ -143,7 +143,12 @@ impl Lexer<'_> {
                 .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
                 .count();
             self.at += n;
-            return Ok(Kind::Word(self.text[start..self.at].to_string()));
+            let word = self.text[start..self.at].to_string();
+            return Ok(if is_iso_duration(&word) {
+                Kind::Duration(word)
+            } else {
+                Kind::Word(word)
+            });
         }
         for symbol in SYMBOLS {
             if self.rest().starts_with(symbol) {
@@ -215,6 +220,26 @@ impl Lexer<'_> {
     fn digits(&mut self) {
         self.at += self.rest().bytes().take_while(u8::is_ascii_digit).count();
     }
+}
+
+/// Whether a word is a duration such as `P1Y2M3DT4H5M6S` or `P2W`: units in their order, in capitals.
+fn is_iso_duration(word: &str) -> bool {
+    let Some(rest) = word.strip_prefix('P').filter(|r| !r.is_empty()) else {
+        return false;
+    };
+    let (date, time) = rest.split_once('T').unwrap_or((rest, ""));
+    let fits = |part: &str, units: &str| {
+        let (mut digits, mut left) = (0, units);
+        for c in part.chars() {
+            match (c.is_ascii_digit(), left.find(c)) {
+                (true, _) => digits += 1,
+                (false, Some(at)) if digits > 0 => (digits, left) = (0, &left[at + 1..]),
+                (false, _) => return false,
+            }
+        }
+        digits == 0
+    };
+    fits(date, "YMD") && fits(time, "HMS") || time.is_empty() && fits(date, "W")
 }
 
 /// Length of a UUID constant at the front of `bytes`, if one stands there.

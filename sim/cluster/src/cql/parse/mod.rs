@@ -20,6 +20,9 @@ pub enum ParseError {
     /// It is not CQL; answered with ERROR 0x2000.
     #[error("{0}")]
     Syntax(#[from] SyntaxError),
+    /// It parses, and is refused by the grammar all the same; answered with ERROR 0x2000.
+    #[error("{0}")]
+    Grammar(String),
     /// It is CQL that makes no sense whatever the schema; answered with ERROR 0x2200.
     #[error("{0}")]
     Invalid(String),
@@ -256,6 +259,13 @@ impl Parser<'_> {
         self.error_between(&what, self.at, self.at + 1)
     }
 
+    fn no_alternative_for_term(&self) -> ParseError {
+        match self.peek_at(1) {
+            Kind::End | Kind::Symbol(_) => self.no_alternative().into(),
+            _ => self.no_alternative_behind().into(),
+        }
+    }
+
     fn mismatched(&self, expected: &str) -> SyntaxError {
         let what = format!("mismatched input '{}' expecting {expected}", self.token_text(self.at));
         self.error_here(&what)
@@ -397,19 +407,17 @@ impl Parser<'_> {
                 self.at += 1;
                 self.braces(depth)
             }
-            Kind::Symbol("(") => Err(ParseError::Unsupported("tuple values and type casts".into())),
+            Kind::Symbol("(") => self.tuple_or_cast(depth),
             Kind::Word(w) if w.eq_ignore_ascii_case("null") => {
                 self.at += 1;
                 Ok(Term::Null)
             }
             Kind::Word(w) if !self.is_constant_word(&w) => {
                 if matches!(self.peek_at(1), Kind::Symbol("(")) {
-                    return Err(ParseError::Unsupported(format!(
-                        "the function {}() as a value",
-                        w.to_lowercase()
-                    )));
+                    return self.call(depth);
                 }
-                Err(self.no_alternative().into())
+                // What stands behind decides for real servers that this is no term.
+                Err(self.no_alternative_for_term())
             }
             _ => self.literal().map(Term::Literal),
         }
@@ -455,9 +463,56 @@ impl Parser<'_> {
         Ok(items)
     }
 
+    /// `function(a, b)` as a value.
+    fn call(&mut self, depth: usize) -> Parse<Term> {
+        let Kind::Word(function) = self.next() else {
+            return Err(self.no_alternative().into());
+        };
+        self.expect("(")?;
+        let arguments = self.items_until(")", depth)?;
+        Ok(Term::Call(function.to_ascii_lowercase(), arguments))
+    }
+
+    /// `(a, b)`, or `(type) term`.
+    fn tuple_or_cast(&mut self, depth: usize) -> Parse<Term> {
+        self.expect("(")?;
+        let is_type = match (self.peek(), self.peek_at(1)) {
+            (Kind::Word(w), Kind::Symbol(")")) => !self.is_constant_word(w) && !w.eq_ignore_ascii_case("null"),
+            (Kind::Word(_), Kind::Symbol("<")) => true,
+            _ => false,
+        };
+        if is_type {
+            let ty = self.cql_type(depth + 1)?;
+            self.expect(")")?;
+            return Ok(Term::Cast(Box::new(ty), Box::new(self.term_at(depth + 1)?)));
+        }
+        let items = self.comma_list(|p| p.term_at(depth + 1))?;
+        self.expect(")")?;
+        Ok(Term::Tuple(items))
+    }
+
+    /// Whether `{field: …` stands here.
+    fn is_field(&self) -> bool {
+        let is_name = match self.peek() {
+            Kind::Quoted(_) => true,
+            Kind::Word(w) => !self.is_constant_word(w) && !w.eq_ignore_ascii_case("null"),
+            _ => false,
+        };
+        is_name && matches!(self.peek_at(1), Kind::Symbol(":"))
+    }
+
     fn braces(&mut self, depth: usize) -> Parse<Term> {
         if self.accept("}") {
             return Ok(Term::Set(Vec::new()));
+        }
+        if self.is_field() {
+            let fields = self.comma_list(|p| {
+                let name = p.name()?;
+                p.expect(":")?;
+                Ok((name, p.term_at(depth + 1)?))
+            })?;
+            self.expect("}")?;
+            return Ok(Term::Fields(fields));
         }
         let first = self.term_at(depth + 1)?;
         if !self.accept(":") {
@@ -479,8 +534,8 @@ impl Parser<'_> {
     }
 
     fn describe(&mut self) -> Parse<Describe> {
-        // Not in DESCRIBE: user types and the like, which are listed as none and found as none.
-        const NOT_HERE: [&str; 6] = ["full", "type", "function", "aggregate", "index", "materialized"];
+        // Not in DESCRIBE: functions and the like, which are listed as none and found as none.
+        const NOT_HERE: [&str; 5] = ["full", "function", "aggregate", "index", "materialized"];
         self.at += 1;
         if self.accept_word("cluster") {
             return Ok(Describe::Cluster);
@@ -491,7 +546,14 @@ impl Parser<'_> {
         if self.accept_word("tables") || self.accept_word("columnfamilies") {
             return Ok(Describe::Tables);
         }
-        if self.accept_word("types") || self.accept_word("functions") || self.accept_word("aggregates") {
+        if self.accept_word("types") {
+            return Ok(Describe::Types);
+        }
+        if self.is_keyword("type") && !matches!(self.peek_at(1), Kind::End | Kind::Symbol(_)) {
+            self.at += 1;
+            return self.table_name().map(Describe::Type);
+        }
+        if self.accept_word("functions") || self.accept_word("aggregates") {
             return Ok(Describe::NoneOfThem);
         }
         if self.accept_word("schema") {

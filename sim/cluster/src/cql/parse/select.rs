@@ -6,48 +6,25 @@ use super::{Parse, ParseError, Parser};
 
 /// Functions that real servers know and this cluster does not carry out (CQL reference, "Functions"); any other name is
 /// unknown to them too.
-const NATIVE_FUNCTIONS: [&str; 40] = [
-    "abs",
-    "avg",
-    "bigintasblob",
-    "blobasbigint",
-    "blobasint",
-    "blobastext",
-    "cast",
+const NOT_HERE: [&str; 14] = [
     "collection_avg",
     "collection_count",
     "collection_max",
     "collection_min",
     "collection_sum",
-    "current_date",
-    "current_time",
-    "current_timestamp",
-    "current_timeuuid",
-    "currentdate",
-    "currenttimestamp",
     "exp",
     "floor",
     "fromjson",
     "from_json",
-    "intasblob",
     "log",
     "map_keys",
     "map_values",
-    "max",
-    "maxtimeuuid",
-    "max_timeuuid",
-    "maxwritetime",
-    "min",
-    "mintimeuuid",
-    "min_timeuuid",
-    "now",
-    "round",
-    "sum",
-    "textasblob",
     "tojson",
     "to_json",
-    "uuid",
 ];
+
+/// Functions of times of cells.
+const OF_CELLS: [&str; 3] = ["writetime", "maxwritetime", "ttl"];
 
 impl Parser<'_> {
     pub(super) fn select(&mut self) -> Parse<Select> {
@@ -72,9 +49,11 @@ impl Parser<'_> {
         } else {
             Vec::new()
         };
-        if self.accept_words(&["group", "by"]) {
-            return Err(ParseError::Unsupported("GROUP BY".into()));
-        }
+        let group_by = if self.accept_words(&["group", "by"]) {
+            self.comma_list(Self::name)?
+        } else {
+            Vec::new()
+        };
         let order_by = if self.accept_words(&["order", "by"]) {
             let list = self.comma_list(Self::ordered_name)?;
             if self.is_keyword("ann") {
@@ -107,6 +86,7 @@ impl Parser<'_> {
             selectors,
             table,
             relations,
+            group_by,
             order_by,
             per_partition_limit,
             limit,
@@ -117,7 +97,7 @@ impl Parser<'_> {
 
     fn selector(&mut self) -> Parse<Selector> {
         let selectable = self.selectable()?;
-        if matches!(self.peek(), Kind::Symbol("+" | "-" | "/" | "%" | "*" | "[" | ".")) {
+        if matches!(self.peek(), Kind::Symbol("+" | "-" | "/" | "%" | "*")) {
             return Err(ParseError::Unsupported(format!(
                 "the operator {} in a selection",
                 self.token_text(self.at)
@@ -132,53 +112,70 @@ impl Parser<'_> {
     }
 
     fn selectable(&mut self) -> Parse<Selectable> {
+        let mut selectable = self.simple_selectable()?;
+        loop {
+            if self.accept("[") {
+                let key = self.term()?;
+                if self.is_symbol(".") {
+                    return Err(ParseError::Unsupported("a range of elements in a selection".into()));
+                }
+                self.expect("]")?;
+                selectable = Selectable::Element(Box::new(selectable), key);
+            } else if self.accept(".") {
+                selectable = Selectable::Field(Box::new(selectable), self.name()?);
+            } else {
+                return Ok(selectable);
+            }
+        }
+    }
+
+    fn simple_selectable(&mut self) -> Parse<Selectable> {
         let is_call = matches!(self.peek_at(1), Kind::Symbol("("));
         if !is_call {
             return match self.peek() {
+                Kind::Word(w) if self.is_constant_word(w) || w.eq_ignore_ascii_case("null") => {
+                    self.term().map(Selectable::Term)
+                }
                 Kind::Word(_) | Kind::Quoted(_) => self.name().map(Selectable::Column),
-                Kind::Symbol("(" | "?" | ":" | "[" | "{") | Kind::Str(_) | Kind::Integer(_) => Err(
-                    ParseError::Unsupported("constants, casts and markers in a selection".into()),
-                ),
+                Kind::Symbol("-") => Err(ParseError::Unsupported("arithmetic in a selection".into())),
+                Kind::Symbol("(" | "[" | "{" | "?" | ":")
+                | Kind::Str(_)
+                | Kind::Integer(_)
+                | Kind::Float(_)
+                | Kind::Uuid(_)
+                | Kind::Hex(_)
+                | Kind::Duration(_) => self.term().map(Selectable::Term),
                 _ => Err(self.no_alternative().into()),
             };
         }
         let Kind::Word(function) = self.peek().clone() else {
             return Err(self.no_alternative().into());
         };
-        match function.to_ascii_lowercase().as_str() {
-            "writetime" => self.call_of_column().map(Selectable::WriteTime),
-            "ttl" => self.call_of_column().map(Selectable::Ttl),
-            "token" => {
-                self.at += 1;
-                self.parenthesised(Self::name).map(Selectable::Token)
+        let function = function.to_ascii_lowercase();
+        self.at += 1;
+        self.expect("(")?;
+        let selectable = match function.as_str() {
+            name if OF_CELLS.contains(&name) => {
+                let name = OF_CELLS.into_iter().find(|f| *f == name).unwrap_or("ttl");
+                Selectable::Of(name, Box::new(self.selectable()?))
             }
-            "count" => self.count(),
-            other if NATIVE_FUNCTIONS.contains(&other) => Err(ParseError::Unsupported(format!(
-                "the function {other}() in a selection"
-            ))),
-            other => Err(ParseError::Invalid(format!("Unknown function '{other}'"))),
-        }
-    }
-
-    fn call_of_column(&mut self) -> Parse<String> {
-        self.at += 1;
-        self.expect("(")?;
-        let column = self.name()?;
+            "count" if self.accept("*") => Selectable::Count,
+            "count" if matches!(self.peek(), Kind::Integer(n) if n == "1") => {
+                self.at += 1;
+                Selectable::Count
+            }
+            "cast" => {
+                let inner = Box::new(self.selectable()?);
+                self.expect_word("as")?;
+                Selectable::Cast(inner, Box::new(self.cql_type(0)?))
+            }
+            name if NOT_HERE.contains(&name) => {
+                return Err(ParseError::Unsupported(format!("the function {name}() in a selection")));
+            }
+            _ if self.is_symbol(")") => Selectable::Call(function, Vec::new()),
+            _ => Selectable::Call(function, self.comma_list(Self::selectable)?),
+        };
         self.expect(")")?;
-        Ok(column)
-    }
-
-    fn count(&mut self) -> Parse<Selectable> {
-        self.at += 1;
-        self.expect("(")?;
-        let all = self.accept("*") || matches!(self.peek(), Kind::Integer(n) if n == "1");
-        if !all {
-            return Err(ParseError::Unsupported("COUNT of a column (only COUNT(*))".into()));
-        }
-        if !self.is_symbol(")") {
-            self.at += 1;
-        }
-        self.expect(")")?;
-        Ok(Selectable::Count)
+        Ok(selectable)
     }
 }

@@ -63,40 +63,21 @@ fn statements_that_contradict_themselves_are_invalid() {
 fn what_is_not_carried_out_is_refused_by_name() {
     for (text, feature) in [
         (
-            "UPDATE t SET a = 1 WHERE k = 1 IF a[0] = 2",
-            "a condition on one element of a",
-        ),
-        ("BEGIN COUNTER BATCH APPLY BATCH", "counter batches"),
-        (
             "CREATE MATERIALIZED VIEW v AS SELECT * FROM t",
             "CREATE MATERIALIZED VIEW",
         ),
         ("CREATE INDEX ON t (a)", "CREATE INDEX"),
-        ("CREATE TYPE u (a int)", "CREATE TYPE"),
         ("CREATE ROLE r", "CREATE ROLE"),
         ("CREATE OR REPLACE FUNCTION f()", "CREATE OR REPLACE"),
         ("DROP INDEX i", "DROP INDEX"),
-        ("ALTER KEYSPACE k WITH durable_writes = true", "ALTER KEYSPACE"),
-        ("ALTER TABLE t DROP a USING TIMESTAMP 1", "ALTER TABLE … DROP"),
-        ("ALTER TABLE t RENAME a TO b", "ALTER TABLE … RENAME"),
         ("GRANT SELECT ON t TO r", "GRANT SELECT"),
         ("DESCRIBE INDEX i", "DESCRIBE INDEX"),
         ("INSERT INTO t JSON '{}'", "INSERT … JSON"),
-        ("INSERT INTO t (a) VALUES (now())", "the function now() as a value"),
-        ("INSERT INTO t (a) VALUES ((1, 2))", "tuple values and type casts"),
-        ("UPDATE t SET m['a'] = 1 WHERE k = 1", "writing one element of m"),
-        ("DELETE m['a'] FROM t WHERE k = 1", "deleting one element of m"),
         ("SELECT JSON * FROM t", "SELECT JSON"),
-        ("SELECT max(a) FROM t", "the function max() in a selection"),
         ("SELECT a + 1 FROM t", "the operator + in a selection"),
-        ("SELECT a FROM t GROUP BY a", "GROUP BY"),
-        ("SELECT a FROM t WHERE a CONTAINS 1", "CONTAINS in WHERE"),
+        ("SELECT exp(a) FROM t", "the function exp() in a selection"),
+        ("SELECT m[1..2] FROM t", "a range of elements in a selection"),
         ("SELECT a FROM t WHERE a LIKE 'x'", "LIKE in WHERE"),
-        (
-            "SELECT a FROM t WHERE (a, b) IN ((1, 2))",
-            "IN on several columns at once",
-        ),
-        ("CREATE TABLE t (a tuple<int, int> PRIMARY KEY)", "the type tuple<…>"),
         (
             "CREATE TABLE t (a int PRIMARY KEY) WITH COMPACT STORAGE",
             "COMPACT STORAGE",
@@ -160,19 +141,14 @@ fn additions_are_printed_as_real_servers_print_them() {
     for (set, text) in [
         ("available = available + ?", "available = available + ?"),
         ("available = available+5", "available = available + 5"),
-        ("available = available -5", "available = available - 5"),
+        ("available = available -5", "available = available + -5"),
+        ("available = [1] + available", "available = [1] - available"),
         ("available = available - :x", "available = available - ?"),
     ] {
         let Statement::Update(u) = ok(&format!("UPDATE t SET {set} WHERE k = 1")).statement else {
             panic!("{set}")
         };
-        assert_eq!(
-            u.set,
-            [SetOperation::Delta {
-                column: "available".into(),
-                text: text.into()
-            }]
-        );
+        assert_eq!(u.set.iter().map(SetOperation::text).collect::<Vec<_>>(), [text]);
     }
 }
 
@@ -191,7 +167,10 @@ fn select_takes_every_clause_in_order() {
     assert_eq!(s.selectors[0].alias.as_deref(), Some("x"));
     assert_eq!(
         s.selectors[4].selectable,
-        Selectable::Token(vec!["p".into(), "q".into()])
+        Selectable::Call(
+            "token".into(),
+            vec![Selectable::Column("p".into()), Selectable::Column("q".into())]
+        )
     );
     assert_eq!(s.order_by, [("c".to_string(), true), ("d".to_string(), false)]);
     assert_eq!(s.timeout, Some(Term::Literal(Literal::Duration("30000ms".into()))));

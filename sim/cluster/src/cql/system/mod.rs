@@ -33,6 +33,8 @@ pub struct NodeView<'a> {
     /// Whether `system_schema` lists the server's own tables too, as real servers do; cqlsh reads none that it does not
     /// find there. Drivers read the whole list with every session, so the simulator, where nobody looks, leaves them out.
     pub lists_own_tables: bool,
+    /// What the node's clock shows while it answers a request, Unix microseconds: for `now()` and its like.
+    pub wall_us: i64,
 }
 
 /// Whether the keyspace is the server's own.

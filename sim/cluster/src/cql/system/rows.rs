@@ -3,7 +3,7 @@
 
 use super::{NodeView, SystemRow};
 use crate::cql::types;
-use crate::model::{ClusteringOrder, ColumnKind, Keyspace, NodeIdx, Replication, Table};
+use crate::model::{ClusteringOrder, ColumnKind, Keyspace, NodeIdx, Replication, Table, UserType};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -73,7 +73,8 @@ pub(super) fn of(node: &NodeView<'_>, table: &Table) -> Vec<SystemRow> {
         ("system_schema", "columns") => columns(node),
         ("system_schema", "dropped_columns") => dropped_columns(node),
         ("system_schema", "scylla_tables") => scylla_tables(node),
-        // Types, views, functions, aggregates, triggers, indexes: there are none here.
+        ("system_schema", "types") => user_types(node),
+        // Views, functions, aggregates, triggers, indexes: there are none here.
         _ => Vec::new(),
     };
     fields
@@ -300,21 +301,40 @@ fn columns(node: &NodeView<'_>) -> Vec<Fields> {
 
 fn dropped_columns(node: &NodeView<'_>) -> Vec<Fields> {
     let of_table = |t: &Table| -> Vec<Fields> {
-        t.dropped
-            .iter()
-            .map(|d| {
+        // Those that were added again are listed still.
+        let back = t.columns.iter().filter_map(|c| Some((c, c.hidden_until_us?)));
+        let gone = t.dropped.iter().map(|d| (&d.column, d.dropped_at_us));
+        let mut all: Vec<_> = gone.chain(back).collect();
+        all.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        all.into_iter()
+            .map(|(column, at_us)| {
                 BTreeMap::from([
                     ("keyspace_name", text(&t.keyspace)),
                     ("table_name", text(&t.name)),
-                    ("column_name", text(&d.column.name)),
-                    ("dropped_time", (d.dropped_at_us / 1000).to_be_bytes().to_vec()),
-                    ("kind", text(kind(d.column.kind))),
-                    ("type", text(&types::name(&d.column.ty))),
+                    ("column_name", text(&column.name)),
+                    ("dropped_time", (at_us / 1000).to_be_bytes().to_vec()),
+                    ("kind", text(kind(column.kind))),
+                    ("type", text(&types::name(&column.ty))),
                 ])
             })
             .collect()
     };
     by_name(node).flat_map(of_table).collect()
+}
+
+fn user_types(node: &NodeView<'_>) -> Vec<Fields> {
+    let of_type = |udt: &UserType| {
+        let names: Vec<&str> = udt.fields.iter().map(|(n, _)| n.as_str()).collect();
+        let field_types: Vec<String> = udt.fields.iter().map(|(_, t)| types::name(t)).collect();
+        let field_types: Vec<&str> = field_types.iter().map(String::as_str).collect();
+        BTreeMap::from([
+            ("keyspace_name", text(&udt.keyspace)),
+            ("type_name", text(&udt.name)),
+            ("field_names", list(&names)),
+            ("field_types", list(&field_types)),
+        ])
+    };
+    node.schema.types.values().map(of_type).collect()
 }
 
 fn scylla_tables(node: &NodeView<'_>) -> Vec<Fields> {

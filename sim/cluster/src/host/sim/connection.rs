@@ -170,7 +170,8 @@ impl Cluster {
                     *start = bytes.len();
                     return;
                 }
-                let view = super::process::view(&process.node);
+                let mut view = super::process::view(&process.node);
+                view.wall_us = process.node.wall_us(now_us);
                 let written = client.out.len();
                 let (taken, outcome) = process
                     .front

@@ -197,7 +197,8 @@ impl Process {
                 // Whatever else it sends means nothing any more.
                 return bytes.len();
             }
-            let view = view(&self.node, self.address.port());
+            let mut view = view(&self.node, self.address.port());
+            view.wall_us = self.node.wall_us(now_us);
             let (taken, outcome) = self
                 .front
                 .next(&view, &mut client.front, &bytes[start..], &mut client.out);
@@ -367,5 +368,6 @@ fn view(node: &Node, port: u16) -> NodeView<'_> {
         port,
         schema: node.schema(),
         lists_own_tables: true,
+        wall_us: 0,
     }
 }

@@ -1,0 +1,181 @@
+//! Counters: who adds, what replicas get, what a timeout leaves unknown, what survives.
+
+use crate::harness::*;
+use sim_cluster::core::{Flavor, Msg};
+use sim_cluster::model::parts::Part;
+use sim_cluster::model::*;
+
+/// UPDATE rows SET v = v + n WHERE p = … AND c = 0.
+fn added(p: i64, n: i64) -> WriteSet {
+    let mut set = WriteSet::new();
+    set.begin(OpKind::Parts, ROWS, &p.to_be_bytes(), None)
+        .clustering(&0i64.to_be_bytes());
+    set.part(V, Part::Addition(n));
+    set.end();
+    set
+}
+
+fn add(c: &mut Cluster, node: u8, consistency: Consistency, p: i64, n: i64) -> Response {
+    c.call(node, write_request(WriteKind::Counter, consistency, added(p, n)))
+}
+
+fn done(response: Response) {
+    assert!(matches!(response, Response::Done { .. }), "{response:?}");
+}
+
+fn value(c: &mut Cluster, node: u8, consistency: Consistency, p: i64) -> Option<i64> {
+    let read = c.read(node, consistency, ReadCommand::partition(ROWS, pk(p)));
+    let row = read.partitions.first()?.rows.first()?.clone();
+    row.cell(V).map(|cell| number(cell.value))
+}
+
+#[test]
+fn every_coordinator_adds_and_every_replica_has_the_sum() {
+    for flavor in [Flavor::Scylla, Flavor::Cassandra] {
+        // Five nodes and three copies: some coordinators hand the addition to a replica.
+        let mut c = Cluster::new(5, flavor);
+        for node in 0..5 {
+            done(add(&mut c, node, Consistency::Quorum, 1, 10 + i64::from(node)));
+        }
+        done(add(&mut c, 0, Consistency::All, 1, -5));
+        assert_eq!(value(&mut c, 4, Consistency::All, 1), Some(55));
+        for node in 0..5 {
+            assert_eq!(
+                value(&mut c, node, Consistency::One, 1),
+                Some(55),
+                "{flavor:?}, by node {node}"
+            );
+        }
+    }
+}
+
+#[test]
+fn additions_to_one_counter_in_one_batch_add_up() {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    let mut set = WriteSet::new();
+    for (p, n) in [(1, 1), (1, 2), (2, 5), (1, 4)] {
+        set.begin(OpKind::Parts, ROWS, &i64::to_be_bytes(p), None)
+            .clustering(&0i64.to_be_bytes());
+        set.part(V, Part::Addition(n));
+        set.end();
+    }
+    done(c.call(0, write_request(WriteKind::Counter, Consistency::Quorum, set)));
+    assert_eq!(value(&mut c, 1, Consistency::All, 1), Some(7));
+    assert_eq!(value(&mut c, 1, Consistency::All, 2), Some(5));
+}
+
+#[test]
+fn a_timeout_says_counter_and_the_addition_counts_all_the_same() {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    c.pause(2);
+    let error = error(add(&mut c, 0, Consistency::All, 1, 1));
+    assert_eq!(
+        error,
+        CoordinatorError::WriteTimeout {
+            consistency: Consistency::All,
+            received: 2,
+            required: 3,
+            write_type: WriteType::Counter
+        }
+    );
+    assert_eq!(value(&mut c, 0, Consistency::Quorum, 1), Some(1), "it was added");
+    done(add(&mut c, 0, Consistency::Quorum, 1, 1));
+    assert_eq!(
+        value(&mut c, 0, Consistency::Quorum, 1),
+        Some(2),
+        "a retry cannot be told from a second addition"
+    );
+    c.resume(2);
+    c.run_for(30 * S);
+    assert_eq!(value(&mut c, 2, Consistency::One, 1), Some(2), "hints carry shards");
+}
+
+#[test]
+fn a_leader_that_stays_silent_leaves_the_flavours_own_timeout() {
+    for (flavor, consistency) in [
+        (Flavor::Cassandra, Consistency::One),
+        (Flavor::Scylla, Consistency::Quorum),
+    ] {
+        let mut c = Cluster::new(5, flavor);
+        c.route = Box::new(|_, _, msg| (!matches!(msg, Msg::Lead { .. })).then_some(300));
+        let mut remote = 0;
+        for node in 0..5 {
+            let response = add(&mut c, node, Consistency::Quorum, 1, 1);
+            if let Response::Error(found) = response {
+                remote += 1;
+                let expected = CoordinatorError::WriteTimeout {
+                    consistency,
+                    received: 0,
+                    required: 1,
+                    write_type: WriteType::Counter,
+                };
+                assert_eq!(found, expected, "{flavor:?}");
+            }
+        }
+        assert_eq!(remote, 2, "two of five are no replicas");
+        c.route = healthy();
+        assert_eq!(value(&mut c, 0, Consistency::All, 1), Some(3));
+    }
+}
+
+#[test]
+fn too_few_replicas_alive_refuse_before_anything_is_added() {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    c.kill(1);
+    c.kill(2);
+    c.run_for(40 * S);
+    let error = error(add(&mut c, 0, Consistency::Quorum, 1, 1));
+    assert!(matches!(error, CoordinatorError::Unavailable { .. }), "{error}");
+    assert_eq!(value(&mut c, 0, Consistency::One, 1), None);
+}
+
+#[test]
+fn counters_survive_kill_and_recovery_and_go_on_from_there() {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    for node in 0..3 {
+        done(add(&mut c, node, Consistency::All, 1, 100));
+    }
+    c.run_for(S);
+    (0..3).for_each(|n| c.kill(n));
+    (0..3).for_each(|n| c.restart(n));
+    c.run_for(5 * S);
+    for node in 0..3 {
+        assert_eq!(value(&mut c, node, Consistency::One, 1), Some(300), "node {node}");
+    }
+    done(add(&mut c, 1, Consistency::All, 1, 7));
+    assert_eq!(value(&mut c, 2, Consistency::All, 1), Some(307));
+}
+
+#[test]
+fn a_leader_that_lost_its_log_goes_on_from_what_it_has_and_loses_what_it_counted() {
+    let mut c = Cluster::new(3, Flavor::Scylla);
+    c.run_until(10_100 * MS);
+    done(add(&mut c, 0, Consistency::All, 1, 5));
+    c.run_until(21 * S);
+    // Acknowledged, and nowhere on this node's disk.
+    done(add(&mut c, 0, Consistency::All, 1, 100));
+    c.kill(0);
+    c.restart(0);
+    c.run_for(5 * S);
+    assert_eq!(value(&mut c, 1, Consistency::One, 1), Some(105), "the others know");
+    done(add(&mut c, 0, Consistency::All, 1, 1));
+    assert_eq!(
+        value(&mut c, 1, Consistency::All, 1),
+        Some(6),
+        "its newer clock wins, with the older count"
+    );
+}
+
+#[test]
+fn a_deleted_counter_stays_deleted_whatever_is_added() {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    done(add(&mut c, 0, Consistency::All, 1, 5));
+    let mut set = WriteSet::new();
+    set.begin(OpKind::Row, ROWS, &1i64.to_be_bytes(), None)
+        .clustering(&0i64.to_be_bytes())
+        .null(V);
+    set.end();
+    done(c.call(0, write_request(WriteKind::Counter, Consistency::All, set)));
+    done(add(&mut c, 1, Consistency::All, 1, 7));
+    assert_eq!(value(&mut c, 2, Consistency::All, 1), None);
+}
