@@ -54,7 +54,7 @@ pub mod timers;
 mod verdict;
 mod write;
 
-pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Verdict};
+pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Told, Verdict};
 pub use config::{ClockSpec, ClusterConfig, CommitlogSync, GossipConfig, HintConfig, Kindness, NodeSpec, Timeouts};
 pub use flavor::Flavor;
 pub use message::{BatchId, ClientRef, Effect, Event, Input, Msg, OpId};

@@ -3,6 +3,7 @@
 #![cfg(not(madsim))]
 
 mod control;
+mod faults;
 mod program;
 mod recovery;
 mod refusals;

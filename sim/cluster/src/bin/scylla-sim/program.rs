@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use sim_cluster::core::{CommitlogSync, Flavor};
-use sim_cluster::host::tcp::{Notice, Options, TcpCluster, Tell};
+use sim_cluster::host::tcp::{Notice, Options, TcpCluster, Tell, faults};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +30,21 @@ directory the cluster goes on with what its logs hold. As with the real servers,
 on the disk unless --commitlog-sync batch is given: kill -9 loses up to 10 s of writes (flavour scylla), or about 0.1 s
 (flavour cassandra).
 
+Faults on command, from a file and while it runs:
+    scylla-sim --plan plan.toml --control 127.0.0.1:9180
+    curl 127.0.0.1:9180/                       # every fault and field that can be written
+    curl 127.0.0.1:9180/status                 # nodes, rows, log bytes
+    curl 127.0.0.1:9180/trace                  # what happened, as JSON lines
+    curl 127.0.0.1:9180/faults -d '{\"do\": \"pause\", \"node\": 2, \"for\": \"12s\"}'
+    curl 127.0.0.1:9180/faults                 # the list; -X DELETE 127.0.0.1:9180/faults/1 takes one back
+In plan.toml:
+    [[fault]]
+    do = \"write-timeout\"
+    table = \"ks.trades\"
+    statements = \"batch\"
+    applied = \"late\"
+    after = \"60s\"
+
 It is for tests and development: there is no authentication, everything is kept in memory, and the logs are never
 shortened. What it does not carry out (counters, views, indexes) is refused by name."
 )]
@@ -52,6 +67,15 @@ struct Cli {
     /// How often, in milliseconds (periodic only).
     #[arg(long, default_value_t = 10_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     commitlog_sync_period_ms: u64,
+    /// Faults to inject, in TOML; their times count from when the nodes serve. --faults lists what can be written.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Serve the control endpoint there (HTTP, without a password: keep it on this machine); port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    control: Option<SocketAddr>,
+    /// Print every fault and field that a plan or the control endpoint takes, and end.
+    #[arg(long)]
+    faults: bool,
     /// Say everything that happens between the nodes, on standard error.
     #[arg(long, short)]
     verbose: bool,
@@ -83,6 +107,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_FAILED } else { 0 });
         }
     };
+    if cli.faults {
+        say(&faults::help());
+        return ExitCode::SUCCESS;
+    }
     // One thread runs all nodes; the disk's syncs have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -100,10 +128,22 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<u8, String> {
     let mut signals = Signals::new().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    // Read first: a wrong plan starts nothing.
+    let plan = cli.plan.as_deref().map(|path| faults::read_plan(path, cli.nodes));
+    let plan = plan.transpose().map_err(|error| error.to_string())?.unwrap_or_default();
     let cluster = TcpCluster::start(options(cli), tell(cli.verbose))
         .await
         .map_err(|error| error.to_string())?;
-    say(&started(cli, &cluster));
+    let control = match cli.control {
+        Some(address) => Some(cluster.control(address).await.map_err(|error| {
+            format!("the control endpoint cannot listen on {address}: {error}. Give another address with --control")
+        })?),
+        None => None,
+    };
+    say(&started(cli, &cluster, control, plan.len()));
+    for fault in plan {
+        cluster.inject(fault).map_err(|error| error.to_string())?;
+    }
     let signal = tokio::select! {
         signal = signals.next() => signal,
         () = cluster.ended() => return Err(no_node_left(&cluster)),
@@ -155,7 +195,7 @@ fn say(text: &str) {
     let _unread = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn started(cli: &Cli, cluster: &TcpCluster) -> String {
+fn started(cli: &Cli, cluster: &TcpCluster, control: Option<SocketAddr>, faults: usize) -> String {
     let nodes = cluster.nodes();
     let first = nodes[0].address;
     let (ip, port) = (first.ip(), first.port());
@@ -176,6 +216,12 @@ fn started(cli: &Cli, cluster: &TcpCluster) -> String {
     );
     for (i, node) in nodes.iter().enumerate() {
         text += &format!("    node {}: {}, generation {}\n", i + 1, node.address, node.generation);
+    }
+    if let Some(path) = &cli.plan {
+        text += &format!("    {faults} faults from {}\n", path.display());
+    }
+    if let Some(address) = control {
+        text += &format!("    control endpoint at http://{address}/\n");
     }
     text += &format!(
         "

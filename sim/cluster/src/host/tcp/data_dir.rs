@@ -94,8 +94,17 @@ impl DataDir {
                 File::open(&folder)?.sync_all()?;
                 File::open(&self.path)?.sync_all()?;
             }
+            let length = bytes.len() as u64;
             let file = Arc::new(file);
-            Ok((LogFile { file }, bytes))
+            // What is on the disk of what was read is not known; it was there at the start.
+            Ok((
+                LogFile {
+                    file,
+                    length,
+                    synced: length,
+                },
+                bytes,
+            ))
         };
         open().map_err(|source| StartError::Log {
             path: path.clone(),
@@ -202,6 +211,10 @@ fn lock(path: &Path) -> Result<File, StartError> {
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: Arc<File>,
+    /// Bytes that the kernel has.
+    length: u64,
+    /// Bytes that the disk has.
+    synced: u64,
 }
 
 impl LogFile {
@@ -213,7 +226,10 @@ impl LogFile {
         while !left.is_empty() {
             match (&*self.file).write_vectored(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut left, n),
+                Ok(n) => {
+                    self.length += n as u64;
+                    IoSlice::advance_slices(&mut left, n);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -223,7 +239,25 @@ impl LogFile {
 
     /// Cuts the log.
     pub(super) fn truncate(&mut self, length_bytes: u64) -> io::Result<()> {
-        self.file.set_len(length_bytes)
+        self.file.set_len(length_bytes)?;
+        self.length = length_bytes;
+        self.synced = self.synced.min(length_bytes);
+        Ok(())
+    }
+
+    /// Loses what the disk does not have, as a machine does that loses power.
+    pub(super) fn lose_unsynced(&mut self) -> io::Result<()> {
+        self.truncate(self.synced)
+    }
+
+    /// A sync that began when the log had this length is done.
+    pub(super) fn synced_to(&mut self, length: u64) {
+        self.synced = self.synced.max(length);
+    }
+
+    /// Bytes of the log.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// The file, to be synced by another thread.

@@ -2,9 +2,10 @@
 //! asks for. What is for other nodes is left in `outbox`: the cluster delivers it.
 
 use super::data_dir::LogFile;
+use super::faults::Faults;
 use super::notice::{Notice, Tell};
 use crate::core::message::{ClientRef, Effect, Input, Msg};
-use crate::core::{Node, Start};
+use crate::core::{BoundaryHook, Node, Start};
 use crate::cql::frame::response::{self, Event};
 use crate::cql::front::{Connection, Front, Outcome, Submission};
 use crate::cql::system::NodeView;
@@ -61,6 +62,11 @@ pub(super) struct Process {
     pub(super) is_frozen: bool,
     /// What arrived meanwhile.
     held: Vec<Input>,
+    /// What it was about to do when it froze in the middle of a step.
+    held_effects: Vec<Effect>,
+    /// Whether it died by a fault's verdict and its peers were not told yet.
+    pub(super) has_died: bool,
+    faults: Arc<Faults>,
     /// Which process of this node it is: a killed one may be followed by another.
     pub(super) life: u64,
     /// Why it could not go on.
@@ -74,7 +80,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(node: Node, log: LogFile, addresses: Arc<[SocketAddr]>, tell: Tell) -> Process {
+    pub(super) fn new(
+        node: Node,
+        log: LogFile,
+        addresses: Arc<[SocketAddr]>,
+        tell: Tell,
+        faults: Arc<Faults>,
+    ) -> Process {
         let address = addresses[usize::from(node.index().0)];
         let front = Front::new(&view(&node, address.port()), None);
         let schema_told = node.schema().clone();
@@ -94,6 +106,9 @@ impl Process {
             is_over: false,
             is_frozen: false,
             held: Vec::new(),
+            held_effects: Vec::new(),
+            has_died: false,
+            faults,
             life: 0,
             halted: None,
             outbox: Vec::new(),
@@ -109,18 +124,27 @@ impl Process {
         self.carry_out(now_us);
     }
 
-    /// Takes the place of a process of this node that was killed: numbers go on, so that what was asked by the old one
-    /// is not taken for the new one's.
-    pub(super) fn follow(&mut self, old: &Process) {
-        self.life = old.life + 1;
-        self.connections = old.connections;
-        self.sync_wanted = old.sync_wanted.clone();
+    /// The process that takes the place of this one, which was killed: numbers go on, so that what was asked by the old
+    /// one is not taken for the new one's.
+    pub(super) fn successor(&self, node: Node, log: LogFile) -> Process {
+        let mut new = Process::new(
+            node,
+            log,
+            self.addresses.clone(),
+            self.tell.clone(),
+            self.faults.clone(),
+        );
+        new.life = self.life + 1;
+        new.connections = self.connections;
+        new.sync_wanted = self.sync_wanted.clone();
+        new
     }
 
     /// kill -9: nothing more comes out of it, not even answers that are ready.
     pub(super) fn kill(&mut self) {
         self.clients.values_mut().for_each(|c| c.out.clear());
         self.held.clear();
+        self.held_effects.clear();
         self.syncs.clear();
         self.outbox.clear();
         self.is_frozen = false;
@@ -132,6 +156,9 @@ impl Process {
         if !std::mem::take(&mut self.is_frozen) {
             return;
         }
+        let unfinished = std::mem::take(&mut self.held_effects);
+        self.effects.extend(unfinished);
+        self.carry_out(now_us);
         for input in std::mem::take(&mut self.held) {
             self.step(now_us, input);
         }
@@ -154,9 +181,27 @@ impl Process {
         if self.is_frozen {
             self.held.push(input);
         } else {
-            self.node.step(now_us, input, None, &mut self.effects);
+            let mut hook = self.faults.hook();
+            let hook = hook.as_mut().map(|h| h as &mut dyn BoundaryHook);
+            self.node.step(now_us, input, hook, &mut self.effects);
             self.carry_out(now_us);
         }
+    }
+
+    /// Its log cannot be written any more.
+    pub(super) fn fail_disk(&mut self, now_us: u64) {
+        let error = "no space left on device, as it was told".to_owned();
+        self.step(now_us, Input::LogFailed { error });
+    }
+
+    /// A machine lost power: what the disk does not have is gone. For a process that was killed.
+    pub(super) fn lose_unsynced(&mut self) -> std::io::Result<()> {
+        self.log.lose_unsynced()
+    }
+
+    /// Bytes of its log.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log.length()
     }
 
     /// Gives the core its deadlines that have come.
@@ -236,14 +281,22 @@ impl Process {
         }
     }
 
-    /// What is to be synced: the tokens that wait for it, the file, and whose they are.
-    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>, u64) {
+    /// A sync is done that began when the log had this length.
+    pub(super) fn synced(&mut self, now_us: u64, tokens: Vec<u64>, length: u64) {
+        self.log.synced_to(length);
+        for token in tokens {
+            self.step(now_us, Input::LogSynced { token });
+        }
+    }
+
+    /// What is to be synced: the tokens that wait for it, the file and its length, and whose they are.
+    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>, u64, u64) {
         let tokens = if self.is_frozen {
             Vec::new()
         } else {
             std::mem::take(&mut self.syncs)
         };
-        (tokens, self.log.shared(), self.life)
+        (tokens, self.log.shared(), self.log.length(), self.life)
     }
 
     fn carry_out(&mut self, now_us: u64) {
@@ -251,7 +304,13 @@ impl Process {
         while !self.effects.is_empty() {
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
-                self.effect(now_us, effect);
+                if self.has_died {
+                    // Nothing comes out of a dead process.
+                } else if self.is_frozen {
+                    self.held_effects.push(effect);
+                } else {
+                    self.effect(now_us, effect);
+                }
             }
             if self.effects.is_empty() {
                 // Kept for its memory.
@@ -293,8 +352,12 @@ impl Process {
                     self.tell_clients(&Event::Schema(change));
                 }
             }
-            // Verdicts of a hook, and there is none here.
-            Effect::KillSelf | Effect::PauseSelf { .. } => {}
+            Effect::KillSelf => {
+                self.kill();
+                self.has_died = true;
+            }
+            // The director of faults knows when it goes on.
+            Effect::PauseSelf { .. } => self.is_frozen = true,
             Effect::Stopped => self.end(),
             Effect::Halted { reason } => {
                 let node = self.node.index();
