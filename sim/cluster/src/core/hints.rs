@@ -45,6 +45,12 @@ impl Hints {
         }
     }
 
+    /// Hints that the log has: header and mutation of each.
+    pub(super) fn logged(&self) -> impl Iterator<Item = ([u8; HINT_HEADER_BYTES], &[u8])> {
+        let logged = self.waiting.iter().filter(|(key, _)| !self.young.contains(key));
+        logged.map(|(key, hint)| (header(key.0, key.1), hint.sealed.entry(usize::from(hint.index))))
+    }
+
     fn drop_one(&mut self, key: (NodeIdx, u64)) -> bool {
         let was_there = self.waiting.remove(&key).is_some();
         if was_there && let Some(n) = self.counts.get_mut(&key.0) {

@@ -12,7 +12,7 @@
 //! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
 //! | `reads` | coordinating reads |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
-//! | `replica`, `persist` | applying, acknowledging, the life of the log |
+//! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
 //! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
@@ -23,6 +23,7 @@
 mod agree;
 pub mod boundary;
 pub mod clock;
+mod compact;
 pub mod config;
 pub mod flavor;
 mod fold;

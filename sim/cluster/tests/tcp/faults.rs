@@ -259,7 +259,8 @@ async fn nodes_pause_die_lose_power_and_come_back() {
 async fn links_are_cut_and_hints_lost() {
     let directory = tempfile::tempdir().expect("a directory");
     let cluster = start(&directory, Flavor::Scylla).await;
-    let session = connect(cluster.contact_points()[0]).await;
+    // The one that is cut off cannot coordinate.
+    let session = super::control::connect_to(cluster.contact_points()[0]).await;
     create(&session).await;
     let all = |k: i64| {
         let mut statement = Statement::new(format!("INSERT INTO ks.u (k, v) VALUES ({k}, 1)"));

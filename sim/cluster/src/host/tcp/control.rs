@@ -129,16 +129,18 @@ impl Body {
             sleep(LOOK).await;
         }
         let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let (log, bytes) = self.data.open_log(node)?;
-        self.shared.turn(|state, now_us| {
+        let log = self.data.open_log(node)?;
+        let booted = self.shared.turn(|state, now_us| {
             let old = state.process(node);
             let seed = Shared::seed(now_us, node);
             let core = Node::new(old.node.config().clone(), node, seed);
             let mut process = old.successor(core, log);
-            process.boot(now_us, &bytes, Start::Alone);
+            process.boot(now_us, Start::Alone)?;
             *old = process;
             self.trace.note(now_us, Some(node), "started", None, String::new());
+            Ok(())
         });
+        booted.map_err(|e| self.data.unreadable(node, e))?;
         let shared = self.shared.clone();
         self.listeners.spawn(place, connection::accept(shared, node, socket));
         Ok(())

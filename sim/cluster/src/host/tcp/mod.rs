@@ -7,7 +7,7 @@
 //! - `faults`, `trace`: faults on command (`--plan`, the control endpoint), and what happened,
 //! - `http`: the control endpoint,
 //! - `status`: how the nodes are,
-//! - `data_dir`: the directory, its lock, and the logs,
+//! - `data_dir`, `log_file`: the directory and its lock; the log of a node, and its compaction,
 //! - `clock`, `error`, `notice`: the time, why a start fails, what a person is told.
 //!
 //! All nodes share one lock. Whoever has something for a node (bytes of a client, a deadline, a finished sync) takes it,
@@ -15,7 +15,7 @@
 //! nodes take no time. Files are appended under the lock (the kernel takes the bytes); syncs run on threads of their own,
 //! one at a time for each node, and one serves all that wait when it begins.
 //!
-//! Everything is kept in memory and a log is never shortened: this is for tests and development, not for keeping data.
+//! Everything is kept in memory: this is for tests and development, not for keeping data.
 
 mod clock;
 mod connection;
@@ -24,6 +24,7 @@ mod data_dir;
 mod error;
 pub mod faults;
 mod http;
+mod log_file;
 mod notice;
 mod process;
 mod status;
@@ -183,18 +184,20 @@ impl TcpCluster {
         let faults = Arc::new(Faults::new(options.nodes, orders, trace.clone()));
         let mut nodes = Vec::new();
         for node in config.node_indices() {
-            let (log, bytes) = data.open_log(node)?;
+            let log = data.open_log(node)?;
             let seed = Shared::seed(clock.now_us(), node);
             let core = Node::new(config.clone(), node, seed);
-            let process = Process::new(core, log, addresses.clone(), tell.clone(), faults.clone());
-            nodes.push((process, bytes));
+            nodes.push(Process::new(core, log, addresses.clone(), tell.clone(), faults.clone()));
         }
         let now_us = clock.now_us();
-        for (process, bytes) in &mut nodes {
-            process.boot(now_us, &std::mem::take(bytes), Start::Together);
+        for process in &mut nodes {
+            let node = process.node.index();
+            process
+                .boot(now_us, Start::Together)
+                .map_err(|e| data.unreadable(node, e))?;
         }
         let state = State {
-            nodes: nodes.into_iter().map(|(process, _)| process).collect(),
+            nodes,
             mail: VecDeque::new(),
             cuts: Vec::new(),
             armed_us: 0,
@@ -459,7 +462,10 @@ async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
         shared.turn(|state, now_us| match outcome {
             // It was killed meanwhile, and what runs now did not ask for this.
             _ if state.process(node).life != life => {}
-            Ok(()) => state.process(node).synced(now_us, tokens, length),
+            Ok(()) => {
+                state.process(node).synced(now_us, tokens, length);
+                state.process(node).compact(now_us);
+            }
             Err(error) => {
                 let error = format!("sync: {error}");
                 state.process(node).step(now_us, Input::LogFailed { error });

@@ -1,8 +1,8 @@
 //! One node on real sockets and files: its core, its front, its clients and its log, and the carrying out of what the core
 //! asks for. What is for other nodes is left in `outbox`: the cluster delivers it.
 
-use super::data_dir::LogFile;
 use super::faults::Faults;
+use super::log_file::LogFile;
 use super::notice::{Notice, Tell};
 use crate::core::message::{ClientRef, Effect, Input, Msg};
 use crate::core::{BoundaryHook, Node, Start};
@@ -14,9 +14,13 @@ use crate::host::changes::schema_changes;
 use crate::model::{NodeIdx, Response, Schema};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// How often a node's log is synced, at most, before it is compacted: each sync may let requests go on that append more.
+const SETTLE_TRIES: usize = 8;
 
 /// A client's connection as its node holds it; the socket is its task's.
 #[derive(Debug, Default)]
@@ -118,10 +122,62 @@ impl Process {
         }
     }
 
-    /// Starts the core from the bytes of the log.
-    pub(super) fn boot(&mut self, now_us: u64, log: &[u8], start: Start) {
-        self.node.boot(now_us, log, start, &mut self.effects);
+    /// Starts the core from its log. A log that cannot be read to its end is left as it is.
+    pub(super) fn boot(&mut self, now_us: u64, start: Start) -> io::Result<()> {
+        let mut pieces = self.log.pieces();
+        self.node.boot_from(now_us, &mut pieces, start, &mut self.effects);
+        if let Some(error) = pieces.failed {
+            self.effects.clear();
+            return Err(error);
+        }
+        self.log.set_needed(self.node.live_log_bytes());
         self.carry_out(now_us);
+        Ok(())
+    }
+
+    /// Compacts the log if enough of it is needed no more, and everything in it is on the disk by then; if it is not, the
+    /// next sync is soon enough.
+    pub(super) fn compact(&mut self, now_us: u64) {
+        if self.is_over || self.is_frozen || !self.log.wants_compaction() {
+            return;
+        }
+        if let Err(error) = self.settle_log(now_us) {
+            return self.log_failed(now_us, format!("sync: {error}"));
+        }
+        if !self.node.is_log_settled() {
+            return;
+        }
+        let before = self.log.length();
+        match self.log.compact(&self.node, &mut |_| {}) {
+            Ok(()) => {
+                self.node.shed_log();
+                let (node, after) = (self.node.index(), self.log.length());
+                (self.tell)(Notice::Compacted { node, before, after });
+            }
+            // The old log goes on. Whatever is wrong with the disk, an append will tell.
+            Err(error) => {
+                self.log.set_needed(before);
+                let (node, reason) = (self.node.index(), error.to_string());
+                (self.tell)(Notice::NotCompacted { node, reason });
+            }
+        }
+    }
+
+    /// Syncs what the log has, and lets those go on who wait for it: they may append more, but not for long.
+    fn settle_log(&mut self, now_us: u64) -> io::Result<()> {
+        for _ in 0..SETTLE_TRIES {
+            self.node.flush_all(&mut self.effects);
+            self.carry_out(now_us);
+            let length = self.log.length();
+            self.log.shared().sync_data()?;
+            self.syncs.clear();
+            // Covers every sync that was asked for; those under way find nobody who waits.
+            self.synced(now_us, vec![u64::MAX], length);
+            if self.node.is_log_settled() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The process that takes the place of this one, which was killed: numbers go on, so that what was asked by the old
@@ -195,7 +251,7 @@ impl Process {
     }
 
     /// A machine lost power: what the disk does not have is gone. For a process that was killed.
-    pub(super) fn lose_unsynced(&mut self) -> std::io::Result<()> {
+    pub(super) fn lose_unsynced(&mut self) -> io::Result<()> {
         self.log.lose_unsynced()
     }
 

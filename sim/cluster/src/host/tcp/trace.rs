@@ -97,6 +97,10 @@ impl Trace {
                 ..
             } => {}
             Notice::Event { node, event } => self.push(at_us, Some(*node), None, TraceEvent::Core(event.clone())),
+            Notice::Compacted { node, .. } => self.note(at_us, Some(*node), "compacted", None, notice.to_string()),
+            Notice::NotCompacted { node, reason } => {
+                self.note(at_us, Some(*node), "not-compacted", None, reason.clone());
+            }
             Notice::Halted { node, reason } => self.note(at_us, Some(*node), "halted", None, reason.clone()),
             Notice::Accept { node, reason } => self.note(at_us, Some(*node), "accept-failed", None, reason.clone()),
         }
