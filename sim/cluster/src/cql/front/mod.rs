@@ -40,6 +40,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether bytes of a refused frame are still to come.
+    pub(crate) fn is_skipping(&self) -> bool {
+        self.skip_bytes > 0
+    }
+
     /// Whether the client registered for events of this kind.
     pub fn wants(&self, event: &Event) -> bool {
         match event {
