@@ -27,10 +27,12 @@ pub mod frame;
 pub mod front;
 pub mod parse;
 mod registry;
+pub mod roles;
 mod statements;
 pub mod system;
 #[cfg(test)]
 mod tests;
+pub mod traces;
 pub mod types;
 pub mod values;
 

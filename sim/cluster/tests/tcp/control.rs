@@ -45,6 +45,7 @@ async fn one_node_freezes_goes_on_dies_and_comes_back() {
         data_dir: directory.path().join("data"),
         flavor: Flavor::Cassandra,
         commitlog_sync: CommitlogSync::Batch,
+        auth: None,
     };
     let cluster = TcpCluster::start(options, Arc::new(|_| {})).await.expect("started");
     let third = cluster.contact_points()[2];

@@ -20,6 +20,7 @@ async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
         data_dir: directory.path().join("data"),
         flavor,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+        auth: None,
     };
     TcpCluster::start(options, Arc::new(|_| {})).await.expect("started")
 }

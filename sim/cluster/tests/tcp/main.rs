@@ -2,6 +2,7 @@
 //! logs, and what a person is told when it cannot start. Production world only.
 #![cfg(not(madsim))]
 
+mod auth;
 mod control;
 mod faults;
 mod program;

@@ -121,6 +121,7 @@ async fn a_cluster_inside_a_test_is_stopped_or_dropped() {
         data_dir: directory.path().join("data"),
         flavor: Flavor::Scylla,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+        auth: None,
     };
     let start = || TcpCluster::start(options.clone(), Arc::new(|_| {}));
     let cluster = start().await.expect("started");

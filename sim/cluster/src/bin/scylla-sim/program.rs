@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use sim_cluster::core::{CommitlogSync, Flavor};
-use sim_cluster::host::tcp::{Notice, Options, TcpCluster, Tell, faults};
+use sim_cluster::host::tcp::{Credentials, Notice, Options, TcpCluster, Tell, faults};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ In plan.toml:
     applied = \"late\"
     after = \"60s\"
 
-It is for tests and development: there is no authentication, and everything is kept in memory (a million rows of some
+It is for tests and development: without --auth nobody is asked for a password, and everything is kept in memory (a million rows of some
 200 bytes take about 350 MB). Logs are compacted when half of them is needed no more. What it does not carry out (counters, views, indexes) is refused by name."
 )]
 struct Cli {
@@ -76,6 +76,16 @@ struct Cli {
     /// Print every fault and field that a plan or the control endpoint takes, and end.
     #[arg(long)]
     faults: bool,
+    /// Clients have to log in (PasswordAuthenticator). The first user is cassandra with password cassandra unless
+    /// --auth-user, or SCYLLA_SIM_AUTH=USER:PASSWORD in the environment, or --auth-file says otherwise.
+    #[arg(long)]
+    auth: bool,
+    /// The first user and its password (implies --auth).
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = credentials, conflicts_with = "auth_file")]
+    auth_user: Option<Credentials>,
+    /// A file with USER:PASSWORD in its first line, which other people on this machine need not see (implies --auth).
+    #[arg(long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
     /// Say everything that happens between the nodes, on standard error.
     #[arg(long, short)]
     verbose: bool,
@@ -131,7 +141,9 @@ async fn run(cli: &Cli) -> Result<u8, String> {
     // Read first: a wrong plan starts nothing.
     let plan = cli.plan.as_deref().map(|path| faults::read_plan(path, cli.nodes));
     let plan = plan.transpose().map_err(|error| error.to_string())?.unwrap_or_default();
-    let cluster = TcpCluster::start(options(cli), tell(cli.verbose))
+    let mut options = options(cli);
+    options.auth = auth(cli)?;
+    let cluster = TcpCluster::start(options, tell(cli.verbose))
         .await
         .map_err(|error| error.to_string())?;
     let control = match cli.control {
@@ -161,6 +173,41 @@ async fn run(cli: &Cli) -> Result<u8, String> {
     }
 }
 
+/// Reads USER:PASSWORD.
+fn credentials(text: &str) -> Result<Credentials, String> {
+    match text.split_once(':') {
+        Some((user, password)) if !user.is_empty() && !password.is_empty() => Ok(Credentials {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        }),
+        _ => Err("write USER:PASSWORD, such as cassandra:cassandra".to_owned()),
+    }
+}
+
+/// The environment's way to say who the first user is.
+const AUTH_VARIABLE: &str = "SCYLLA_SIM_AUTH";
+
+/// Who may log in at first, if anybody has to.
+fn auth(cli: &Cli) -> Result<Option<Credentials>, String> {
+    if let Some(given) = &cli.auth_user {
+        return Ok(Some(given.clone()));
+    }
+    if let Some(path) = &cli.auth_file {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let first = text.lines().next().unwrap_or_default();
+        return credentials(first.trim())
+            .map(Some)
+            .map_err(|e| format!("{}:1: {e}", path.display()));
+    }
+    match std::env::var(AUTH_VARIABLE) {
+        Ok(text) => credentials(&text)
+            .map(Some)
+            .map_err(|e| format!("{AUTH_VARIABLE}: {e}")),
+        Err(_) if cli.auth => credentials("cassandra:cassandra").map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
 fn options(cli: &Cli) -> Options {
     Options {
         nodes: cli.nodes,
@@ -176,6 +223,7 @@ fn options(cli: &Cli) -> Options {
                 period_ms: cli.commitlog_sync_period_ms,
             },
         },
+        auth: None,
     }
 }
 

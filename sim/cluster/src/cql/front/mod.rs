@@ -5,7 +5,9 @@
 //! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
 //! UNPREPARED, as real nodes do.
 
+mod login;
 mod reading;
+mod tracing;
 
 use super::answer::{self, Words};
 use super::bind::write::{Scratch, only_writes};
@@ -15,17 +17,22 @@ use super::describe;
 use super::error::CqlError;
 use super::frame::response::{self, Event};
 use super::frame::{
-    self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
+    self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Opcode, Params, Request, StatementRef, Value, flag,
 };
 use super::parse;
 pub use super::registry::Registry;
+use super::roles::Roles;
 use super::statements::Statements;
 use super::system::{self, NodeView};
+use super::traces::Traces;
 use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
+use login::Login;
 use reading::PendingRead;
+use std::net::IpAddr;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What a client has told on one connection.
 #[derive(Debug, Default)]
@@ -37,9 +44,19 @@ pub struct Connection {
     schema_events: bool,
     /// Bytes of a refused frame that are still to come and mean nothing.
     skip_bytes: usize,
+    login: Login,
+    client: Option<IpAddr>,
 }
 
 impl Connection {
+    /// The connection of a client at this address.
+    pub fn from(client: IpAddr) -> Connection {
+        Connection {
+            client: Some(client),
+            ..Connection::default()
+        }
+    }
+
     /// Whether bytes of a refused frame are still to come.
     pub(crate) fn is_skipping(&self) -> bool {
         self.skip_bytes > 0
@@ -83,6 +100,7 @@ pub struct Pending {
     stream: i16,
     warnings: Vec<String>,
     kind: PendingKind,
+    trace: Option<Uuid>,
 }
 
 #[derive(Debug)]
@@ -106,6 +124,8 @@ pub struct Front {
     statements: Statements,
     registry: Option<Registry>,
     scratch: Scratch,
+    roles: Option<Arc<Roles>>,
+    traces: Option<Arc<Traces>>,
 }
 
 type Answer<T> = Result<T, CqlError>;
@@ -127,6 +147,8 @@ impl Front {
             statements: Statements::default(),
             registry,
             scratch: Scratch::default(),
+            roles: None,
+            traces: None,
         }
     }
 
@@ -185,29 +207,32 @@ impl Front {
             warnings: Vec::new(),
             out,
         };
-        if header.flags & flag::TRACING != 0 {
-            call.warnings
-                .push("quench: tracing is not supported by the simulated cluster".into());
-        }
+        let mut traced = None;
         let handled = match Request::parse(header, body) {
-            Ok(request) => self.request(&mut call, connection, request),
+            Ok(request) => {
+                if header.flags & flag::TRACING != 0 {
+                    traced = self.begin_trace(&mut call, connection, header, &request);
+                }
+                self.request(&mut call, connection, request)
+            }
             Err(malformed) => Err(malformed.into()),
         };
         match handled {
-            Ok(None) => Outcome::Answered,
+            Ok(None) => {}
             Ok(Some((request, kind))) => {
+                let is_batch = header.opcode == Opcode::Batch as u8;
                 let pending = Pending {
+                    trace: self.submit_trace(traced, &kind, is_batch),
                     stream: call.stream,
                     warnings: call.warnings,
                     kind,
                 };
-                Outcome::Submit(Submission { request, pending })
+                return Outcome::Submit(Submission { request, pending });
             }
-            Err(error) => {
-                response::error(call.out, call.stream, &call.warnings, &error);
-                Outcome::Answered
-            }
+            Err(error) => response::error(call.out, call.stream, &call.warnings, &error),
         }
+        self.end_trace(traced, call.out);
+        Outcome::Answered
     }
 
     fn request(
@@ -219,12 +244,15 @@ impl Front {
         if !connection.started {
             return match request {
                 Request::Options => self.options(call),
-                Request::Startup(options) => startup(call, connection, &options),
+                Request::Startup(options) => self.startup(call, connection, &options),
                 other => Err(CqlError::protocol(format!(
                     "Unexpected message {}, expecting STARTUP or OPTIONS",
                     request_name(&other)
                 ))),
             };
+        }
+        if connection.login == Login::Asked {
+            return self.authenticate(call, connection, &request).map(|()| None);
         }
         match request {
             Request::Batch(batch) => self.batch(call, connection, batch),
@@ -232,6 +260,7 @@ impl Front {
                 let statement = self.statements.get(id, call.node.schema)?.clone();
                 self.execute(call, connection, &statement, &params, true)
             }
+            Request::Query { text, .. } if self.role_statement(call, connection, text)? => Ok(None),
             Request::Query { text, params } => {
                 let statement = self.resolve(call, connection, text)?;
                 self.execute(call, connection, &Arc::new(statement), &params, false)
@@ -239,8 +268,32 @@ impl Front {
             Request::Prepare { text } => self.prepare(call, connection, text),
             Request::Options => self.options(call),
             Request::Register(types) => register(call, connection, &types),
-            Request::Startup(options) => startup(call, connection, &options),
+            Request::Startup(_) => Err(CqlError::protocol(
+                "Unexpected message STARTUP, the connection is already initialized",
+            )),
+            // Seen of a server that asks for a password; one that does not has nobody who could have been asked.
+            Request::AuthResponse(token) => match &self.roles {
+                Some(roles) => {
+                    roles.login(token.unwrap_or_default())?;
+                    response::auth_success(call.out, call.stream);
+                    Ok(None)
+                }
+                None => Err(CqlError::protocol(
+                    "Unexpected message AUTH_RESPONSE, it is not a request this server takes",
+                )),
+            },
         }
+    }
+
+    fn startup(
+        &self,
+        call: &mut Call<'_>,
+        connection: &mut Connection,
+        options: &[(&str, &str)],
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        check_startup(options)?;
+        self.welcome(call, connection);
+        Ok(None)
     }
 
     fn options(&self, call: &mut Call<'_>) -> Answer<Option<(model::Request, PendingKind)>> {
@@ -368,7 +421,8 @@ impl Front {
                 ))
             }
             Plan::Select(select) if select.is_system => {
-                let rows = system::rows(call.node, &select.table);
+                let traces = self.trace_rows(&select.table);
+                let rows = traces.unwrap_or_else(|| system::rows(call.node, &select.table));
                 self.system_rows(call, statement, &rows, &bound, params)
             }
             Plan::Select(_) => self.select(call, statement, consistency, &bound, params),
@@ -503,10 +557,17 @@ impl Front {
     ///
     /// Events for other connections are the host's: every node tells its own clients when its schema changes.
     pub fn complete(&self, node: &NodeView<'_>, pending: Pending, response: Response, out: &mut Vec<u8>) {
+        let traced = self.resume_trace(&pending, &response, out);
+        self.answer(node, pending, response, out);
+        self.end_trace(traced, out);
+    }
+
+    fn answer(&self, node: &NodeView<'_>, pending: Pending, response: Response, out: &mut Vec<u8>) {
         let Pending {
             stream,
             mut warnings,
             kind,
+            ..
         } = pending;
         match (response, kind) {
             (Response::Done { warnings: more }, _) => {
@@ -633,11 +694,8 @@ fn custom_batch_timestamp() -> CqlError {
     CqlError::invalid("Cannot provide custom timestamp for conditional BATCH")
 }
 
-fn startup(
-    call: &mut Call<'_>,
-    connection: &mut Connection,
-    options: &[(&str, &str)],
-) -> Answer<Option<(model::Request, PendingKind)>> {
+/// What is wrong with the options of a STARTUP.
+fn check_startup(options: &[(&str, &str)]) -> Answer<()> {
     let option = |name: &str| {
         options
             .iter()
@@ -652,9 +710,7 @@ fn startup(
             "Unknown compression algorithm: {algorithm}"
         )));
     }
-    connection.started = true;
-    response::ready(call.out, call.stream);
-    Ok(None)
+    Ok(())
 }
 
 fn register(
@@ -678,6 +734,7 @@ fn request_name(request: &Request<'_>) -> &'static str {
     match request {
         Request::Options => "OPTIONS",
         Request::Startup(_) => "STARTUP",
+        Request::AuthResponse(_) => "AUTH_RESPONSE",
         Request::Register(_) => "REGISTER",
         Request::Query { .. } => "QUERY",
         Request::Prepare { .. } => "PREPARE",

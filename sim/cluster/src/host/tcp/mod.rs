@@ -40,11 +40,13 @@ use crate::core::config::{ClusterConfig, CommitlogSync};
 use crate::core::flavor::Flavor;
 use crate::core::message::{Input, Msg};
 use crate::core::node::Node;
+use crate::cql::roles::Roles;
+use crate::cql::traces::Traces;
 use crate::model::NodeIdx;
 use clock::Clock;
 use data_dir::DataDir;
 use faults::{Fault, FaultSpec, Faults, InjectError};
-use process::Process;
+use process::{Around, Process};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -85,6 +87,26 @@ pub struct Options {
     pub flavor: Flavor,
     /// When a write reaches the disk.
     pub commitlog_sync: CommitlogSync,
+    /// Whether clients have to log in, and as whom at first.
+    pub auth: Option<Credentials>,
+}
+
+/// The first superuser of a cluster that asks for a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password is nobody's business.
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What all tasks share.
@@ -182,12 +204,22 @@ impl TcpCluster {
         let tell = traced(trace.clone(), clock, tell);
         let (orders, ordered) = mpsc::unbounded_channel();
         let faults = Arc::new(Faults::new(options.nodes, orders, trace.clone()));
+        let around = Around {
+            addresses: addresses.clone(),
+            tell: tell.clone(),
+            faults: faults.clone(),
+            roles: options
+                .auth
+                .as_ref()
+                .map(|a| Arc::new(Roles::new(&a.user, &a.password))),
+            traces: Arc::new(Traces::new(Box::new(move || clock.now_us()))),
+        };
         let mut nodes = Vec::new();
         for node in config.node_indices() {
             let log = data.open_log(node)?;
             let seed = Shared::seed(clock.now_us(), node);
             let core = Node::new(config.clone(), node, seed);
-            nodes.push(Process::new(core, log, addresses.clone(), tell.clone(), faults.clone()));
+            nodes.push(Process::new(core, log, around.clone()));
         }
         let now_us = clock.now_us();
         for process in &mut nodes {

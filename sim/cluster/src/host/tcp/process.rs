@@ -8,14 +8,16 @@ use crate::core::message::{ClientRef, Effect, Input, Msg};
 use crate::core::{BoundaryHook, Node, Start};
 use crate::cql::frame::response::{self, Event};
 use crate::cql::front::{Connection, Front, Outcome, Submission};
+use crate::cql::roles::Roles;
 use crate::cql::system::NodeView;
+use crate::cql::traces::Traces;
 use crate::host::asked::{Asked, AskedList};
 use crate::host::changes::schema_changes;
 use crate::model::{NodeIdx, Response, Schema};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -43,8 +45,19 @@ pub(super) struct ToWrite {
     pub(super) is_last: bool,
 }
 
+/// What the processes of a cluster have in common.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) addresses: Arc<[SocketAddr]>,
+    pub(super) tell: Tell,
+    pub(super) faults: Arc<Faults>,
+    pub(super) roles: Option<Arc<Roles>>,
+    pub(super) traces: Arc<Traces>,
+}
+
 /// A running node.
 pub(super) struct Process {
+    around: Around,
     pub(super) node: Node,
     front: Front,
     log: LogFile,
@@ -84,15 +97,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(
-        node: Node,
-        log: LogFile,
-        addresses: Arc<[SocketAddr]>,
-        tell: Tell,
-        faults: Arc<Faults>,
-    ) -> Process {
+    pub(super) fn new(node: Node, log: LogFile, around: Around) -> Process {
+        let Around {
+            addresses,
+            tell,
+            faults,
+            ..
+        } = around.clone();
         let address = addresses[usize::from(node.index().0)];
-        let front = Front::new(&view(&node, address.port()), None);
+        let front = Front::new(&view(&node, address.port()), None)
+            .asking_for(around.roles.clone())
+            .tracing_to(Some(around.traces.clone()));
         let schema_told = node.schema().clone();
         Process {
             node,
@@ -112,6 +127,7 @@ impl Process {
             held: Vec::new(),
             held_effects: Vec::new(),
             has_died: false,
+            around,
             faults,
             life: 0,
             halted: None,
@@ -183,13 +199,7 @@ impl Process {
     /// The process that takes the place of this one, which was killed: numbers go on, so that what was asked by the old
     /// one is not taken for the new one's.
     pub(super) fn successor(&self, node: Node, log: LogFile) -> Process {
-        let mut new = Process::new(
-            node,
-            log,
-            self.addresses.clone(),
-            self.tell.clone(),
-            self.faults.clone(),
-        );
+        let mut new = Process::new(node, log, self.around.clone());
         new.life = self.life + 1;
         new.connections = self.connections;
         new.sync_wanted = self.sync_wanted.clone();
@@ -268,9 +278,12 @@ impl Process {
     }
 
     /// Takes a new connection in: its number, and what wakes its task.
-    pub(super) fn open(&mut self) -> (u64, Arc<Notify>) {
+    pub(super) fn open(&mut self, from: IpAddr) -> (u64, Arc<Notify>) {
         self.connections += 1;
-        let client = Client::default();
+        let client = Client {
+            front: Connection::from(from),
+            ..Client::default()
+        };
         let wake = client.wake.clone();
         self.clients.insert(self.connections, client);
         (self.connections, wake)
