@@ -30,7 +30,8 @@ mod measure {
     use std::net::SocketAddr;
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     /// Batches under way.
     const IN_FLIGHT: usize = 32;
@@ -99,7 +100,8 @@ mod measure {
                     return Program { child, address, began };
                 }
             }
-            panic!("scylla-sim ended; see what it said above");
+            let ended = child.wait();
+            panic!("scylla-sim ended; see what it said above: {ended:?}");
         }
 
         /// Resident and highest resident memory, MB.
@@ -222,21 +224,21 @@ mod measure {
         bytes >> 20
     }
 
-    /// Milliseconds that a read takes with a write before each, of a row and of the end of a partition.
-    async fn reads(session: &Session, tables: &Tables, batches: i64) -> (f64, f64) {
+    /// Milliseconds that a read takes with a write of new rows (from batch `fresh` on) before each, of a row and of the end of a partition.
+    async fn reads(session: &Session, tables: &Tables, batches: i64, fresh: i64) -> (f64, f64) {
         let row = "SELECT * FROM scale.settled_trades_1 WHERE trade_id = ? AND output_sequence = ?";
         let slice = "SELECT * FROM scale.balance_ledger WHERE user_id = ? AND asset_id = 1 LIMIT 5";
         let row = session.prepare(row).await.expect("prepared");
         let slice = session.prepare(slice).await.expect("prepared");
         let mut took = [Duration::ZERO; 2];
         for n in 0..READS {
-            write(session, tables, batches + n).await;
+            write(session, tables, fresh + n).await;
             let i = n * 7919 % batches;
             let began = Instant::now();
             let found = session.execute_unpaged(&row, (i, i)).await.expect("a read");
             took[0] += began.elapsed();
             assert_eq!(found.into_rows_result().expect("rows").rows_num(), 1);
-            write(session, tables, batches + READS + n).await;
+            write(session, tables, fresh + READS + n).await;
             let began = Instant::now();
             let found = session.execute_unpaged(&slice, (i * 7 % USERS,)).await.expect("a read");
             took[1] += began.elapsed();
@@ -279,8 +281,14 @@ mod measure {
             "resident {rss_mb} MB, at most {highest_mb} MB; logs {} MB",
             log_mb(data)
         );
-        let (row_ms, slice_ms) = reads(&session, &tables, batches).await;
+        let (row_ms, slice_ms) = reads(&session, &tables, batches, batches).await;
         println!("a read after a write: {row_ms:.2} ms for a row, {slice_ms:.2} ms for the end of a partition");
+        // Some more rows than were in order then: each read has to look at what came since.
+        let from = batches + 2 * READS;
+        let more = stream::iter(from..from + batches / 20).map(|i| write(session_of, tables_of, i));
+        more.buffer_unordered(IN_FLIGHT).for_each(async |()| {}).await;
+        let (row_ms, slice_ms) = reads(&session, &tables, batches, from + batches / 20).await;
+        println!("with a twentieth more rows since: {row_ms:.2} ms, {slice_ms:.2} ms");
         // What the last period wrote has to be on its way to the disk.
         tokio::time::sleep(Duration::from_secs(11)).await;
         let log_mb = log_mb(data);

@@ -10,13 +10,15 @@
 //! | [`types`], [`values`] | CQL types and their values as bytes |
 //! | [`system`], [`describe`] | `system`, `system_schema` and their like; DESCRIBE |
 //! | [`cas`] | conditional statements: gathered, and answered with `[applied]` |
+//! | [`roles`], [`traces`] | who may log in; traces of requests whose clients asked for one |
 //! | [`front`] | the conversation with one client, and the prepared statements of the node |
 //! | [`answer`], [`error`] | what the core answers, in the words of the flavour |
 //!
 //! Not here: sockets and tasks (`crate::host`), and what a request does (`crate::core`).
 //!
 //! Known to be kinder or narrower than a real server: a collection that is not frozen is one cell, so two concurrent
-//! writes of one do not merge; system tables are read in one page; traces are refused with a warning.
+//! writes of one do not merge; system tables are read in one page; in the simulator traces are
+//! refused with a warning.
 
 pub mod answer;
 pub mod bind;

@@ -5,6 +5,7 @@ use crate::cql::frame::response::{put_bytes, put_int};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ pub struct Begun {
 #[derive(Debug)]
 struct Session {
     id: Uuid,
+    number: NonZeroU32,
     began_us: u64,
     duration_us: Option<u64>,
     begun: Begun,
@@ -42,7 +44,7 @@ struct Session {
 struct Kept {
     sessions: VecDeque<Session>,
     /// Makes ids unique.
-    last: u64,
+    last: u32,
 }
 
 /// The clock of a host: microseconds since the Unix epoch.
@@ -102,8 +104,9 @@ impl Traces {
     pub fn begin(&self, mut begun: Begun) -> Uuid {
         let began_us = (self.now)();
         let mut kept = self.lock();
-        kept.last += 1;
-        let id = time_uuid(began_us, kept.last);
+        kept.last = kept.last.wrapping_add(1).max(1);
+        let number = NonZeroU32::MIN.saturating_add(kept.last - 1);
+        let id = time_uuid(began_us, number.get().into());
         if kept.sessions.len() == TRACES_MAX {
             kept.sessions.pop_front();
         }
@@ -112,12 +115,25 @@ impl Traces {
         }
         kept.sessions.push_back(Session {
             id,
+            number,
             began_us,
             duration_us: None,
             begun,
             events: Vec::new(),
         });
         id
+    }
+
+    /// The number of a trace: shorter than its id, and its own among those that are kept.
+    pub fn number(&self, id: Uuid) -> Option<NonZeroU32> {
+        let kept = self.lock();
+        kept.sessions.iter().find(|s| s.id == id).map(|s| s.number)
+    }
+
+    /// The id of the trace of this number.
+    pub fn id(&self, number: NonZeroU32) -> Option<Uuid> {
+        let kept = self.lock();
+        kept.sessions.iter().find(|s| s.number == number).map(|s| s.id)
     }
 
     /// Something happens to it.

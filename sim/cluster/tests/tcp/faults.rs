@@ -11,7 +11,8 @@ use sim_cluster::host::tcp::faults::{FaultSpec, FaultState};
 use sim_cluster::host::tcp::{Options, TcpCluster};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
     let options = Options {

@@ -31,8 +31,8 @@ use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteR
 use login::Login;
 use reading::PendingRead;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// What a client has told on one connection.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ pub struct Pending {
     stream: i16,
     warnings: Vec<String>,
     kind: PendingKind,
-    trace: Option<Uuid>,
+    trace: Option<NonZeroU32>,
 }
 
 #[derive(Debug)]

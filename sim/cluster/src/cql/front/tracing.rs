@@ -5,6 +5,7 @@ use crate::cql::frame::{HEADER_BYTES, Header, Request, flag};
 use crate::cql::system::SystemRow;
 use crate::cql::traces::{Begun, Traces};
 use crate::model::{Consistency, Response, Table};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -87,7 +88,12 @@ impl Front {
     }
 
     /// A request went to the core: what it is about to do, and the id to remember.
-    pub(super) fn submit_trace(&self, traced: Option<Traced>, kind: &PendingKind, is_batch: bool) -> Option<Uuid> {
+    pub(super) fn submit_trace(
+        &self,
+        traced: Option<Traced>,
+        kind: &PendingKind,
+        is_batch: bool,
+    ) -> Option<NonZeroU32> {
         let (id, traces) = (traced?.id, self.traces.as_ref()?);
         match kind {
             PendingKind::Write { .. } if is_batch => traces.event(id, "Determining replicas for atomic batch"),
@@ -96,12 +102,13 @@ impl Front {
             PendingKind::Cas { .. } => traces.event(id, "Executing conditional statement"),
             PendingKind::Schema => {}
         }
-        Some(id)
+        traces.number(id)
     }
 
     /// Before the core's answer is written: where it will begin.
     pub(super) fn resume_trace(&self, pending: &Pending, response: &Response, out: &[u8]) -> Option<Traced> {
-        let (id, traces) = (pending.trace?, self.traces.as_ref()?);
+        let (number, traces) = (pending.trace?, self.traces.as_ref()?);
+        let id = traces.id(number)?;
         match response {
             Response::Rows(result) => {
                 let rows = result.rows().count();

@@ -202,7 +202,7 @@ impl TcpCluster {
         let config = Arc::new(cluster_config(&options, &addresses));
         let trace = Arc::new(Trace::default());
         let tell = traced(trace.clone(), clock, tell);
-        let (orders, ordered) = mpsc::unbounded_channel();
+        let (orders, ordered) = mpsc::channel(faults::ORDERS_MAX);
         let faults = Arc::new(Faults::new(options.nodes, orders, trace.clone()));
         let around = Around {
             addresses: addresses.clone(),

@@ -4,7 +4,7 @@ use super::super::Body;
 use super::{Deed, number};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep_until;
 
 /// Something for the director.
@@ -86,7 +86,7 @@ impl Deed {
 type Agenda = BTreeMap<(u64, u64), Due>;
 
 /// Runs for as long as the cluster.
-pub(in crate::host::tcp) async fn direct(body: Weak<Body>, mut orders: UnboundedReceiver<Order>) {
+pub(in crate::host::tcp) async fn direct(body: Weak<Body>, mut orders: Receiver<Order>) {
     let mut agenda = Agenda::new();
     let mut arrived = 0;
     // What lasts, by fault: what would end it.

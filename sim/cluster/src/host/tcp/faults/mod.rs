@@ -27,8 +27,11 @@ use director::Order;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 
+/// Orders that wait for the director: two for each fault that can be in the list, and some for what strikes meanwhile.
+pub(super) const ORDERS_MAX: usize = 4 * FAULTS_MAX;
 /// Faults that are kept in the list. Above it those that are over are forgotten, oldest first; when none is over, new ones
 /// are refused.
 pub const FAULTS_MAX: usize = 1_000;
@@ -93,12 +96,12 @@ pub(super) struct Faults {
     list: Mutex<List>,
     /// Faults that wait for statements: while there are none, a request costs one load.
     armed: AtomicUsize,
-    orders: UnboundedSender<Order>,
+    orders: Sender<Order>,
     trace: Arc<Trace>,
 }
 
 impl Faults {
-    pub(super) fn new(nodes: usize, orders: UnboundedSender<Order>, trace: Arc<Trace>) -> Faults {
+    pub(super) fn new(nodes: usize, orders: Sender<Order>, trace: Arc<Trace>) -> Faults {
         Faults {
             list: Mutex::new(List {
                 faults: Vec::new(),
@@ -116,8 +119,10 @@ impl Faults {
     }
 
     fn order(&self, order: Order) {
-        // Without a director the cluster is ending.
-        let _ending = self.orders.send(order);
+        // Without a director the cluster is ending. One that is so far behind works on a node that does not start.
+        if let Err(TrySendError::Full(order)) = self.orders.try_send(order) {
+            self.trace.note(0, None, "fault-lost", None, format!("{order:?}"));
+        }
     }
 
     /// Whether a fault is right for this cluster.
