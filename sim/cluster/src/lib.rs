@@ -3,3 +3,4 @@ pub mod core;
 pub mod cql;
 pub mod host;
 pub mod model;
+pub mod testing;

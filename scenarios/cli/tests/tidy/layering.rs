@@ -124,6 +124,11 @@ fn manifests(tree: &Tree) -> Vec<Manifest<'_>> {
     files
         .map(|(path, text)| {
             let table: Table = text.parse().unwrap_or_else(|e| panic!("{path}: {e}"));
+            (path, table)
+        })
+        // A workspace of its own (a fuzz target) is no part of ours: cargo does not see it from here.
+        .filter(|(_, table)| !table.contains_key("workspace"))
+        .map(|(path, table)| {
             let name = table
                 .get("package")
                 .and_then(|p| p.get("name"))

@@ -7,9 +7,10 @@
 use super::seal::Sealed;
 use crate::model::parts::Part;
 use crate::model::{
-    Components, NodeIdx, OpKind, OpView, Schema, Table, TableId, WriteKind, WriteSet, WriteType,
+    Components, Consistency, NodeIdx, OpKind, OpView, Schema, Table, TableId, WriteKind, WriteSet, WriteType,
     partition_key_components,
 };
+use serde::Serialize;
 
 /// Where in a request's life the coordinator stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub enum Point {
 }
 
 /// What becomes of a write whose client was told that it timed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Then {
     /// It is never applied.
     NeverApply,
@@ -46,8 +48,31 @@ pub enum Then {
     },
 }
 
+/// What a client is told instead of what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// Too few replicas are alive.
+    Unavailable {
+        /// Replicas required, to report.
+        required: u32,
+        /// Replicas alive, to report.
+        alive: u32,
+    },
+    /// The coordinator has too much to do.
+    Overloaded,
+    /// Too few replicas answered the read in time.
+    ReadTimeout {
+        /// Answers to report.
+        received: u32,
+        /// Answers required, to report.
+        required: u32,
+    },
+}
+
 /// What the hook asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Nothing.
     Continue,
@@ -65,6 +90,18 @@ pub enum Verdict {
         /// What becomes of the write.
         then: Then,
     },
+    /// Answer this error now; `then` says what becomes of a write (nothing becomes of a read).
+    Refuse {
+        /// What the client is told.
+        told: Told,
+        /// What becomes of the write.
+        then: Then,
+    },
+    /// The coordinator gets to the request only so much later. On arrival only; elsewhere it is [`Verdict::Continue`].
+    Slow {
+        /// How much later, milliseconds.
+        ms: u64,
+    },
     /// The node dies here (kill -9).
     KillNode,
     /// The node freezes here and goes on after so many milliseconds, from this point. A write that freezes on arrival is
@@ -77,6 +114,44 @@ pub enum Verdict {
     SwallowResponse,
 }
 
+/// What a boundary point is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub batch: Option<&'a BatchInfo<'a>>,
+    pub read: Option<TableId>,
+    pub conditional: Option<TableId>,
+    pub consistency: Consistency,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn write(batch: &'a BatchInfo<'a>, consistency: Consistency) -> Subject<'a> {
+        Subject {
+            batch: Some(batch),
+            read: None,
+            conditional: None,
+            consistency,
+        }
+    }
+
+    pub(super) fn read(table: TableId, consistency: Consistency) -> Subject<'a> {
+        Subject {
+            batch: None,
+            read: Some(table),
+            conditional: None,
+            consistency,
+        }
+    }
+
+    pub(super) fn conditional(table: TableId, consistency: Consistency) -> Subject<'a> {
+        Subject {
+            batch: None,
+            read: None,
+            conditional: Some(table),
+            consistency,
+        }
+    }
+}
+
 /// A boundary point of one request.
 #[derive(Debug)]
 pub struct Boundary<'a> {
@@ -86,10 +161,14 @@ pub struct Boundary<'a> {
     pub point: Point,
     /// Simulated time, microseconds.
     pub now_us: u64,
-    /// The write, or `None` for a read.
+    /// The write, or `None` for a read or a conditional write.
     pub batch: Option<&'a BatchInfo<'a>>,
     /// The table read, for a read.
     pub read: Option<TableId>,
+    /// The table of a conditional write or a read at SERIAL; of those only the arrival is seen.
+    pub conditional: Option<TableId>,
+    /// The level asked for.
+    pub consistency: Consistency,
     /// Schema, to name tables.
     pub schema: &'a Schema,
 }

@@ -30,6 +30,8 @@ pub(super) struct Hints {
     /// Sent and not acknowledged.
     in_flight: BTreeSet<(NodeIdx, u64)>,
     flush_set: bool,
+    /// Whether no new ones are kept.
+    pub(super) is_off: bool,
 }
 
 impl Hints {
@@ -41,6 +43,12 @@ impl Hints {
         if self.waiting.insert(key, hint).is_none() {
             *self.counts.entry(key.0).or_default() += 1;
         }
+    }
+
+    /// Hints that the log has: header and mutation of each.
+    pub(super) fn logged(&self) -> impl Iterator<Item = ([u8; HINT_HEADER_BYTES], &[u8])> {
+        let logged = self.waiting.iter().filter(|(key, _)| !self.young.contains(key));
+        logged.map(|(key, hint)| (header(key.0, key.1), hint.sealed.entry(usize::from(hint.index))))
     }
 
     fn drop_one(&mut self, key: (NodeIdx, u64)) -> bool {
@@ -93,7 +101,8 @@ impl Node {
         let down_for_us = self.peers[usize::from(peer.0)]
             .down_since_us
             .map_or(0, |t| cx.now_us - t);
-        let refused = down_for_us > self.config.hints.window_ms * 1000
+        let refused = self.hints.is_off
+            || down_for_us > self.config.hints.window_ms * 1000
             || self
                 .hints
                 .counts
@@ -214,6 +223,24 @@ impl Node {
             self.log_dirty(cx);
         }
         self.deliver_hints(cx, from);
+    }
+
+    /// Forgets hints that wait, in the log too; what is on its way is not taken back.
+    pub(super) fn lose_hints(&mut self, cx: &mut Cx<'_>, peer: Option<NodeIdx>) {
+        let lost: Vec<(NodeIdx, u64)> = self.hints.waiting.keys().copied().collect();
+        let mut counts: BTreeMap<NodeIdx, u64> = BTreeMap::new();
+        for key in lost.into_iter().filter(|(of, _)| peer.is_none_or(|p| p == *of)) {
+            self.hints.drop_one(key);
+            self.hints.in_flight.remove(&key);
+            if !self.hints.young.remove(&key) {
+                self.replica.log.append(EntryKind::HintDone, &[&header(key.0, key.1)]);
+                self.log_dirty(cx);
+            }
+            *counts.entry(key.0).or_default() += 1;
+        }
+        for (peer, hints) in counts {
+            cx.event(Event::HintsLost { peer, hints });
+        }
     }
 
     /// Hints that wait, all peers together.

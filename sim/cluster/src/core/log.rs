@@ -7,6 +7,7 @@
 //! goes. Memory is shared wherever the bytes are the same: the entries of a batch are one segment in the log of every
 //! replica and holder, and the host keeps what it is handed as it is.
 
+use crate::model::OpView;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -16,6 +17,8 @@ pub const ENTRY_HEADER_BYTES: usize = 9;
 const BUFFER_BYTES: usize = 128 << 10;
 /// Room for segments in a log that shares some: it will share many.
 const SEGMENTS_MIN: usize = 4 << 10;
+/// Records that move when the log is compacted go into segments of this size.
+const MOVED_BYTES: usize = 1 << 20;
 /// Entries of fewer bytes than these are copied rather than shared: a segment of their own costs more.
 const SHARE_MIN_BYTES: usize = 256;
 
@@ -294,25 +297,154 @@ impl CommitLog {
         self.synced
     }
 
-    /// Reads a log file into a new log, giving each entry's kind, payload and place to `each`. Stops at the first entry
-    /// that is not whole and correct: what follows a torn or damaged entry cannot be trusted to be complete.
-    pub fn recover(file: &[u8], mut each: impl FnMut(EntryKind, &[u8], LogPos)) -> (CommitLog, LogReport) {
-        let mut log = CommitLog::default();
-        let mut report = LogReport::default();
-        let mut rest = file;
-        while let Some((entry, kind)) = whole_entry(rest) {
-            let pos = log.append_copy(entry).plus(ENTRY_HEADER_BYTES);
-            each(kind, &entry[ENTRY_HEADER_BYTES..], pos);
-            report.entries += 1;
-            report.valid_bytes += entry.len() as u64;
-            rest = &rest[entry.len()..];
-        }
-        report.lost_bytes = rest.len() as u64;
-        log.close();
-        log.flushed = log.closed.len();
-        log.unflushed_bytes = 0;
-        (log, report)
+    /// Takes an entry over that the log's file has already. Returns the place of its payload.
+    pub(super) fn recovered(&mut self, entry: &[u8]) -> LogPos {
+        self.append_copy(entry).plus(ENTRY_HEADER_BYTES)
     }
+
+    /// All entries of the file are read.
+    pub(super) fn all_recovered(&mut self) {
+        self.close();
+        self.flushed = self.closed.len();
+        self.unflushed_bytes = 0;
+    }
+
+    /// Bytes of entries in memory.
+    pub fn bytes_in_memory(&self) -> u64 {
+        let closed: usize = self.closed.iter().map(Bytes::len).sum();
+        (closed + self.open.len()) as u64
+    }
+
+    /// Number of segments, the open one included.
+    pub(super) fn segments(&self) -> usize {
+        self.closed.len() + 1
+    }
+
+    /// Takes the log apart, given how many bytes of each segment are alive: whoever has places in it asks for the new ones
+    /// ([`Moving::move_record`]), then it is put together again ([`CommitLog::settle`]). Everything was handed over.
+    pub(super) fn shed(&mut self, live: &[u64]) -> Moving {
+        self.close();
+        let mut kept = Vec::new();
+        let mut places = Vec::with_capacity(self.closed.len());
+        let mut leaving = Vec::with_capacity(self.closed.len());
+        for (segment, live) in std::mem::take(&mut self.closed).into_iter().zip(live) {
+            let is_dense = *live > 0 && live * 4 >= segment.len() as u64 * 3;
+            places.push(is_dense.then_some(kept.len() as u32));
+            if is_dense {
+                kept.push(segment);
+                leaving.push(Bytes::new());
+            } else {
+                leaving.push(if *live > 0 { segment } else { Bytes::new() });
+            }
+        }
+        Moving {
+            first: kept.len() as u32,
+            kept,
+            places,
+            leaving,
+            moved: Vec::new(),
+        }
+    }
+
+    /// Puts the log together again.
+    pub(super) fn settle(&mut self, moving: Moving) {
+        let Moving { mut kept, moved, .. } = moving;
+        kept.extend(moved.into_iter().map(|mut bytes| {
+            bytes.shrink_to_fit();
+            Bytes::from(bytes)
+        }));
+        self.closed = kept;
+        self.open = BytesMut::new();
+        self.flushed = self.closed.len();
+        self.unflushed_bytes = 0;
+        self.synced = self.end();
+    }
+}
+
+/// A log whose records move.
+#[derive(Debug)]
+pub(super) struct Moving {
+    /// Segments that stay, and how many.
+    kept: Vec<Bytes>,
+    first: u32,
+    /// By old segment: its new number, if it stays.
+    places: Vec<Option<u32>>,
+    /// By old segment: its bytes, if it does not and something of it is alive.
+    leaving: Vec<Bytes>,
+    /// What moved.
+    moved: Vec<Vec<u8>>,
+}
+
+impl Moving {
+    /// Where the record at a place is now.
+    pub(super) fn move_record(&mut self, pos: LogPos) -> LogPos {
+        let old = pos.segment as usize;
+        if let Some(segment) = self.places[old] {
+            return LogPos { segment, ..pos };
+        }
+        let record = OpView::at(&self.leaving[old][pos.offset as usize..], 0).bytes();
+        let has_room = |bytes: &Vec<u8>| bytes.capacity() - bytes.len() >= record.len();
+        if !self.moved.last().is_some_and(has_room) {
+            self.moved.push(Vec::with_capacity(MOVED_BYTES.max(record.len())));
+        }
+        let segment = self.first + self.moved.len() as u32 - 1;
+        let bytes = self.moved.last_mut().expect("one was made above");
+        let offset = bytes.len() as u32;
+        bytes.extend_from_slice(record);
+        LogPos { segment, offset }
+    }
+}
+
+/// Reads the entries of a log's file, which comes in pieces cut anywhere. Stops at the first entry that is not whole and
+/// correct: what follows a torn or damaged entry cannot be trusted to be complete.
+pub(super) struct LogReader<'a> {
+    pieces: &'a mut dyn Iterator<Item = Bytes>,
+    /// What is read and not looked at.
+    rest: Bytes,
+    report: LogReport,
+}
+
+impl LogReader<'_> {
+    pub(super) fn new(pieces: &mut dyn Iterator<Item = Bytes>) -> LogReader<'_> {
+        LogReader {
+            pieces,
+            rest: Bytes::new(),
+            report: LogReport::default(),
+        }
+    }
+
+    /// The next entry, header and all.
+    pub(super) fn next(&mut self) -> Option<(EntryKind, Bytes)> {
+        while self.rest.len() < wanted(&self.rest) {
+            let Some(piece) = self.pieces.next() else { break };
+            if self.rest.is_empty() {
+                self.rest = piece;
+            } else {
+                let mut joined = BytesMut::with_capacity(self.rest.len() + piece.len());
+                joined.extend_from_slice(&self.rest);
+                joined.extend_from_slice(&piece);
+                self.rest = joined.freeze();
+            }
+        }
+        let (entry, kind) = whole_entry(&self.rest)?;
+        let length = entry.len();
+        self.report.entries += 1;
+        self.report.valid_bytes += length as u64;
+        Some((kind, self.rest.split_to(length)))
+    }
+
+    /// What was found, once there is no next entry.
+    pub(super) fn finish(mut self) -> LogReport {
+        let unread: usize = self.pieces.map(|piece| piece.len()).sum();
+        self.report.lost_bytes = (self.rest.len() + unread) as u64;
+        self.report
+    }
+}
+
+/// Bytes that the entry at the front needs, as far as they tell.
+fn wanted(bytes: &[u8]) -> usize {
+    let length = bytes.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b) as usize);
+    ENTRY_HEADER_BYTES + length
 }
 
 fn whole_entry(bytes: &[u8]) -> Option<(&[u8], EntryKind)> {

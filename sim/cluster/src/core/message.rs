@@ -12,6 +12,7 @@ use crate::model::{
     SchemaError, TableId, WriteType,
 };
 use bytes::Bytes;
+use serde::Serialize;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ pub struct OpId {
 }
 
 /// A batch in the batchlog: coordinator, its generation, and a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BatchId {
     /// Coordinator that wrote it.
     pub coordinator: NodeIdx,
@@ -231,6 +232,14 @@ pub struct ClientRef {
     pub request: u64,
 }
 
+impl ClientRef {
+    /// A client that is not there: its answers go nowhere.
+    pub const NOBODY: ClientRef = ClientRef {
+        conn: u64::MAX,
+        request: u64::MAX,
+    };
+}
+
 /// What can happen to a node.
 #[derive(Debug)]
 pub enum Input {
@@ -270,6 +279,16 @@ pub enum Input {
     LogFailed {
         /// What happened.
         error: String,
+    },
+    /// Hinted handoff is switched off or on (`nodetool disablehandoff`): a node keeps no new hints while it is off.
+    Handoff {
+        /// Whether hints are kept from now on.
+        on: bool,
+    },
+    /// The hints that wait are gone, from the disk too (`nodetool truncatehints`, or a lost hints directory).
+    LoseHints {
+        /// Those for this peer; for all of them if `None`.
+        peer: Option<NodeIdx>,
     },
     /// Stop in good order (SIGTERM): announce, answer nothing new, sync, then [`Effect::Stopped`].
     Shutdown,
@@ -340,7 +359,8 @@ pub enum Effect {
 }
 
 /// Facts for the trace, the timeline and coverage marks.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each variant is described; fields repeat the words")]
 pub enum Event {
     /// A holder keeps a batch.
@@ -361,6 +381,8 @@ pub enum Event {
     HintStored { peer: NodeIdx },
     /// A hint could not be kept: the window is over or there are too many.
     HintRefused { peer: NodeIdx },
+    /// Hints that waited for this peer were lost on command.
+    HintsLost { peer: NodeIdx, hints: u64 },
     /// A hint was delivered.
     HintDelivered { peer: NodeIdx },
     /// A peer is seen up or down.

@@ -13,7 +13,7 @@
 //! | `reads`, `derived` | coordinating reads, and writes that need them |
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
-//! | `replica`, `persist` | applying, acknowledging, the life of the log |
+//! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
 //! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
@@ -24,6 +24,7 @@
 mod agree;
 pub mod boundary;
 pub mod clock;
+mod compact;
 pub mod config;
 mod counters;
 mod derived;
@@ -57,7 +58,7 @@ pub mod timers;
 mod verdict;
 mod write;
 
-pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Verdict};
+pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Told, Verdict};
 pub use config::{ClockSpec, ClusterConfig, CommitlogSync, GossipConfig, HintConfig, Kindness, NodeSpec, Timeouts};
 pub use flavor::Flavor;
 pub use message::{BatchId, ClientRef, Effect, Event, Input, Msg, OpId};

@@ -6,7 +6,7 @@
 //! truncation), `persist` (the log's life).
 
 use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
-use super::boundary::{BatchInfo, Boundary, BoundaryHook, Point, Verdict};
+use super::boundary::{Boundary, BoundaryHook, Point, Subject, Verdict};
 use super::clock::Clock;
 use super::config::{ClockSpec, ClusterConfig};
 use super::counters::CounterOp;
@@ -173,6 +173,8 @@ impl Node {
             Input::LogSynced { token } => self.log_synced(cx, token),
             Input::LogFailed { error } => self.halt(cx, format!("commit log: {error}")),
             Input::Shutdown => self.shutdown(cx),
+            Input::Handoff { on } => self.hints.is_off = !on,
+            Input::LoseHints { peer } => self.lose_hints(cx, peer),
         }
         self.finish_step(cx);
     }
@@ -456,14 +458,7 @@ impl Node {
     }
 
     /// Asks the hook. `Continue` when there is none.
-    pub(super) fn consult(
-        &mut self,
-        cx: &mut Cx<'_>,
-        point: Point,
-        batch: Option<&BatchInfo<'_>>,
-        read: Option<TableId>,
-        schema: &Schema,
-    ) -> Verdict {
+    pub(super) fn consult(&mut self, cx: &mut Cx<'_>, point: Point, subject: Subject<'_>, schema: &Schema) -> Verdict {
         let Some(hook) = cx.hook.as_deref_mut() else {
             return Verdict::Continue;
         };
@@ -471,8 +466,10 @@ impl Node {
             node: self.me,
             point,
             now_us: cx.now_us,
-            batch,
-            read,
+            batch: subject.batch,
+            read: subject.read,
+            conditional: subject.conditional,
+            consistency: subject.consistency,
             schema,
         };
         let verdict = hook.at(&boundary);

@@ -4,13 +4,14 @@
 //! loss of power. When each happens is the flavour's and the configuration's (`commitlog_sync`).
 
 use super::config::CommitlogSync;
-use super::log::{CommitLog, EntryKind, LogPos};
+use super::log::{ENTRY_HEADER_BYTES, EntryKind, LogReader};
 use super::message::{Effect, Event, Msg};
 use super::node::{Cx, Node, Phase};
 use super::replica::{KeptBatch, Replica, read_batch_header};
 use super::seal::Sealed;
 use super::timers::Timer;
 use crate::model::{NodeIdx, Schema, TableId};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// How a node comes to life.
@@ -29,6 +30,18 @@ const ALONE_READY_MS: u64 = 100;
 impl Node {
     /// Starts the node from the bytes of its log file (empty for a new one).
     pub fn boot(&mut self, now_us: u64, log_file: &[u8], start: Start, fx: &mut Vec<Effect>) {
+        let mut whole = std::iter::once(Bytes::copy_from_slice(log_file));
+        self.boot_from(now_us, &mut whole, start, fx);
+    }
+
+    /// As [`Node::boot`], from a file that comes in pieces cut anywhere, so that it need not be in memory as a whole.
+    pub fn boot_from(
+        &mut self,
+        now_us: u64,
+        log_file: &mut dyn Iterator<Item = Bytes>,
+        start: Start,
+        fx: &mut Vec<Effect>,
+    ) {
         let cx = &mut Cx { now_us, hook: None, fx };
         let last_generation = self.recover(cx, log_file);
         self.generation = self.clock.wall_s(now_us).max(last_generation.saturating_add(1));
@@ -55,40 +68,36 @@ impl Node {
     }
 
     /// Reads the log file. Returns the generation of the last start, 0 when there was none.
-    fn recover(&mut self, cx: &mut Cx<'_>, file: &[u8]) -> u32 {
+    fn recover(&mut self, cx: &mut Cx<'_>, file: &mut dyn Iterator<Item = Bytes>) -> u32 {
         let mut generation = 0;
-        let mut found: Vec<(EntryKind, LogPos, usize)> = vec![];
-        let (log, report) = CommitLog::recover(file, |kind, payload, pos| found.push((kind, pos, payload.len())));
-        self.replica = Replica {
-            log,
-            ..Replica::default()
-        };
+        self.replica = Replica::default();
         self.replica.store.set_schema(&self.schema);
-        for (kind, pos, length) in found {
-            if kind == EntryKind::Mutation {
-                let Replica { log, store, .. } = &mut self.replica;
-                // A mutation for a table dropped since is of no use to anybody.
-                let _unknown_table = store.apply(&log.at(pos)[..length], &[], &[], pos, log);
-                continue;
-            }
-            let payload = self.replica.log.at(pos)[..length].to_vec();
+        let mut reader = LogReader::new(file);
+        while let Some((kind, entry)) = reader.next() {
+            let payload = &entry[ENTRY_HEADER_BYTES..];
             match kind {
-                EntryKind::Mutation => {}
-                EntryKind::BatchStored => self.recover_batch(&payload),
+                // Rows live in the log; of the other entries nothing is kept there.
+                EntryKind::Mutation => {
+                    let Replica { log, store, .. } = &mut self.replica;
+                    let pos = log.recovered(&entry);
+                    // A mutation for a table dropped since is of no use to anybody.
+                    let _unknown_table = store.apply(payload, &[], &[], pos, log);
+                }
+                EntryKind::BatchStored => self.recover_batch(payload),
                 EntryKind::BatchRemoved => {
-                    if let Some((id, _, _)) = read_batch_header(&payload) {
+                    if let Some((id, _, _)) = read_batch_header(payload) {
                         self.replica.batchlog.remove(&id);
                     }
                 }
-                EntryKind::HintStored => self.hints.recover_stored(&payload),
-                EntryKind::HintDone => self.hints.recover_done(&payload),
+                EntryKind::HintStored => self.hints.recover_stored(payload),
+                EntryKind::HintDone => self.hints.recover_done(payload),
                 EntryKind::Schema => {
-                    if let Ok(schema) = Schema::from_bytes(&payload) {
+                    if let Ok(schema) = Schema::from_bytes(payload) {
                         self.schema = Arc::new(schema);
                         self.install_schema();
                     }
                 }
-                EntryKind::Paxos => self.recover_paxos(&payload),
+                EntryKind::Paxos => self.recover_paxos(payload),
                 EntryKind::Boot => {
                     generation = payload
                         .first_chunk::<4>()
@@ -103,6 +112,8 @@ impl Node {
                 }
             }
         }
+        let report = reader.finish();
+        self.replica.log.all_recovered();
         if report.lost_bytes > 0 {
             cx.fx.push(Effect::LogTruncate {
                 length_bytes: report.valid_bytes,
@@ -179,6 +190,16 @@ impl Node {
         if !pieces.is_empty() {
             cx.fx.push(Effect::LogAppend { pieces });
         }
+    }
+
+    /// Hands over everything that the log has, and begins a sync of it.
+    pub fn flush_all(&mut self, fx: &mut Vec<Effect>) {
+        let cx = &mut Cx {
+            now_us: 0,
+            hook: None,
+            fx,
+        };
+        self.sync_log(cx);
     }
 
     /// Flushes, and begins a sync unless everything is on the disk.

@@ -5,7 +5,7 @@
 //! part goes in *rounds*: a round ends with rows known to be complete up to where the first replica stopped, and another
 //! follows when those are not enough.
 
-use super::boundary::{Point, Verdict};
+use super::boundary::{Point, Subject, Verdict};
 use super::message::{ClientRef, Effect, Event, Msg, OpId, Query, Which};
 use super::node::{Cx, Node, Op};
 use super::query::{self, Part, ReadLimits, ReplicaRows};
@@ -14,7 +14,7 @@ use super::ring::{NodeSet, Placement};
 use super::timers::Timer;
 use crate::model::{
     Consistency, CoordinatorError, FailureReason, NodeIdx, PartitionRows, Position, ReadCommand, ReadRequest,
-    ReadResult, ReadTarget, Response, TokenRange,
+    ReadResult, ReadTarget, Request, Response, TokenRange,
 };
 use std::sync::Arc;
 
@@ -86,19 +86,34 @@ pub(super) struct ReadOp {
 impl Node {
     /// A client's read arrives.
     pub(super) fn client_read(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: ReadRequest) {
-        let observed = cx.hook.is_some();
         let mut swallow = false;
-        if observed {
+        if cx.hook.is_some() {
             let schema = self.schema.clone();
-            match self.consult(cx, Point::RequestArrived, None, Some(request.command.table), &schema) {
+            let (table, consistency) = (request.command.table, request.consistency);
+            let subject = Subject::read(table, consistency);
+            let verdict = self.consult(cx, Point::RequestArrived, subject, &schema);
+            match verdict {
                 Verdict::Continue => {}
                 Verdict::SwallowResponse => swallow = true,
                 Verdict::Drop | Verdict::Timeout { .. } => return,
+                Verdict::Refuse { .. } => {
+                    if let Some(error) = self.told(verdict, consistency) {
+                        self.answer_error(cx, client, error);
+                    }
+                    return;
+                }
+                Verdict::Slow { ms } => return self.park(cx.now_us + ms * 1000, Some(client), Request::Read(request)),
                 Verdict::KillNode => return self.die(cx),
                 // The read goes out and its answers find the node frozen: they are worked off when it goes on.
                 Verdict::PauseNode { ms } => cx.fx.push(Effect::PauseSelf { ms }),
             }
         }
+        self.start_read(cx, client, request, swallow);
+    }
+
+    /// Begins a client's read; `swallow`: its answer never leaves.
+    pub(super) fn start_read(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: ReadRequest, swallow: bool) {
+        let observed = cx.hook.is_some();
         match self.plan_read(cx, Reader::Client(client), request) {
             Err(error) => self.answer_error(cx, client, error),
             Ok(mut op) => {
@@ -597,11 +612,19 @@ impl Node {
         }
         if op.observed {
             let schema = self.schema.clone();
-            match self.consult(cx, Point::ResponseLeaving, None, Some(op.command.table), &schema) {
+            let subject = Subject::read(op.command.table, op.consistency);
+            let verdict = self.consult(cx, Point::ResponseLeaving, subject, &schema);
+            match verdict {
                 Verdict::KillNode => return self.die(cx),
                 Verdict::Drop | Verdict::SwallowResponse | Verdict::Timeout { .. } => return,
+                Verdict::Refuse { .. } => {
+                    if let Some(error) = self.told(verdict, op.consistency) {
+                        self.read_failed(cx, op.reader, error);
+                    }
+                    return;
+                }
                 Verdict::PauseNode { ms } => cx.fx.push(Effect::PauseSelf { ms }),
-                Verdict::Continue => {}
+                Verdict::Continue | Verdict::Slow { .. } => {}
             }
         }
         if !op.swallow {

@@ -6,8 +6,9 @@
 use super::query::{ReplicaPartition, ReplicaRows};
 use super::row::{CellKind, Deletion, RowState};
 use super::seal::Sealed;
+use super::store::PartitionState;
 use crate::model::parts::{Part, Shards, split_path};
-use crate::model::{ColumnId, Components, OpKind, TableId, WriteSet};
+use crate::model::{ColumnId, Components, OpKind, PartitionKey, TableId, Token, WriteSet};
 
 /// What `have` lacks of `merged`, as one mutation per partition.
 pub fn difference(table: TableId, merged: &ReplicaRows, have: &ReplicaRows) -> Vec<Sealed> {
@@ -18,6 +19,26 @@ pub fn difference(table: TableId, merged: &ReplicaRows, have: &ReplicaRows) -> V
         (!ops.is_empty()).then(|| Sealed::of_ops(&ops))
     };
     merged.partitions.iter().filter_map(lacking).collect()
+}
+
+/// What a partition has beside its rows, as operations that bring all of it about.
+pub(super) fn whole_partition_state(table: TableId, state: &PartitionState, ops: &mut WriteSet) {
+    let partition = ReplicaPartition {
+        key: PartitionKey {
+            token: Token(state.token),
+            bytes: state.key.clone(),
+        },
+        deletion: state.deletion,
+        ranges: state.ranges.clone(),
+        statics: state.statics.clone(),
+        rows: vec![],
+    };
+    partition_difference(table, &partition, None, ops);
+}
+
+/// A row as operations that bring all of it about.
+pub(super) fn whole_row(table: TableId, key: &[u8], kind: OpKind, row: &RowState, ops: &mut WriteSet) {
+    row_difference(table, key, kind, row, None, ops);
 }
 
 fn partition_difference(

@@ -248,6 +248,11 @@ impl<V> RowMap<V> {
         self.chunks.iter().flatten().map(|(key, value)| (key, value))
     }
 
+    /// All values, to be changed, in no order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.chunks.iter_mut().flatten().map(|(_, value)| value)
+    }
+
     /// All rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &V)> {
         self.walk()

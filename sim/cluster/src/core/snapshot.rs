@@ -4,12 +4,13 @@
 
 use super::config::ClusterConfig;
 use super::key::Key;
-use super::log::{CommitLog, EntryKind};
+use super::log::{CommitLog, ENTRY_HEADER_BYTES, EntryKind, LogReader};
 use super::replica::read_batch_header;
 use super::row::Deletion;
 use super::store::{Store, StoredRow, TableStore};
 use super::{BatchId, Node, murmur3};
 use crate::model::{ColumnId, OpKind, OpView, PartitionKey, Row, Schema, TableId};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -76,12 +77,14 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
     let mut schema: Arc<Schema> = config.schema.clone();
     store.set_schema(&schema);
     let mut batches = BTreeMap::new();
-    let mut entries = vec![];
-    let (log, _) = CommitLog::recover(log_file, |kind, payload, pos| entries.push((kind, pos, payload.len())));
-    for (kind, pos, length) in entries {
-        let payload = &log.at(pos)[..length];
+    let mut log = CommitLog::default();
+    let mut whole = std::iter::once(Bytes::copy_from_slice(log_file));
+    let mut reader = LogReader::new(&mut whole);
+    while let Some((kind, entry)) = reader.next() {
+        let payload = &entry[ENTRY_HEADER_BYTES..];
         match kind {
             EntryKind::Mutation => {
+                let pos = log.recovered(&entry);
                 // A mutation for a table dropped since is of no use to anybody.
                 let _unknown_table = store.apply(payload, &[], &[], pos, &log);
             }

@@ -688,6 +688,33 @@ impl Store {
         Ok(count)
     }
 
+    /// Bytes of records that are rows, by segment of the log.
+    pub(super) fn live_bytes(&self, log: &CommitLog) -> Vec<u64> {
+        let mut live = vec![0; log.segments()];
+        for (_, row) in self.tables().flat_map(|t| t.arrivals(log)) {
+            if let (Some(pos), Some(record)) = (row.logged_at(), row.record()) {
+                live[pos.segment as usize] += record.bytes().len() as u64;
+            }
+        }
+        live
+    }
+
+    /// The log's places are counted anew: `place` says where a record is now. What is said of changes is that they are on
+    /// the disk.
+    pub(super) fn move_rows(&mut self, mut place: impl FnMut(LogPos) -> LogPos) {
+        for table in self.tables.iter_mut().flatten() {
+            for slot in table.rows.values_mut() {
+                match slot {
+                    Slot::Logged(pos) => *pos = place(*pos),
+                    Slot::Merged(row) => row.changed_at = LogPos::default(),
+                }
+            }
+            for partition in table.partitions.values_mut() {
+                partition.statics_changed_at = LogPos::default();
+            }
+        }
+    }
+
     /// Empties a table.
     pub fn truncate(&mut self, id: TableId, at_us: u64) {
         if let Some(t) = self.tables.get_mut(usize::from(id.0)).and_then(Option::as_mut) {

@@ -3,18 +3,18 @@
 //! Nothing here runs without an armed hook. A verdict never does what no real coordinator could: a frozen one goes on
 //! where it stood, a late one stamps with the clock of then, a replayed batch keeps its timestamps.
 
-use super::boundary::{BatchInfo, Point, Then, Verdict};
+use super::boundary::{BatchInfo, Point, Subject, Then, Told, Verdict};
 use super::message::{ClientRef, Effect, Event, Msg, OpId};
 use super::node::{Cx, Node, Op};
 use super::timers::Timer;
 use super::write::{Manner, Purpose, Stage, WriteOp};
-use crate::model::{Consistency, CoordinatorError, Response, WriteRequest, WriteType};
+use crate::model::{Consistency, CoordinatorError, Request, Response, WriteRequest, WriteType};
 
 /// A request that waits to be executed: its coordinator is frozen, or executes it late.
 #[derive(Debug)]
 pub(super) struct Parked {
     client: Option<ClientRef>,
-    request: WriteRequest,
+    request: Request,
 }
 
 impl Node {
@@ -32,7 +32,9 @@ impl Node {
             watched: true,
             ..Manner::default()
         };
-        match self.consult(cx, Point::RequestArrived, Some(&info), None, &schema) {
+        let subject = Subject::write(&info, request.consistency);
+        let verdict = self.consult(cx, Point::RequestArrived, subject, &schema);
+        match verdict {
             Verdict::Continue => self.execute_write(cx, Purpose::Client(client), request, watched),
             Verdict::SwallowResponse => {
                 self.execute_write(
@@ -49,25 +51,13 @@ impl Node {
             Verdict::KillNode => self.die(cx),
             Verdict::PauseNode { ms } => {
                 cx.fx.push(Effect::PauseSelf { ms });
-                self.park(cx.now_us + 1, Some(client), request);
+                self.park(cx.now_us + 1, Some(client), Request::Write(request));
             }
-            Verdict::Timeout {
-                write_type,
-                received,
-                required,
-                then,
-            } => {
-                let consistency = self.timeout_level(write_type, required, request.consistency);
-                self.answer_error(
-                    cx,
-                    client,
-                    CoordinatorError::WriteTimeout {
-                        consistency,
-                        received,
-                        required,
-                        write_type,
-                    },
-                );
+            Verdict::Slow { ms } => self.park(cx.now_us + ms * 1000, Some(client), Request::Write(request)),
+            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
+                if let Some(error) = self.told(verdict, request.consistency) {
+                    self.answer_error(cx, client, error);
+                }
                 match self.kindly(then) {
                     Then::NeverApply => {}
                     Then::ApplyNow => self.execute_write(cx, Purpose::Detached, request, Manner::default()),
@@ -78,9 +68,46 @@ impl Node {
                         };
                         self.execute_write(cx, Purpose::Detached, request, manner);
                     }
-                    Then::ExecuteLate { after_ms } => self.park(cx.now_us + after_ms * 1000, None, request),
+                    Then::ExecuteLate { after_ms } => {
+                        self.park(cx.now_us + after_ms * 1000, None, Request::Write(request));
+                    }
                 }
             }
+        }
+    }
+
+    /// The error that a verdict puts in place of the answer.
+    pub(super) fn told(&self, verdict: Verdict, asked: Consistency) -> Option<CoordinatorError> {
+        match verdict {
+            Verdict::Timeout {
+                write_type,
+                received,
+                required,
+                ..
+            } => Some(CoordinatorError::WriteTimeout {
+                consistency: self.timeout_level(write_type, required, asked),
+                received,
+                required,
+                write_type,
+            }),
+            Verdict::Refuse { told, .. } => Some(match told {
+                Told::Unavailable { required, alive } => CoordinatorError::Unavailable {
+                    consistency: asked,
+                    required,
+                    alive,
+                    batchlog: false,
+                },
+                Told::Overloaded => CoordinatorError::Overloaded {
+                    what: "as it was told to be".to_owned(),
+                },
+                Told::ReadTimeout { received, required } => CoordinatorError::ReadTimeout {
+                    consistency: asked,
+                    received,
+                    required,
+                    data_present: false,
+                },
+            }),
+            _ => None,
         }
     }
 
@@ -102,7 +129,7 @@ impl Node {
         }
     }
 
-    pub(super) fn park(&mut self, at_us: u64, client: Option<ClientRef>, request: WriteRequest) {
+    pub(super) fn park(&mut self, at_us: u64, client: Option<ClientRef>, request: Request) {
         let id = self.ops.reserve();
         self.ops.put(id, Op::Parked(Box::new(Parked { client, request })));
         self.timers.set(at_us, Timer::Resume(id));
@@ -110,19 +137,34 @@ impl Node {
 
     /// Executes a parked request, with the clock of now.
     pub(super) fn unpark(&mut self, cx: &mut Cx<'_>, parked: Parked) {
+        let request = match parked.request {
+            Request::Write(write) => write,
+            Request::Read(read) => {
+                if let Some(client) = parked.client {
+                    self.start_read(cx, client, read, false);
+                }
+                return;
+            }
+            Request::Derived(write) => {
+                if let Some(client) = parked.client {
+                    self.client_derived(cx, client, *write);
+                }
+                return;
+            }
+            Request::Cas(cas) => return self.start_cas(cx, parked.client.unwrap_or(ClientRef::NOBODY), *cas),
+            // The others are never put away.
+            Request::Schema(_) | Request::Truncate(_) | Request::Unsupported { .. } => return,
+        };
         let purpose = parked.client.map_or(Purpose::Detached, Purpose::Client);
         if purpose == Purpose::Detached {
-            let timestamp_us = parked
-                .request
-                .timestamp_us
-                .unwrap_or_else(|| self.clock.wall_us(cx.now_us));
+            let timestamp_us = request.timestamp_us.unwrap_or_else(|| self.clock.wall_us(cx.now_us));
             cx.event(Event::ExecutedLate { timestamp_us });
         }
         let watched = purpose != Purpose::Detached;
         self.execute_write(
             cx,
             purpose,
-            parked.request,
+            request,
             Manner {
                 watched,
                 ..Manner::default()
@@ -136,7 +178,7 @@ impl Node {
         }
         let schema = self.schema.clone();
         let info = BatchInfo::sealed(op.kind, &schema, &op.sealed);
-        self.consult(cx, point, Some(&info), None, &schema)
+        self.consult(cx, point, Subject::write(&info, op.consistency), &schema)
     }
 
     /// Carries out a verdict between two steps. Gives the write back if it goes on at once; otherwise it was put away.
@@ -148,7 +190,7 @@ impl Node {
         verdict: Verdict,
     ) -> Option<Box<WriteOp>> {
         match verdict {
-            Verdict::Continue => return Some(op),
+            Verdict::Continue | Verdict::Slow { .. } => return Some(op),
             Verdict::SwallowResponse => {
                 op.swallow = true;
                 return Some(op);
@@ -159,20 +201,11 @@ impl Node {
                 cx.fx.push(Effect::PauseSelf { ms });
                 self.freeze(cx.now_us + 1, id, op);
             }
-            Verdict::Timeout {
-                write_type,
-                received,
-                required,
-                then,
-            } => {
-                let consistency = self.timeout_level(write_type, required, op.consistency);
-                let error = CoordinatorError::WriteTimeout {
-                    consistency,
-                    received,
-                    required,
-                    write_type,
-                };
-                if let Purpose::Client(client) = std::mem::replace(&mut op.purpose, Purpose::Detached) {
+            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
+                let error = self.told(verdict, op.consistency);
+                if let (Purpose::Client(client), Some(error)) =
+                    (std::mem::replace(&mut op.purpose, Purpose::Detached), error)
+                {
                     self.answer_error(cx, client, error);
                 }
                 match self.kindly(then) {
@@ -209,32 +242,24 @@ impl Node {
 
     pub(super) fn response_leaves(&mut self, cx: &mut Cx<'_>, client: ClientRef, op: &mut WriteOp) {
         if op.observed {
-            match self.consult_sealed(cx, Point::ResponseLeaving, op) {
+            let verdict = self.consult_sealed(cx, Point::ResponseLeaving, op);
+            match verdict {
                 Verdict::KillNode => return self.die(cx),
                 Verdict::PauseNode { ms } => {
                     // The answer was written out before the process froze, or just after: the client sees it late.
                     cx.fx.push(Effect::PauseSelf { ms });
                 }
                 Verdict::Drop | Verdict::SwallowResponse => return,
-                Verdict::Timeout {
-                    write_type,
-                    received,
-                    required,
-                    ..
-                } => {
-                    let consistency = self.timeout_level(write_type, required, op.consistency);
-                    let error = CoordinatorError::WriteTimeout {
-                        consistency,
-                        received,
-                        required,
-                        write_type,
-                    };
+                Verdict::Timeout { .. } | Verdict::Refuse { .. } => {
                     if self.config.kindness.rollback_failed_batch {
                         self.undo_batch(cx, op);
                     }
-                    return self.answer_error(cx, client, error);
+                    if let Some(error) = self.told(verdict, op.consistency) {
+                        self.answer_error(cx, client, error);
+                    }
+                    return;
                 }
-                Verdict::Continue => {}
+                Verdict::Continue | Verdict::Slow { .. } => {}
             }
         }
         if !op.swallow {

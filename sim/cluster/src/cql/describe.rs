@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(told("DESCRIBE TABLES").expect("a list"), ["t", "u"]);
         assert_eq!(
             told("DESC KEYSPACES;").expect("a list"),
-            ["Odd", "system", "system_schema"]
+            ["Odd", "system", "system_schema", "system_traces"]
         );
         assert_eq!(told("DESC FUNCTIONS").expect("a list"), [""; 0]);
         assert_eq!(told("DESC ONLY KEYSPACE \"Odd\"").expect("one").len(), 1);

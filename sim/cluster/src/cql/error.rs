@@ -22,6 +22,8 @@ pub enum Detail {
     Server,
     /// 0x000A: the request broke the protocol.
     Protocol,
+    /// 0x0100: nobody may log in like that.
+    BadCredentials,
     /// 0x1000: too few replicas are alive; nothing was written.
     Unavailable {
         /// Level that cannot be reached.
@@ -113,6 +115,7 @@ impl CqlError {
         match self.detail {
             Detail::Server => 0x0000,
             Detail::Protocol => 0x000A,
+            Detail::BadCredentials => 0x0100,
             Detail::Unavailable { .. } => 0x1000,
             Detail::Overloaded => 0x1001,
             Detail::Bootstrapping => 0x1002,

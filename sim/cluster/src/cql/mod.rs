@@ -11,12 +11,14 @@
 //! | [`system`], [`describe`] | `system`, `system_schema` and their like; DESCRIBE |
 //! | [`functions`], [`casts`] | native functions; CAST, sums and averages |
 //! | [`cas`] | conditional statements: gathered, and answered with `[applied]` |
+//! | [`roles`], [`traces`] | who may log in; traces of requests whose clients asked for one |
 //! | [`front`] | the conversation with one client, and the prepared statements of the node |
 //! | [`answer`], [`error`] | what the core answers, in the words of the flavour |
 //!
 //! Not here: sockets and tasks (`crate::host`), and what a request does (`crate::core`).
 //!
-//! Known to be kinder or narrower than a real server: system tables are read in one page; traces are refused with a warning.
+//! Known to be kinder or narrower than a real server: system tables are read in one page; in the simulator traces are
+//! refused with a warning.
 
 pub mod answer;
 pub mod bind;
@@ -30,10 +32,12 @@ pub mod functions;
 pub mod numbers;
 pub mod parse;
 mod registry;
+pub mod roles;
 mod statements;
 pub mod system;
 #[cfg(test)]
 mod tests;
+pub mod traces;
 pub mod types;
 pub mod values;
 

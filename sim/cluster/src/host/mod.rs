@@ -3,12 +3,14 @@
 //! - `sim`: in the simulated world, on its machines, links and disks;
 //! - `tcp`: on real TCP and real files, all nodes in one process (what `scylla-sim` runs);
 //! - `asked`, `changes`: what both need: requests under way, and what the schema's changes are told as;
+//! - [`hostile`]: a node without I/O that is given whatever bytes, for the fuzzer;
 //! - [`tap`]: reading the batches of a client out of raw bytes, so that a fault can strike before one leaves.
 //!
 //! The core and the front know nothing of either host.
 
 mod asked;
 mod changes;
+pub mod hostile;
 #[cfg(madsim)]
 pub mod sim;
 pub mod tap;

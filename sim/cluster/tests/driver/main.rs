@@ -5,6 +5,8 @@
 mod basics;
 mod failures;
 mod hooks;
+#[path = "../../examples/own_test.rs"]
+mod own_test;
 mod raw;
 
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
@@ -151,4 +153,10 @@ async fn rows_of(session: &Session, k: i64) -> usize {
         found += result.rows_num();
     }
     found
+}
+
+/// What the documentation shows compiles and holds.
+#[test]
+fn the_example_of_the_documentation_holds() {
+    own_test::main();
 }

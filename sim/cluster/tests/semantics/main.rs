@@ -1,6 +1,7 @@
 //! The core's semantics, stepped by hand without an executor: each file is one chapter of what real clusters do.
 mod batches;
 mod boundaries;
+mod compaction;
 mod counters;
 mod detection;
 mod durability;

@@ -2,8 +2,8 @@
 
 use crate::harness::*;
 use proptest::prelude::*;
-use sim_cluster::core::Flavor;
 use sim_cluster::core::row::RowState;
+use sim_cluster::core::{ClusterConfig, CommitlogSync, Flavor, snapshot};
 use sim_cluster::model::*;
 use std::collections::BTreeMap;
 
@@ -376,6 +376,36 @@ proptest! {
         let snap = sim_cluster::core::snapshot::recoverable(&c.config, &c.hosts[0].file, u64::from(age) * S);
         let recovered = snap.table("k", "rows").map_or(0, |t| t.rows.len());
         prop_assert_eq!(recovered, expected(0..=3).len());
+    }
+
+    #[test]
+    fn a_compacted_log_says_what_the_log_said(ops in prop::collection::vec(op(), 1..20), more in prop::collection::vec(op(), 0..5)) {
+        let mut config = ClusterConfig::new(1, Flavor::Scylla);
+        config.commitlog_sync = CommitlogSync::Batch;
+        let mut c = Cluster::with(config);
+        let put = |c: &mut Cluster, op: &Op| {
+            let mut set = WriteSet::new();
+            write(op, &mut set);
+            c.ok(0, WriteKind::Single, Consistency::One, set);
+        };
+        ops.iter().for_each(|op| put(&mut c, op));
+        c.run_for(10 * MS);
+        // Everything known, deletions and expiries too, which only merging with more can show.
+        let log = super::compaction::compacted(c.node(0));
+        let file = std::mem::replace(&mut c.hosts[0].file, log);
+        let live = snapshot::live(c.node(0), c.now);
+        let same = snapshot::recoverable(&c.config, &c.hosts[0].file, c.now);
+        prop_assert_eq!(&same, &live);
+        let node = c.hosts[0].node.as_mut().expect("it runs");
+        node.shed_log();
+        more.iter().for_each(|op| put(&mut c, op));
+        c.run_for(10 * MS);
+        let live = snapshot::live(c.node(0), c.now);
+        let mut plain = Cluster::new(1, Flavor::Scylla);
+        ops.iter().chain(&more).for_each(|op| put(&mut plain, op));
+        prop_assert_eq!(&snapshot::live(plain.node(0), c.now).tables, &live.tables);
+        prop_assert_eq!(snapshot::recoverable(&c.config, &c.hosts[0].file, c.now), live);
+        prop_assert!(!file.is_empty());
     }
 
     #[test]

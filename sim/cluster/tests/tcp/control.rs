@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A session that knows only this node: a frozen coordinator never answers, and a request to it says nothing about the others.
-async fn connect_to(node: SocketAddr) -> Session {
+pub async fn connect_to(node: SocketAddr) -> Session {
     let only = AllowListHostFilter::new([node]).expect("an address");
     let builder = SessionBuilder::new().known_node_addr(node).host_filter(Arc::new(only));
     builder.build().await.expect("a session")
@@ -45,6 +45,7 @@ async fn one_node_freezes_goes_on_dies_and_comes_back() {
         data_dir: directory.path().join("data"),
         flavor: Flavor::Cassandra,
         commitlog_sync: CommitlogSync::Batch,
+        auth: None,
     };
     let cluster = TcpCluster::start(options, Arc::new(|_| {})).await.expect("started");
     let third = cluster.contact_points()[2];

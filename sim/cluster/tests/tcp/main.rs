@@ -2,7 +2,11 @@
 //! logs, and what a person is told when it cannot start. Production world only.
 #![cfg(not(madsim))]
 
+mod auth;
 mod control;
+mod faults;
+#[path = "../../examples/own_test.rs"]
+mod own_test;
 mod program;
 mod recovery;
 mod refusals;
@@ -101,4 +105,10 @@ async fn count(session: &Session) -> i64 {
         .expect("a count");
     let rows = result.into_rows_result().expect("rows");
     rows.single_row::<(i64,)>().expect("one row").0
+}
+
+/// What the documentation shows compiles and holds.
+#[test]
+fn the_example_of_the_documentation_holds() {
+    own_test::main();
 }

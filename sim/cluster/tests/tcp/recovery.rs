@@ -1,7 +1,7 @@
 //! What a cluster still knows after it was killed, stopped, or found its log damaged.
 
 use super::program::Program;
-use super::{connect, count, create, read_pages, write_batch};
+use super::{DDL, connect, count, create, read_pages, write_batch};
 use sim_cluster::core::{CommitlogSync, Flavor};
 use sim_cluster::host::tcp::{Options, TcpCluster};
 use std::io::Write;
@@ -121,6 +121,7 @@ async fn a_cluster_inside_a_test_is_stopped_or_dropped() {
         data_dir: directory.path().join("data"),
         flavor: Flavor::Scylla,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+        auth: None,
     };
     let start = || TcpCluster::start(options.clone(), Arc::new(|_| {}));
     let cluster = start().await.expect("started");
@@ -147,4 +148,52 @@ async fn a_cluster_inside_a_test_is_stopped_or_dropped() {
     let cluster = start().await.expect("started");
     let session = connect(cluster.contact_points()[0]).await;
     assert_eq!(count(&session).await, 1, "dropped is killed: nothing was synced");
+}
+
+#[tokio::test]
+async fn a_log_of_overwritten_rows_is_compacted_and_survives_kill_9() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let arguments = ["--nodes", "1", "--verbose", "--commitlog-sync", "batch"];
+    let program = Program::start(directory.path(), &arguments);
+    let session = connect(program.addresses[0]).await;
+    let create = DDL.map(|text| text.replace("'replication_factor': 3", "'replication_factor': 1"));
+    for text in create {
+        session.query_unpaged(text, ()).await.expect("a schema change");
+    }
+    let insert = session
+        .prepare("INSERT INTO ks.t (k, c, v) VALUES (1, ?, ?)")
+        .await
+        .expect("prepared");
+    let long = "x".repeat(1 << 20);
+    let log = directory.path().join("node-1/commitlog");
+    let mut most = 0;
+    for i in 0..150 {
+        let value = format!("{i}{long}");
+        session
+            .execute_unpaged(&insert, (i % 3, &value))
+            .await
+            .expect("written");
+        most = most.max(std::fs::metadata(&log).expect("a log").len());
+    }
+    assert!(most < 70 << 20, "three rows need no log of {most} bytes");
+    drop(session);
+    let said = program.kill();
+    assert!(said.contains("bytes was compacted to"), "{said}");
+    let program = Program::start(directory.path(), &arguments);
+    let session = connect(program.addresses[0]).await;
+    for c in 0..3 {
+        let text = format!("SELECT v FROM ks.t WHERE k = 1 AND c = {c}");
+        let found = session
+            .query_unpaged(text, ())
+            .await
+            .expect("read")
+            .into_rows_result()
+            .expect("rows");
+        let (value,) = found.single_row::<(String,)>().expect("one row");
+        assert!(
+            value == format!("{}{long}", 147 + c),
+            "row {c} begins with {}",
+            &value[..5]
+        );
+    }
 }

@@ -62,6 +62,7 @@ async fn start_once(nodes: usize, flavor: Flavor, network: u8) -> Result<Cluster
         data_dir: directory.path().join("data"),
         flavor,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+        auth: None,
     };
     let tcp = TcpCluster::start(options, Arc::new(|_| {})).await;
     Ok(Cluster {

@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use sim_cluster::core::{CommitlogSync, Flavor};
-use sim_cluster::host::tcp::{Notice, Options, TcpCluster, Tell};
+use sim_cluster::host::tcp::{Credentials, Notice, Options, TcpCluster, Tell, faults};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,8 +30,23 @@ directory the cluster goes on with what its logs hold. As with the real servers,
 on the disk unless --commitlog-sync batch is given: kill -9 loses up to 10 s of writes (flavour scylla), or about 0.1 s
 (flavour cassandra).
 
-It is for tests and development: there is no authentication, everything is kept in memory, and the logs are never
-shortened. What it does not carry out (counters, views, indexes) is refused by name."
+Faults on command, from a file and while it runs:
+    scylla-sim --plan plan.toml --control 127.0.0.1:9180
+    curl 127.0.0.1:9180/                       # every fault and field that can be written
+    curl 127.0.0.1:9180/status                 # nodes, rows, log bytes
+    curl 127.0.0.1:9180/trace                  # what happened, as JSON lines
+    curl 127.0.0.1:9180/faults -d '{\"do\": \"pause\", \"node\": 2, \"for\": \"12s\"}'
+    curl 127.0.0.1:9180/faults                 # the list; -X DELETE 127.0.0.1:9180/faults/1 takes one back
+In plan.toml:
+    [[fault]]
+    do = \"write-timeout\"
+    table = \"ks.trades\"
+    statements = \"batch\"
+    applied = \"late\"
+    after = \"60s\"
+
+It is for tests and development: without --auth nobody is asked for a password, and everything is kept in memory (a million rows of some
+200 bytes take about 350 MB). Logs are compacted when half of them is needed no more. What it does not carry out (counters, views, indexes) is refused by name."
 )]
 struct Cli {
     /// Number of nodes, 1 to 64.
@@ -52,6 +67,25 @@ struct Cli {
     /// How often, in milliseconds (periodic only).
     #[arg(long, default_value_t = 10_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     commitlog_sync_period_ms: u64,
+    /// Faults to inject, in TOML; their times count from when the nodes serve. --faults lists what can be written.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Serve the control endpoint there (HTTP, without a password: keep it on this machine); port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    control: Option<SocketAddr>,
+    /// Print every fault and field that a plan or the control endpoint takes, and end.
+    #[arg(long)]
+    faults: bool,
+    /// Clients have to log in (PasswordAuthenticator). The first user is cassandra with password cassandra unless
+    /// --auth-user, or SCYLLA_SIM_AUTH=USER:PASSWORD in the environment, or --auth-file says otherwise.
+    #[arg(long)]
+    auth: bool,
+    /// The first user and its password (implies --auth).
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = credentials, conflicts_with = "auth_file")]
+    auth_user: Option<Credentials>,
+    /// A file with USER:PASSWORD in its first line, which other people on this machine need not see (implies --auth).
+    #[arg(long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
     /// Say everything that happens between the nodes, on standard error.
     #[arg(long, short)]
     verbose: bool,
@@ -83,6 +117,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_FAILED } else { 0 });
         }
     };
+    if cli.faults {
+        say(&faults::help());
+        return ExitCode::SUCCESS;
+    }
     // One thread runs all nodes; the disk's syncs have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -100,10 +138,24 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<u8, String> {
     let mut signals = Signals::new().map_err(|error| format!("signals cannot be caught: {error}"))?;
-    let cluster = TcpCluster::start(options(cli), tell(cli.verbose))
+    // Read first: a wrong plan starts nothing.
+    let plan = cli.plan.as_deref().map(|path| faults::read_plan(path, cli.nodes));
+    let plan = plan.transpose().map_err(|error| error.to_string())?.unwrap_or_default();
+    let mut options = options(cli);
+    options.auth = auth(cli)?;
+    let cluster = TcpCluster::start(options, tell(cli.verbose))
         .await
         .map_err(|error| error.to_string())?;
-    say(&started(cli, &cluster));
+    let control = match cli.control {
+        Some(address) => Some(cluster.control(address).await.map_err(|error| {
+            format!("the control endpoint cannot listen on {address}: {error}. Give another address with --control")
+        })?),
+        None => None,
+    };
+    say(&started(cli, &cluster, control, plan.len()));
+    for fault in plan {
+        cluster.inject(fault).map_err(|error| error.to_string())?;
+    }
     let signal = tokio::select! {
         signal = signals.next() => signal,
         () = cluster.ended() => return Err(no_node_left(&cluster)),
@@ -118,6 +170,41 @@ async fn run(cli: &Cli) -> Result<u8, String> {
             Err("it did not stop in good order: the next start finds what is on the disk, as after a kill".into())
         }
         _ = signals.next() => Ok(EXIT_CUT_SHORT),
+    }
+}
+
+/// Reads USER:PASSWORD.
+fn credentials(text: &str) -> Result<Credentials, String> {
+    match text.split_once(':') {
+        Some((user, password)) if !user.is_empty() && !password.is_empty() => Ok(Credentials {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        }),
+        _ => Err("write USER:PASSWORD, such as cassandra:cassandra".to_owned()),
+    }
+}
+
+/// The environment's way to say who the first user is.
+const AUTH_VARIABLE: &str = "SCYLLA_SIM_AUTH";
+
+/// Who may log in at first, if anybody has to.
+fn auth(cli: &Cli) -> Result<Option<Credentials>, String> {
+    if let Some(given) = &cli.auth_user {
+        return Ok(Some(given.clone()));
+    }
+    if let Some(path) = &cli.auth_file {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let first = text.lines().next().unwrap_or_default();
+        return credentials(first.trim())
+            .map(Some)
+            .map_err(|e| format!("{}:1: {e}", path.display()));
+    }
+    match std::env::var(AUTH_VARIABLE) {
+        Ok(text) => credentials(&text)
+            .map(Some)
+            .map_err(|e| format!("{AUTH_VARIABLE}: {e}")),
+        Err(_) if cli.auth => credentials("cassandra:cassandra").map(Some),
+        Err(_) => Ok(None),
     }
 }
 
@@ -136,6 +223,7 @@ fn options(cli: &Cli) -> Options {
                 period_ms: cli.commitlog_sync_period_ms,
             },
         },
+        auth: None,
     }
 }
 
@@ -155,7 +243,7 @@ fn say(text: &str) {
     let _unread = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn started(cli: &Cli, cluster: &TcpCluster) -> String {
+fn started(cli: &Cli, cluster: &TcpCluster, control: Option<SocketAddr>, faults: usize) -> String {
     let nodes = cluster.nodes();
     let first = nodes[0].address;
     let (ip, port) = (first.ip(), first.port());
@@ -176,6 +264,12 @@ fn started(cli: &Cli, cluster: &TcpCluster) -> String {
     );
     for (i, node) in nodes.iter().enumerate() {
         text += &format!("    node {}: {}, generation {}\n", i + 1, node.address, node.generation);
+    }
+    if let Some(path) = &cli.plan {
+        text += &format!("    {faults} faults from {}\n", path.display());
+    }
+    if let Some(address) = control {
+        text += &format!("    control endpoint at http://{address}/\n");
     }
     text += &format!(
         "

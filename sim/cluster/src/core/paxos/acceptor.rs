@@ -158,6 +158,12 @@ impl Node {
         }
     }
 
+    /// What the log says of conditional writes, one record for each partition.
+    pub(in crate::core) fn paxos_records(&self) -> impl Iterator<Item = Vec<u8>> {
+        let rows = self.replica.paxos.iter();
+        rows.filter_map(|(key, row)| postcard::to_stdvec(&row.to_record(key)).ok())
+    }
+
     pub(in crate::core) fn recover_paxos(&mut self, payload: &[u8]) {
         if let Ok(record) = postcard::from_bytes::<Record>(payload) {
             let (key, row) = PaxosRow::of_record(record);

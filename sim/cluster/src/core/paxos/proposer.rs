@@ -7,13 +7,15 @@
 //! commit, decided.
 
 use super::{Ballot, PaxosKey, Promise, Proposal};
+use crate::core::boundary::{Point, Subject, Then, Verdict};
 use crate::core::message::{ClientRef, Effect, Msg, OpId, Which};
 use crate::core::node::{Cx, Node, Op};
 use crate::core::ring::NodeSet;
 use crate::core::seal::{Sealed, Stamp};
 use crate::core::timers::Timer;
 use crate::model::{
-    CasAction, CasRequest, Consistency, CoordinatorError, NodeIdx, ReadRequest, ReadResult, ReadTarget, Response,
+    CasAction, CasRequest, Consistency, CoordinatorError, NodeIdx, ReadRequest, ReadResult, ReadTarget, Request,
+    Response,
 };
 use std::sync::Arc;
 
@@ -70,6 +72,39 @@ pub(in crate::core) struct CasOp {
 impl Node {
     /// A client's conditional write or serial read arrives.
     pub(in crate::core) fn client_cas(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: CasRequest) {
+        if cx.hook.is_none() {
+            return self.start_cas(cx, client, request);
+        }
+        let schema = self.schema.clone();
+        let subject = Subject::conditional(request.read.table, request.serial);
+        let verdict = self.consult(cx, Point::RequestArrived, subject, &schema);
+        let park = |node: &mut Node, at_us, client| node.park(at_us, client, Request::Cas(Box::new(request.clone())));
+        match verdict {
+            Verdict::Continue => self.start_cas(cx, client, request),
+            Verdict::SwallowResponse => self.start_cas(cx, ClientRef::NOBODY, request),
+            Verdict::Drop => {}
+            Verdict::KillNode => self.die(cx),
+            Verdict::PauseNode { ms } => {
+                cx.fx.push(Effect::PauseSelf { ms });
+                park(self, cx.now_us + 1, Some(client));
+            }
+            Verdict::Slow { ms } => park(self, cx.now_us + ms * 1000, Some(client)),
+            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
+                if let Some(error) = self.told(verdict, request.serial) {
+                    self.answer_error(cx, client, error);
+                }
+                match then {
+                    // Conditional writes have no batchlog.
+                    Then::NeverApply | Then::ByReplay => {}
+                    Then::ApplyNow => self.start_cas(cx, ClientRef::NOBODY, request),
+                    Then::ExecuteLate { after_ms } => park(self, cx.now_us + after_ms * 1000, None),
+                }
+            }
+        }
+    }
+
+    /// Begins a conditional write or serial read.
+    pub(in crate::core) fn start_cas(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: CasRequest) {
         let planned = self.plan_cas(cx, client, request);
         match planned {
             Ok(op) => {

@@ -24,6 +24,8 @@ pub enum Request<'a> {
     Startup(Vec<(&'a str, &'a str)>),
     /// REGISTER for these event types.
     Register(Vec<&'a str>),
+    /// AUTH_RESPONSE with its token.
+    AuthResponse(Option<&'a [u8]>),
     /// QUERY.
     Query {
         /// The statement's text.
@@ -362,6 +364,7 @@ impl<'a> Request<'a> {
         };
         let request = match opcode {
             Opcode::Options => Request::Options,
+            Opcode::AuthResponse => Request::AuthResponse(reader.bytes()?),
             Opcode::Startup => Request::Startup(reader.string_map()?),
             Opcode::Register => Request::Register(reader.string_list()?),
             Opcode::Query => Request::Query {

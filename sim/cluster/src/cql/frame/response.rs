@@ -86,6 +86,16 @@ pub fn ready(out: &mut Vec<u8>, stream: i16) {
     frame(out, stream, Opcode::Ready, &[], |_| {});
 }
 
+/// AUTHENTICATE with the name of the authenticator.
+pub fn authenticate(out: &mut Vec<u8>, stream: i16, authenticator: &str) {
+    frame(out, stream, Opcode::Authenticate, &[], |b| put_string(b, authenticator));
+}
+
+/// AUTH_SUCCESS without a token.
+pub fn auth_success(out: &mut Vec<u8>, stream: i16) {
+    frame(out, stream, Opcode::AuthSuccess, &[], |b| put_bytes(b, None));
+}
+
 /// SUPPORTED with its multimap in the order given.
 pub fn supported(out: &mut Vec<u8>, stream: i16, options: &[(&str, Vec<String>)]) {
     frame(out, stream, Opcode::Supported, &[], |b| {
@@ -347,6 +357,7 @@ pub fn error(out: &mut Vec<u8>, stream: i16, warnings: &[String], error: &CqlErr
         match &error.detail {
             Detail::Server
             | Detail::Protocol
+            | Detail::BadCredentials
             | Detail::Overloaded
             | Detail::Bootstrapping
             | Detail::Truncate

@@ -5,8 +5,11 @@
 //! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
 //! UNPREPARED, as real nodes do.
 
+mod checks;
 mod derived;
+mod login;
 mod reading;
+mod tracing;
 
 use super::answer::{self, Words};
 use super::bind::batch::{batch_kind, only_writes};
@@ -17,18 +20,25 @@ use super::describe;
 use super::error::CqlError;
 use super::frame::response::{self, Event};
 use super::frame::{
-    self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Params, Request, StatementRef, Value, flag,
+    self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Opcode, Params, Request, StatementRef, Value, flag,
 };
-use super::functions::Moment;
 use super::parse::{self, ast};
 pub use super::registry::Registry;
+use super::roles::Roles;
 use super::statements::Statements;
 use super::system::{self, NodeView};
+use super::traces::Traces;
 use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
+use checks::{
+    check_startup, custom_batch_timestamp, level, moment, only_counted, only_unconditional, register, request_name,
+};
+use login::Login;
 use reading::PendingRead;
 use std::cell::Cell;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// What a client has told on one connection.
@@ -41,9 +51,24 @@ pub struct Connection {
     schema_events: bool,
     /// Bytes of a refused frame that are still to come and mean nothing.
     skip_bytes: usize,
+    login: Login,
+    client: Option<IpAddr>,
 }
 
 impl Connection {
+    /// The connection of a client at this address.
+    pub fn from(client: IpAddr) -> Connection {
+        Connection {
+            client: Some(client),
+            ..Connection::default()
+        }
+    }
+
+    /// Whether bytes of a refused frame are still to come.
+    pub(crate) fn is_skipping(&self) -> bool {
+        self.skip_bytes > 0
+    }
+
     /// Whether the client registered for events of this kind.
     pub fn wants(&self, event: &Event) -> bool {
         match event {
@@ -82,6 +107,7 @@ pub struct Pending {
     stream: i16,
     warnings: Vec<String>,
     kind: PendingKind,
+    trace: Option<NonZeroU32>,
 }
 
 #[derive(Debug)]
@@ -107,6 +133,8 @@ pub struct Front {
     scratch: Scratch,
     /// Uuids made so far.
     uuids: Cell<u64>,
+    roles: Option<Arc<Roles>>,
+    traces: Option<Arc<Traces>>,
 }
 
 type Answer<T> = Result<T, CqlError>;
@@ -129,6 +157,8 @@ impl Front {
             registry,
             scratch: Scratch::default(),
             uuids: Cell::new(0),
+            roles: None,
+            traces: None,
         }
     }
 
@@ -187,29 +217,32 @@ impl Front {
             warnings: Vec::new(),
             out,
         };
-        if header.flags & flag::TRACING != 0 {
-            call.warnings
-                .push("quench: tracing is not supported by the simulated cluster".into());
-        }
+        let mut traced = None;
         let handled = match Request::parse(header, body) {
-            Ok(request) => self.request(&mut call, connection, request),
+            Ok(request) => {
+                if header.flags & flag::TRACING != 0 {
+                    traced = self.begin_trace(&mut call, connection, header, &request);
+                }
+                self.request(&mut call, connection, request)
+            }
             Err(malformed) => Err(malformed.into()),
         };
         match handled {
-            Ok(None) => Outcome::Answered,
+            Ok(None) => {}
             Ok(Some((request, kind))) => {
+                let is_batch = header.opcode == Opcode::Batch as u8;
                 let pending = Pending {
+                    trace: self.submit_trace(traced, &kind, is_batch),
                     stream: call.stream,
                     warnings: call.warnings,
                     kind,
                 };
-                Outcome::Submit(Submission { request, pending })
+                return Outcome::Submit(Submission { request, pending });
             }
-            Err(error) => {
-                response::error(call.out, call.stream, &call.warnings, &error);
-                Outcome::Answered
-            }
+            Err(error) => response::error(call.out, call.stream, &call.warnings, &error),
         }
+        self.end_trace(traced, call.out);
+        Outcome::Answered
     }
 
     fn request(
@@ -221,12 +254,15 @@ impl Front {
         if !connection.started {
             return match request {
                 Request::Options => self.options(call),
-                Request::Startup(options) => startup(call, connection, &options),
+                Request::Startup(options) => self.startup(call, connection, &options),
                 other => Err(CqlError::protocol(format!(
                     "Unexpected message {}, expecting STARTUP or OPTIONS",
                     request_name(&other)
                 ))),
             };
+        }
+        if connection.login == Login::Asked {
+            return self.authenticate(call, connection, &request).map(|()| None);
         }
         match request {
             Request::Batch(batch) => self.batch(call, connection, batch),
@@ -234,6 +270,7 @@ impl Front {
                 let statement = self.statements.get(id, call.node.schema)?.clone();
                 self.execute(call, connection, &statement, &params, true)
             }
+            Request::Query { text, .. } if self.role_statement(call, connection, text)? => Ok(None),
             Request::Query { text, params } => {
                 let statement = self.resolve(call, connection, text)?;
                 self.execute(call, connection, &Arc::new(statement), &params, false)
@@ -241,8 +278,32 @@ impl Front {
             Request::Prepare { text } => self.prepare(call, connection, text),
             Request::Options => self.options(call),
             Request::Register(types) => register(call, connection, &types),
-            Request::Startup(options) => startup(call, connection, &options),
+            Request::Startup(_) => Err(CqlError::protocol(
+                "Unexpected message STARTUP, the connection is already initialized",
+            )),
+            // Seen of a server that asks for a password; one that does not has nobody who could have been asked.
+            Request::AuthResponse(token) => match &self.roles {
+                Some(roles) => {
+                    roles.login(token.unwrap_or_default())?;
+                    response::auth_success(call.out, call.stream);
+                    Ok(None)
+                }
+                None => Err(CqlError::protocol(
+                    "Unexpected message AUTH_RESPONSE, it is not a request this server takes",
+                )),
+            },
         }
+    }
+
+    fn startup(
+        &self,
+        call: &mut Call<'_>,
+        connection: &mut Connection,
+        options: &[(&str, &str)],
+    ) -> Answer<Option<(model::Request, PendingKind)>> {
+        check_startup(options)?;
+        self.welcome(call, connection);
+        Ok(None)
     }
 
     fn options(&self, call: &mut Call<'_>) -> Answer<Option<(model::Request, PendingKind)>> {
@@ -396,7 +457,8 @@ impl Front {
                 ))
             }
             Plan::Select(select) if select.is_system => {
-                let rows = system::rows(call.node, &select.table);
+                let traces = self.trace_rows(&select.table);
+                let rows = traces.unwrap_or_else(|| system::rows(call.node, &select.table));
                 self.system_rows(call, statement, &rows, &bound, params)
             }
             Plan::Select(_) => self.select(call, statement, consistency, &bound, params),
@@ -557,10 +619,17 @@ impl Front {
     ///
     /// Events for other connections are the host's: every node tells its own clients when its schema changes.
     pub fn complete(&self, node: &NodeView<'_>, pending: Pending, response: Response, out: &mut Vec<u8>) {
+        let traced = self.resume_trace(&pending, &response, out);
+        self.answer(node, pending, response, out);
+        self.end_trace(traced, out);
+    }
+
+    fn answer(&self, node: &NodeView<'_>, pending: Pending, response: Response, out: &mut Vec<u8>) {
         let Pending {
             stream,
             mut warnings,
             kind,
+            ..
         } = pending;
         match (response, kind) {
             (Response::Done { warnings: more }, _) => {
@@ -681,100 +750,6 @@ fn submit_cas(
         skip_metadata,
     };
     Ok(Some((model::Request::Cas(Box::new(request)), pending)))
-}
-
-fn custom_batch_timestamp() -> CqlError {
-    CqlError::invalid("Cannot provide custom timestamp for conditional BATCH")
-}
-
-fn startup(
-    call: &mut Call<'_>,
-    connection: &mut Connection,
-    options: &[(&str, &str)],
-) -> Answer<Option<(model::Request, PendingKind)>> {
-    let option = |name: &str| {
-        options
-            .iter()
-            .find(|(k, _)| k.eq_ignore_ascii_case(name))
-            .map(|(_, v)| *v)
-    };
-    if option("CQL_VERSION").is_none() {
-        return Err(CqlError::protocol("Missing value CQL_VERSION in STARTUP message"));
-    }
-    if let Some(algorithm) = option("COMPRESSION") {
-        return Err(CqlError::protocol(format!(
-            "Unknown compression algorithm: {algorithm}"
-        )));
-    }
-    connection.started = true;
-    response::ready(call.out, call.stream);
-    Ok(None)
-}
-
-fn register(
-    call: &mut Call<'_>,
-    connection: &mut Connection,
-    types: &[&str],
-) -> Answer<Option<(model::Request, PendingKind)>> {
-    for ty in types {
-        match *ty {
-            "STATUS_CHANGE" => connection.status_events = true,
-            "TOPOLOGY_CHANGE" => connection.topology_events = true,
-            "SCHEMA_CHANGE" => connection.schema_events = true,
-            other => return Err(CqlError::protocol(format!("Invalid value '{other}' for Type"))),
-        }
-    }
-    response::ready(call.out, call.stream);
-    Ok(None)
-}
-
-fn request_name(request: &Request<'_>) -> &'static str {
-    match request {
-        Request::Options => "OPTIONS",
-        Request::Startup(_) => "STARTUP",
-        Request::Register(_) => "REGISTER",
-        Request::Query { .. } => "QUERY",
-        Request::Prepare { .. } => "PREPARE",
-        Request::Execute { .. } => "EXECUTE",
-        Request::Batch(_) => "BATCH",
-    }
-}
-
-fn level(code: u16) -> Answer<Consistency> {
-    Consistency::from_code(code)
-        .ok_or_else(|| CqlError::protocol(format!("Unknown code {code} for a consistency level")))
-}
-
-/// The levels at which counters are written (C `ConsistencyLevel.validateCounterForWrite`).
-fn only_counted(consistency: Consistency, table: Option<&Table>) -> Answer<()> {
-    match consistency {
-        Consistency::Any => Err(CqlError::invalid(format!(
-            "Consistency level ANY is not yet supported for counter table {}",
-            table.map_or("", |t| t.name.as_str())
-        ))),
-        Consistency::Serial | Consistency::LocalSerial => {
-            Err(CqlError::invalid("Counter operations are inherently non-serializable"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The moment at which a statement is executed on a node.
-fn moment(node: &NodeView<'_>, uuids: &Cell<u64>) -> Moment {
-    Moment {
-        wall_us: node.wall_us,
-        node: u64::from(node.generation as u32) << 8 | u64::from(node.me.0),
-        drawn: Cell::new(uuids.replace(uuids.get() + 1) << 20),
-    }
-}
-
-fn only_unconditional(consistency: Consistency) -> Answer<()> {
-    match consistency {
-        Consistency::Serial | Consistency::LocalSerial => Err(CqlError::invalid(
-            "You must use conditional updates for serializable writes",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// What preparing statements depends on, for this cluster.

@@ -6,6 +6,7 @@ pub mod ast;
 mod ddl;
 mod dml;
 mod lexer;
+pub mod roles;
 mod select;
 #[cfg(test)]
 mod tests;

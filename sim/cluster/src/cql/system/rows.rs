@@ -212,7 +212,16 @@ fn keyspaces(node: &NodeView<'_>) -> Vec<Fields> {
             ("replication", replication(k)),
         ])
     });
-    users.chain(own).collect()
+    // In the simulator nobody traces, and drivers read this list with every session.
+    let traces = node.lists_own_tables.then(|| {
+        let class = "org.apache.cassandra.locator.SimpleStrategy";
+        BTreeMap::from([
+            ("keyspace_name", text("system_traces")),
+            ("durable_writes", vec![1]),
+            ("replication", map(&[("class", class), ("replication_factor", "2")])),
+        ])
+    });
+    users.chain(own).chain(traces).collect()
 }
 
 /// Tables by keyspace and name.

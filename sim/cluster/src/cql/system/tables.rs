@@ -32,7 +32,7 @@ macro_rules! table_options {
     };
 }
 
-const DEFINITIONS: [Definition; 22] = [
+const DEFINITIONS: [Definition; 26] = [
     Definition {
         keyspace: "system",
         name: "local",
@@ -166,6 +166,36 @@ const DEFINITIONS: [Definition; 22] = [
         columns: "p name text, r value text",
     },
     Definition {
+        keyspace: "system_traces",
+        name: "sessions",
+        has: Has::Cassandra,
+        columns: "p session_id uuid, r client inet, r command text, r coordinator inet, r coordinator_port int, \
+                  r duration int, r parameters unfrozen_map, r request text, r started_at timestamp",
+    },
+    Definition {
+        keyspace: "system_traces",
+        name: "events",
+        has: Has::Cassandra,
+        columns: "p session_id uuid, c event_id timeuuid, r activity text, r source inet, r source_elapsed int, \
+                  r source_port int, r thread text",
+    },
+    // S `tracing/trace_keyspace_helper.cc`; there was no ScyllaDB to ask.
+    Definition {
+        keyspace: "system_traces",
+        name: "sessions",
+        has: Has::Scylla,
+        columns: "p session_id uuid, r client inet, r command text, r coordinator inet, r duration int, \
+                  r parameters unfrozen_map, r request text, r request_size int, r response_size int, \
+                  r started_at timestamp, r username text",
+    },
+    Definition {
+        keyspace: "system_traces",
+        name: "events",
+        has: Has::Scylla,
+        columns: "p session_id uuid, c event_id timeuuid, r activity text, r scylla_parent_id bigint, \
+                  r scylla_span_id bigint, r source inet, r source_elapsed int, r thread text",
+    },
+    Definition {
         keyspace: "system_virtual_schema",
         name: "keyspaces",
         has: Has::Cassandra,
@@ -251,6 +281,7 @@ fn column_type(word: &str) -> CqlType {
     let frozen = |t| CqlType::Frozen(Box::new(t));
     let text = || Box::new(CqlType::Text);
     match word {
+        "bigint" => CqlType::Bigint,
         "blob" => CqlType::Blob,
         "blobs" => frozen(CqlType::Map(text(), Box::new(CqlType::Blob))),
         "boolean" => CqlType::Boolean,
@@ -261,6 +292,8 @@ fn column_type(word: &str) -> CqlType {
         "map" => frozen(CqlType::Map(text(), text())),
         "texts" => CqlType::Set(text()),
         "timestamp" => CqlType::Timestamp,
+        "timeuuid" => CqlType::Timeuuid,
+        "unfrozen_map" => CqlType::Map(text(), text()),
         "uuid" => CqlType::Uuid,
         _ => CqlType::Text,
     }

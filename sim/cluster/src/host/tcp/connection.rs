@@ -29,11 +29,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn accept(shared: Arc<Shared>, node: NodeIdx, listener: TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 // Answers are small and awaited. A socket that refuses the option is on its way to its end.
                 let _refused = stream.set_nodelay(true);
                 match shared.with(node, |p| {
-                    (p.is_serving && p.connected() < CONNECTIONS_MAX).then(|| p.open())
+                    (p.is_serving && p.connected() < CONNECTIONS_MAX).then(|| p.open(from.ip()))
                 }) {
                     Some((id, wake)) => drop(tokio::spawn(serve(shared.clone(), node, id, wake, stream))),
                     None => shared.tell_accept(node, "it is not serving, or has too many connections"),

@@ -1,13 +1,15 @@
-//! What can be done to one node while the others go on: kill -9, freeze, resume, start again. All nodes live in one process,
-//! so no signal from outside could do it.
+//! What can be done to one node while the others go on: kill -9, loss of power, freeze, resume, start again; to the links
+//! between nodes, and to the hints that they keep. All nodes live in one process, so no signal from outside could do it.
 //!
 //! What differs from real processes: the kernel's part is played here. Messages to a frozen node wait in its mailbox (as in
 //! a socket's buffer, without its bound: what requests under way make), its sockets accept connections and bytes; those of
-//! a killed node are closed, and nobody listens until it is started again.
+//! a killed node are closed, and nobody listens until it is started again. What crosses a cut link is lost without a sign.
 
 use super::error::StartError;
+use super::faults::{Deed, FaultSpec, InjectError};
 use super::process::Process;
-use super::{LOOK, Shared, TcpCluster, cannot_listen, connection};
+use super::{Body, LOOK, Shared, State, TcpCluster, cannot_listen, connection};
+use crate::core::config::ClockSpec;
 use crate::core::message::Input;
 use crate::core::{Node, Start};
 use crate::model::NodeIdx;
@@ -18,32 +20,17 @@ impl TcpCluster {
     /// kill -9 of a node: what it holds is gone, what it gave to the kernel is kept, peers and clients are reset. `node`
     /// counts from 0.
     pub fn kill(&self, node: usize) {
-        let index = NodeIdx(node as u8);
-        self.listeners.abort(node);
-        self.shared.turn(|state, now_us| {
-            if state.process(index).is_over {
-                return;
-            }
-            state.process(index).kill();
-            state.mail.retain(|(_, from, _)| *from != index);
-            for (i, peer) in state.nodes.iter_mut().enumerate() {
-                if i != node {
-                    peer.step(now_us, Input::PeerReset { peer: index });
-                }
-            }
-        });
+        self.body.kill(NodeIdx(node as u8));
     }
 
     /// SIGSTOP of a node: it does nothing, and nobody is told.
     pub fn freeze(&self, node: usize) {
-        self.shared.with(NodeIdx(node as u8), |p| p.is_frozen = true);
+        self.body.freeze(NodeIdx(node as u8));
     }
 
     /// SIGCONT of a frozen node: what waited for it arrives now, and its deadlines with it.
     pub fn resume(&self, node: usize) {
-        self.shared.turn(|state, now_us| {
-            state.process(NodeIdx(node as u8)).thaw(now_us);
-        });
+        self.body.resume(NodeIdx(node as u8));
     }
 
     /// Starts a killed node again, from its log and on its address. One that runs is killed first.
@@ -51,27 +38,123 @@ impl TcpCluster {
     /// # Errors
     /// Its address was taken meanwhile, or its log cannot be read.
     pub async fn revive(&self, node: usize) -> Result<(), StartError> {
-        let index = NodeIdx(node as u8);
+        self.body.revive(NodeIdx(node as u8)).await
+    }
+}
+
+impl Body {
+    /// Injects a fault.
+    pub(super) fn inject(&self, fault: FaultSpec) -> Result<u32, InjectError> {
+        self.faults.inject(self.shared.clock.now_us(), fault)
+    }
+
+    /// Does what a fault says.
+    pub(super) async fn perform(&self, fault: u32, deed: Deed) -> Result<(), String> {
+        match deed {
+            Deed::Kill { node, power } => {
+                self.kill(node);
+                if power {
+                    let lost = self.shared.with(node, Process::lose_unsynced);
+                    return lost.map_err(|e| e.to_string());
+                }
+            }
+            Deed::Bury(node) => self.listeners.abort(usize::from(node.0)),
+            Deed::Start(node) => return self.revive(node).await.map_err(|e| e.to_string()),
+            Deed::Freeze(node) => self.freeze(node),
+            Deed::Resume(node) => self.resume(node),
+            Deed::Cut(links) => {
+                let cuts = links.into_iter().map(|(from, to)| (fault, from, to));
+                self.shared.lock().cuts.extend(cuts);
+            }
+            Deed::Heal => self.shared.lock().cuts.retain(|(by, ..)| *by != fault),
+            Deed::LoseHints { nodes, off } => {
+                for node in nodes {
+                    self.give(node, Input::LoseHints { peer: None });
+                    if off {
+                        self.give(node, Input::Handoff { on: false });
+                    }
+                }
+            }
+            Deed::KeepHints(nodes) => nodes
+                .into_iter()
+                .for_each(|n| self.give(n, Input::Handoff { on: true })),
+            Deed::Clock { node, skew_ms } => self.shared.turn(|state, now_us| {
+                let skew_us = skew_ms * 1000;
+                let spec = ClockSpec { skew_us, drift_ppm: 0 };
+                state.process(node).node.set_clock(now_us, spec);
+            }),
+            Deed::FailDisk(node) => self.shared.turn(|state, now_us| state.process(node).fail_disk(now_us)),
+        }
+        Ok(())
+    }
+
+    fn give(&self, node: NodeIdx, input: Input) {
+        self.shared
+            .turn(|state, now_us| state.process(node).step(now_us, input));
+    }
+
+    pub(super) fn kill(&self, node: NodeIdx) {
+        self.listeners.abort(usize::from(node.0));
+        self.shared.turn(|state, now_us| {
+            if state.process(node).is_over {
+                return;
+            }
+            state.process(node).kill();
+            state.died(now_us, node);
+            self.trace.note(now_us, Some(node), "killed", None, String::new());
+        });
+    }
+
+    pub(super) fn freeze(&self, node: NodeIdx) {
+        self.shared.turn(|state, now_us| {
+            state.process(node).is_frozen = true;
+            self.trace.note(now_us, Some(node), "frozen", None, String::new());
+        });
+    }
+
+    pub(super) fn resume(&self, node: NodeIdx) {
+        self.shared.turn(|state, now_us| {
+            state.process(node).thaw(now_us);
+            self.trace.note(now_us, Some(node), "resumed", None, String::new());
+        });
+    }
+
+    pub(super) async fn revive(&self, node: NodeIdx) -> Result<(), StartError> {
+        let place = usize::from(node.0);
         self.kill(node);
-        let address = self.addresses[node];
-        let failed = |e| cannot_listen(address, self.addresses[0], node + 1, e);
+        let address = self.addresses[place];
+        let failed = |e| cannot_listen(address, self.addresses[0], place + 1, e);
         // The task that held the port was told to end; the runtime needs a moment for it.
-        while !self.listeners.is_closed(node) {
+        while !self.listeners.is_closed(place) {
             sleep(LOOK).await;
         }
         let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let (log, bytes) = self.data.open_log(index)?;
-        self.shared.turn(|state, now_us| {
-            let old = state.process(index);
-            let seed = Shared::seed(now_us, index);
-            let core = Node::new(old.node.config().clone(), index, seed);
-            let mut process = Process::new(core, log, self.addresses.clone(), self.shared.tell.clone());
-            process.follow(old);
-            process.boot(now_us, &bytes, Start::Alone);
+        let log = self.data.open_log(node)?;
+        let booted = self.shared.turn(|state, now_us| {
+            let old = state.process(node);
+            let seed = Shared::seed(now_us, node);
+            let core = Node::new(old.node.config().clone(), node, seed);
+            let mut process = old.successor(core, log);
+            process.boot(now_us, Start::Alone)?;
             *old = process;
+            self.trace.note(now_us, Some(node), "started", None, String::new());
+            Ok(())
         });
+        booted.map_err(|e| self.data.unreadable(node, e))?;
         let shared = self.shared.clone();
-        self.listeners.spawn(node, connection::accept(shared, index, socket));
+        self.listeners.spawn(place, connection::accept(shared, node, socket));
         Ok(())
+    }
+}
+
+impl State {
+    /// A node's process is dead: what it said and was not heard is lost, and its peers' connections to it are reset.
+    pub(super) fn died(&mut self, now_us: u64, node: NodeIdx) {
+        self.mail.retain(|(_, from, _)| *from != node);
+        for (i, peer) in self.nodes.iter_mut().enumerate() {
+            if i != usize::from(node.0) {
+                peer.step(now_us, Input::PeerReset { peer: node });
+            }
+        }
     }
 }

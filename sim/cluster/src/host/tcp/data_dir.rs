@@ -3,26 +3,24 @@
 //! ```text
 //! DIR/scylla-sim.toml      what the directory holds: written once, when it is made
 //! DIR/lock                 locked by the process that uses it, for as long as it lives
-//! DIR/node-1/commitlog     everything that node 1 knows
+//! DIR/node-1/commitlog     everything that node 1 knows (`log_file`)
 //! ```
 //!
 //! What is refused here is not touched: the checks come before the first change.
 
 use super::error::StartError;
+use super::log_file::{self, LogFile};
 use crate::core::flavor::Flavor;
 use crate::model::NodeIdx;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Of the layout above and of the entries in the logs.
 const VERSION: u32 = 1;
 const IDENTITY: &str = "scylla-sim.toml";
 const LOCK: &str = "lock";
-const LOG: &str = "commitlog";
 
 /// What a directory says it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,27 +78,32 @@ impl DataDir {
         })
     }
 
-    /// Opens a node's log, and reads it.
-    pub(super) fn open_log(&self, node: NodeIdx) -> Result<(LogFile, Vec<u8>), StartError> {
-        let folder = self.path.join(format!("node-{}", node.0 + 1));
-        let path = folder.join(LOG);
-        let open = || -> io::Result<(LogFile, Vec<u8>)> {
+    fn folder(&self, node: NodeIdx) -> PathBuf {
+        self.path.join(format!("node-{}", node.0 + 1))
+    }
+
+    /// A node's log could not be read.
+    pub(super) fn unreadable(&self, node: NodeIdx, source: io::Error) -> StartError {
+        StartError::Log {
+            path: self.folder(node).join(log_file::NAME),
+            source,
+        }
+    }
+
+    /// Opens a node's log.
+    pub(super) fn open_log(&self, node: NodeIdx) -> Result<LogFile, StartError> {
+        let folder = self.folder(node);
+        let open = || -> io::Result<LogFile> {
             fs::create_dir_all(&folder)?;
-            let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            if bytes.is_empty() {
+            let log = LogFile::open(&folder)?;
+            if log.length() == 0 {
                 // The names have to survive a power loss, or what is synced under them would not.
                 File::open(&folder)?.sync_all()?;
                 File::open(&self.path)?.sync_all()?;
             }
-            let file = Arc::new(file);
-            Ok((LogFile { file }, bytes))
+            Ok(log)
         };
-        open().map_err(|source| StartError::Log {
-            path: path.clone(),
-            source,
-        })
+        open().map_err(|source| self.unreadable(node, source))
     }
 }
 
@@ -196,38 +199,4 @@ fn lock(path: &Path) -> Result<File, StartError> {
     file.write_all(std::process::id().to_string().as_bytes())
         .map_err(failed)?;
     Ok(file)
-}
-
-/// A node's commit log.
-#[derive(Debug)]
-pub(super) struct LogFile {
-    file: Arc<File>,
-}
-
-impl LogFile {
-    /// Gives bytes to the kernel: from here they survive the death of the process.
-    pub(super) fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|p| IoSlice::new(p)).collect();
-        let mut left = &mut slices[..];
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            match (&*self.file).write_vectored(left) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut left, n),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// Cuts the log.
-    pub(super) fn truncate(&mut self, length_bytes: u64) -> io::Result<()> {
-        self.file.set_len(length_bytes)
-    }
-
-    /// The file, to be synced by another thread.
-    pub(super) fn shared(&self) -> Arc<File> {
-        self.file.clone()
-    }
 }

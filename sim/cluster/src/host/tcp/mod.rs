@@ -3,8 +3,11 @@
 //!
 //! - `process`: one node, and the carrying out of what its core asks for,
 //! - `connection`: one client of it,
-//! - `control`: kill, freeze, resume and start again one node of them,
-//! - `data_dir`: the directory, its lock, and the logs,
+//! - `control`: kill, freeze, resume and start again one node of them, cut links, lose hints,
+//! - `faults`, `trace`: faults on command (`--plan`, the control endpoint), and what happened,
+//! - `http`: the control endpoint,
+//! - `status`: how the nodes are,
+//! - `data_dir`, `log_file`: the directory and its lock; the log of a node, and its compaction,
 //! - `clock`, `error`, `notice`: the time, why a start fails, what a person is told.
 //!
 //! All nodes share one lock. Whoever has something for a node (bytes of a client, a deadline, a finished sync) takes it,
@@ -12,37 +15,48 @@
 //! nodes take no time. Files are appended under the lock (the kernel takes the bytes); syncs run on threads of their own,
 //! one at a time for each node, and one serves all that wait when it begins.
 //!
-//! Everything is kept in memory and a log is never shortened: this is for tests and development, not for keeping data.
+//! Everything is kept in memory: this is for tests and development, not for keeping data.
 
 mod clock;
 mod connection;
 mod control;
 mod data_dir;
 mod error;
+pub mod faults;
+mod http;
+mod log_file;
 mod notice;
 mod process;
+mod status;
+mod trace;
 
 pub use error::StartError;
 pub use notice::{Notice, Tell};
+pub use status::NodeStatus;
+pub use trace::{TRACE_LINES_MAX, TraceEvent, TraceLine};
 
 use crate::core::Start;
 use crate::core::config::{ClusterConfig, CommitlogSync};
 use crate::core::flavor::Flavor;
 use crate::core::message::{Input, Msg};
 use crate::core::node::Node;
+use crate::cql::roles::Roles;
+use crate::cql::traces::Traces;
 use crate::model::NodeIdx;
 use clock::Clock;
 use data_dir::DataDir;
-use process::Process;
+use faults::{Fault, FaultSpec, Faults, InjectError};
+use process::{Around, Process};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+use trace::Trace;
 
 /// Nodes of a cluster at most (`ClusterConfig::nodes`).
 pub const NODES_MAX: usize = 64;
@@ -73,6 +87,26 @@ pub struct Options {
     pub flavor: Flavor,
     /// When a write reaches the disk.
     pub commitlog_sync: CommitlogSync,
+    /// Whether clients have to log in, and as whom at first.
+    pub auth: Option<Credentials>,
+}
+
+/// The first superuser of a cluster that asks for a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password is nobody's business.
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What all tasks share.
@@ -90,30 +124,28 @@ struct State {
     nodes: Vec<Process>,
     /// What nodes say to each other: (to, from, what). As much as their requests under way make; see `host::sim::inbox`.
     mail: VecDeque<(NodeIdx, NodeIdx, Msg)>,
+    /// Links that are cut: by which fault, from whom, to whom.
+    cuts: Vec<(u32, NodeIdx, NodeIdx)>,
     /// When the pump will look.
     armed_us: u64,
-}
-
-/// A node that runs.
-#[derive(Debug, Clone)]
-pub struct NodeStatus {
-    /// Its CQL address.
-    pub address: SocketAddr,
-    /// `gossip_generation`: grows with every start.
-    pub generation: u32,
-    /// Why it cannot go on, if so.
-    pub halted: Option<String>,
 }
 
 /// A cluster that runs. Dropping it ends it at once, as kill -9 would; [`TcpCluster::stop`] does it in good order.
 #[must_use = "dropping a cluster ends it"]
 pub struct TcpCluster {
+    body: Arc<Body>,
+    /// Pump, syncs, the director of faults and the control endpoint; ended when this is dropped.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What a cluster consists of, its tasks aside.
+struct Body {
     shared: Arc<Shared>,
+    faults: Arc<Faults>,
+    trace: Arc<Trace>,
     addresses: Arc<[SocketAddr]>,
     is_new: bool,
     listeners: Listeners,
-    /// Pump and syncs; ended when this is dropped.
-    _tasks: JoinSet<()>,
     /// Its lock is held until the last.
     data: DataDir,
 }
@@ -153,7 +185,7 @@ impl Listeners {
 impl std::fmt::Debug for TcpCluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TcpCluster")
-            .field("addresses", &self.addresses)
+            .field("addresses", &self.body.addresses)
             .finish_non_exhaustive()
     }
 }
@@ -168,20 +200,38 @@ impl TcpCluster {
         let data = open_data(&options).await?;
         let clock = Clock::start();
         let config = Arc::new(cluster_config(&options, &addresses));
+        let trace = Arc::new(Trace::default());
+        let tell = traced(trace.clone(), clock, tell);
+        let (orders, ordered) = mpsc::channel(faults::ORDERS_MAX);
+        let faults = Arc::new(Faults::new(options.nodes, orders, trace.clone()));
+        let around = Around {
+            addresses: addresses.clone(),
+            tell: tell.clone(),
+            faults: faults.clone(),
+            roles: options
+                .auth
+                .as_ref()
+                .map(|a| Arc::new(Roles::new(&a.user, &a.password))),
+            traces: Arc::new(Traces::new(Box::new(move || clock.now_us()))),
+        };
         let mut nodes = Vec::new();
         for node in config.node_indices() {
-            let (log, bytes) = data.open_log(node)?;
+            let log = data.open_log(node)?;
             let seed = Shared::seed(clock.now_us(), node);
             let core = Node::new(config.clone(), node, seed);
-            nodes.push((Process::new(core, log, addresses.clone(), tell.clone()), bytes));
+            nodes.push(Process::new(core, log, around.clone()));
         }
         let now_us = clock.now_us();
-        for (process, bytes) in &mut nodes {
-            process.boot(now_us, &std::mem::take(bytes), Start::Together);
+        for process in &mut nodes {
+            let node = process.node.index();
+            process
+                .boot(now_us, Start::Together)
+                .map_err(|e| data.unreadable(node, e))?;
         }
         let state = State {
-            nodes: nodes.into_iter().map(|(process, _)| process).collect(),
+            nodes,
             mail: VecDeque::new(),
+            cuts: Vec::new(),
             armed_us: 0,
         };
         let shared = Arc::new(Shared {
@@ -199,41 +249,76 @@ impl TcpCluster {
             listeners.spawn(usize::from(node.0), connection::accept(shared.clone(), node, socket));
         }
         shared.turn(|_, _| {});
-        Ok(TcpCluster {
+        let body = Arc::new(Body {
             shared,
+            faults,
+            trace,
             addresses,
             is_new: data.is_new,
             listeners,
-            _tasks: tasks,
             data,
+        });
+        tasks.spawn(faults::director::direct(Arc::downgrade(&body), ordered));
+        Ok(TcpCluster {
+            body,
+            tasks: Mutex::new(tasks),
         })
+    }
+
+    /// Serves the control endpoint on an address (port 0: a free one); returns where. See `README.md` of `sim/cluster`.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn control(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let at = listener.local_addr()?;
+        let body = Arc::downgrade(&self.body);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(http::serve(body, listener));
+        Ok(at)
+    }
+
+    /// Injects a fault; its time counts from now. Returns its number.
+    ///
+    /// # Errors
+    /// It is wrong; the text says where and what is allowed.
+    pub fn inject(&self, fault: FaultSpec) -> Result<u32, InjectError> {
+        self.body.inject(fault)
+    }
+
+    /// The faults, over or not (the last [`faults::FAULTS_MAX`]).
+    pub fn faults(&self) -> Vec<Fault> {
+        self.body.faults.all()
+    }
+
+    /// Takes a fault back; what it does just now is ended. False if there is none of this number, or it is over.
+    pub fn cancel(&self, fault: u32) -> bool {
+        self.body.faults.cancel(self.body.shared.clock.now_us(), fault)
+    }
+
+    /// What happened: at most `limit` lines with greater numbers than `after`, of the last [`TRACE_LINES_MAX`].
+    pub fn trace(&self, after: u64, limit: usize) -> Vec<TraceLine> {
+        self.body.trace.lines(after, limit)
     }
 
     /// The CQL addresses of all nodes.
     pub fn contact_points(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.body.addresses
     }
 
     /// Whether the data directory was made by this start.
     pub fn is_new(&self) -> bool {
-        self.is_new
+        self.body.is_new
     }
 
     /// The nodes as they are.
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        let state = self.shared.lock();
-        let each = state.nodes.iter().zip(self.addresses.iter());
-        each.map(|(p, address)| NodeStatus {
-            address: *address,
-            generation: p.node.generation(),
-            halted: p.halted.clone(),
-        })
-        .collect()
+        self.body.status()
     }
 
     /// Waits until no node can go on (their disk is full, say).
     pub async fn ended(&self) {
-        let mut over = self.shared.over.subscribe();
+        let mut over = self.body.shared.over.subscribe();
         // The sender lives as long as the cluster.
         let _ended = over.wait_for(|over| *over).await;
     }
@@ -241,23 +326,26 @@ impl TcpCluster {
     /// Stops in good order: no new connections, requests under way finish, logs are synced. Returns whether all of that
     /// was done within its time; if not, the next start finds what a kill would have left.
     pub async fn stop(self) -> bool {
-        self.listeners.shutdown().await;
-        self.shared.lock().nodes.iter_mut().for_each(Process::drain);
+        let shared = &self.body.shared;
+        self.body.listeners.shutdown().await;
+        shared.lock().nodes.iter_mut().for_each(Process::drain);
         let drained = timeout(DRAIN, self.until(|p| p.is_over || p.node.operations() == 0)).await;
-        self.shared.turn(|state, now_us| {
+        shared.turn(|state, now_us| {
             for process in &mut state.nodes {
+                // One that stands still could not stop.
+                process.thaw(now_us);
                 process.step(now_us, Input::Shutdown);
             }
         });
         let synced = timeout(LAST_SYNC, self.until(|p| p.is_over)).await;
         // Answers that nobody reads are no reason to stay.
         let _unread = timeout(LAST_WRITES, self.until(|p| p.connected() == 0)).await;
-        let halted = self.shared.lock().nodes.iter().any(|p| p.halted.is_some());
+        let halted = shared.lock().nodes.iter().any(|p| p.halted.is_some());
         drained.is_ok() && synced.is_ok() && !halted
     }
 
     async fn until(&self, mut done: impl FnMut(&Process) -> bool) {
-        while !self.shared.lock().nodes.iter().all(&mut done) {
+        while !self.body.shared.lock().nodes.iter().all(&mut done) {
             sleep(LOOK).await;
         }
     }
@@ -265,7 +353,7 @@ impl TcpCluster {
 
 impl Drop for TcpCluster {
     fn drop(&mut self) {
-        self.shared.lock().nodes.iter_mut().for_each(Process::end);
+        self.body.shared.lock().nodes.iter_mut().for_each(Process::end);
     }
 }
 
@@ -332,13 +420,16 @@ impl State {
 
     /// Delivers what nodes say to each other. Returns when there is something to do next.
     fn deliver(&mut self, now_us: u64) -> u64 {
-        self.collect();
+        self.collect(now_us);
         for _ in 0..MESSAGES_PER_TURN_MAX {
             let Some((to, from, msg)) = self.mail.pop_front() else {
                 let next = |p: &mut Process| if p.is_idle() { None } else { p.node.next_deadline_us() };
                 let next_us = self.nodes.iter_mut().filter_map(next).min();
                 return next_us.unwrap_or(u64::MAX);
             };
+            if self.cuts.iter().any(|(_, a, b)| (*a, *b) == (from, to)) {
+                continue;
+            }
             let receiver = self.process(to);
             if receiver.is_over {
                 // As the kernel of a machine does whose process is dead.
@@ -346,18 +437,31 @@ impl State {
             } else {
                 receiver.step(now_us, Input::Peer { from, msg });
             }
-            self.collect();
+            self.collect(now_us);
         }
         0
     }
 
-    fn collect(&mut self) {
+    fn collect(&mut self, now_us: u64) {
+        for i in 0..self.nodes.len() {
+            if std::mem::take(&mut self.nodes[i].has_died) {
+                self.died(now_us, NodeIdx(i as u8));
+            }
+        }
         for (i, process) in self.nodes.iter_mut().enumerate() {
             let from = NodeIdx(i as u8);
             self.mail
                 .extend(process.outbox.drain(..).map(|(to, msg)| (to, from, msg)));
         }
     }
+}
+
+/// Tells the trace too.
+fn traced(trace: Arc<Trace>, clock: Clock, tell: Tell) -> Tell {
+    Arc::new(move |notice| {
+        trace.notice(clock.now_us(), &notice);
+        tell(notice);
+    })
 }
 
 /// Gives nodes their deadlines.
@@ -380,7 +484,7 @@ async fn pump(shared: Arc<Shared>) {
 async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
     let wanted = shared.with(node, |p| p.sync_wanted.clone());
     loop {
-        let (tokens, file, life) = shared.with(node, Process::take_syncs);
+        let (tokens, file, length, life) = shared.with(node, Process::take_syncs);
         if tokens.is_empty() {
             wanted.notified().await;
             continue;
@@ -391,9 +495,8 @@ async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
             // It was killed meanwhile, and what runs now did not ask for this.
             _ if state.process(node).life != life => {}
             Ok(()) => {
-                for token in tokens {
-                    state.process(node).step(now_us, Input::LogSynced { token });
-                }
+                state.process(node).synced(now_us, tokens, length);
+                state.process(node).compact(now_us);
             }
             Err(error) => {
                 let error = format!("sync: {error}");

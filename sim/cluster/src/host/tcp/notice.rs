@@ -23,6 +23,22 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// The node's log was compacted.
+    Compacted {
+        /// Whose.
+        node: NodeIdx,
+        /// Its bytes before.
+        before: u64,
+        /// Its bytes now.
+        after: u64,
+    },
+    /// The node's log could not be compacted; it goes on as it is.
+    NotCompacted {
+        /// Whose.
+        node: NodeIdx,
+        /// Why.
+        reason: String,
+    },
     /// New connections cannot be taken at the moment.
     Accept {
         /// By which node.
@@ -43,7 +59,8 @@ impl Notice {
                 event,
                 Event::BatchReplayed { .. } | Event::HintRefused { .. } | Event::Recovered { .. }
             ),
-            Notice::Halted { .. } | Notice::Accept { .. } => false,
+            Notice::Compacted { .. } => true,
+            Notice::Halted { .. } | Notice::Accept { .. } | Notice::NotCompacted { .. } => false,
         }
     }
 }
@@ -69,6 +86,16 @@ impl fmt::Display for Notice {
             }
             Notice::Accept { node, reason } => {
                 write!(f, "node {} cannot take a new connection: {reason}", number(*node))
+            }
+            Notice::Compacted { node, before, after } => {
+                let node = number(*node);
+                write!(
+                    f,
+                    "node {node}: its log of {before} bytes was compacted to {after} bytes"
+                )
+            }
+            Notice::NotCompacted { node, reason } => {
+                write!(f, "node {}: its log could not be compacted: {reason}", number(*node))
             }
             Notice::Event { node, event } => {
                 write!(f, "node {}: ", number(*node))?;

@@ -1,21 +1,28 @@
 //! One node on real sockets and files: its core, its front, its clients and its log, and the carrying out of what the core
 //! asks for. What is for other nodes is left in `outbox`: the cluster delivers it.
 
-use super::data_dir::LogFile;
+use super::faults::Faults;
+use super::log_file::LogFile;
 use super::notice::{Notice, Tell};
 use crate::core::message::{ClientRef, Effect, Input, Msg};
-use crate::core::{Node, Start};
+use crate::core::{BoundaryHook, Node, Start};
 use crate::cql::frame::response::{self, Event};
 use crate::cql::front::{Connection, Front, Outcome, Submission};
+use crate::cql::roles::Roles;
 use crate::cql::system::NodeView;
+use crate::cql::traces::Traces;
 use crate::host::asked::{Asked, AskedList};
 use crate::host::changes::schema_changes;
 use crate::model::{NodeIdx, Response, Schema};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// How often a node's log is synced, at most, before it is compacted: each sync may let requests go on that append more.
+const SETTLE_TRIES: usize = 8;
 
 /// A client's connection as its node holds it; the socket is its task's.
 #[derive(Debug, Default)]
@@ -38,8 +45,19 @@ pub(super) struct ToWrite {
     pub(super) is_last: bool,
 }
 
+/// What the processes of a cluster have in common.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) addresses: Arc<[SocketAddr]>,
+    pub(super) tell: Tell,
+    pub(super) faults: Arc<Faults>,
+    pub(super) roles: Option<Arc<Roles>>,
+    pub(super) traces: Arc<Traces>,
+}
+
 /// A running node.
 pub(super) struct Process {
+    around: Around,
     pub(super) node: Node,
     front: Front,
     log: LogFile,
@@ -61,6 +79,11 @@ pub(super) struct Process {
     pub(super) is_frozen: bool,
     /// What arrived meanwhile.
     held: Vec<Input>,
+    /// What it was about to do when it froze in the middle of a step.
+    held_effects: Vec<Effect>,
+    /// Whether it died by a fault's verdict and its peers were not told yet.
+    pub(super) has_died: bool,
+    faults: Arc<Faults>,
     /// Which process of this node it is: a killed one may be followed by another.
     pub(super) life: u64,
     /// Why it could not go on.
@@ -74,9 +97,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(node: Node, log: LogFile, addresses: Arc<[SocketAddr]>, tell: Tell) -> Process {
+    pub(super) fn new(node: Node, log: LogFile, around: Around) -> Process {
+        let Around {
+            addresses,
+            tell,
+            faults,
+            ..
+        } = around.clone();
         let address = addresses[usize::from(node.index().0)];
-        let front = Front::new(&view(&node, address.port()), None);
+        let front = Front::new(&view(&node, address.port()), None)
+            .asking_for(around.roles.clone())
+            .tracing_to(Some(around.traces.clone()));
         let schema_told = node.schema().clone();
         Process {
             node,
@@ -94,6 +125,10 @@ impl Process {
             is_over: false,
             is_frozen: false,
             held: Vec::new(),
+            held_effects: Vec::new(),
+            has_died: false,
+            around,
+            faults,
             life: 0,
             halted: None,
             outbox: Vec::new(),
@@ -103,24 +138,79 @@ impl Process {
         }
     }
 
-    /// Starts the core from the bytes of the log.
-    pub(super) fn boot(&mut self, now_us: u64, log: &[u8], start: Start) {
-        self.node.boot(now_us, log, start, &mut self.effects);
+    /// Starts the core from its log. A log that cannot be read to its end is left as it is.
+    pub(super) fn boot(&mut self, now_us: u64, start: Start) -> io::Result<()> {
+        let mut pieces = self.log.pieces();
+        self.node.boot_from(now_us, &mut pieces, start, &mut self.effects);
+        if let Some(error) = pieces.failed {
+            self.effects.clear();
+            return Err(error);
+        }
+        self.log.set_needed(self.node.live_log_bytes());
         self.carry_out(now_us);
+        Ok(())
     }
 
-    /// Takes the place of a process of this node that was killed: numbers go on, so that what was asked by the old one
-    /// is not taken for the new one's.
-    pub(super) fn follow(&mut self, old: &Process) {
-        self.life = old.life + 1;
-        self.connections = old.connections;
-        self.sync_wanted = old.sync_wanted.clone();
+    /// Compacts the log if enough of it is needed no more, and everything in it is on the disk by then; if it is not, the
+    /// next sync is soon enough.
+    pub(super) fn compact(&mut self, now_us: u64) {
+        if self.is_over || self.is_frozen || !self.log.wants_compaction() {
+            return;
+        }
+        if let Err(error) = self.settle_log(now_us) {
+            return self.log_failed(now_us, format!("sync: {error}"));
+        }
+        if !self.node.is_log_settled() {
+            return;
+        }
+        let before = self.log.length();
+        match self.log.compact(&self.node, &mut |_| {}) {
+            Ok(()) => {
+                self.node.shed_log();
+                let (node, after) = (self.node.index(), self.log.length());
+                (self.tell)(Notice::Compacted { node, before, after });
+            }
+            // The old log goes on. Whatever is wrong with the disk, an append will tell.
+            Err(error) => {
+                self.log.set_needed(before);
+                let (node, reason) = (self.node.index(), error.to_string());
+                (self.tell)(Notice::NotCompacted { node, reason });
+            }
+        }
+    }
+
+    /// Syncs what the log has, and lets those go on who wait for it: they may append more, but not for long.
+    fn settle_log(&mut self, now_us: u64) -> io::Result<()> {
+        for _ in 0..SETTLE_TRIES {
+            self.node.flush_all(&mut self.effects);
+            self.carry_out(now_us);
+            let length = self.log.length();
+            self.log.shared().sync_data()?;
+            self.syncs.clear();
+            // Covers every sync that was asked for; those under way find nobody who waits.
+            self.synced(now_us, vec![u64::MAX], length);
+            if self.node.is_log_settled() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process that takes the place of this one, which was killed: numbers go on, so that what was asked by the old
+    /// one is not taken for the new one's.
+    pub(super) fn successor(&self, node: Node, log: LogFile) -> Process {
+        let mut new = Process::new(node, log, self.around.clone());
+        new.life = self.life + 1;
+        new.connections = self.connections;
+        new.sync_wanted = self.sync_wanted.clone();
+        new
     }
 
     /// kill -9: nothing more comes out of it, not even answers that are ready.
     pub(super) fn kill(&mut self) {
         self.clients.values_mut().for_each(|c| c.out.clear());
         self.held.clear();
+        self.held_effects.clear();
         self.syncs.clear();
         self.outbox.clear();
         self.is_frozen = false;
@@ -132,6 +222,9 @@ impl Process {
         if !std::mem::take(&mut self.is_frozen) {
             return;
         }
+        let unfinished = std::mem::take(&mut self.held_effects);
+        self.effects.extend(unfinished);
+        self.carry_out(now_us);
         for input in std::mem::take(&mut self.held) {
             self.step(now_us, input);
         }
@@ -154,9 +247,27 @@ impl Process {
         if self.is_frozen {
             self.held.push(input);
         } else {
-            self.node.step(now_us, input, None, &mut self.effects);
+            let mut hook = self.faults.hook();
+            let hook = hook.as_mut().map(|h| h as &mut dyn BoundaryHook);
+            self.node.step(now_us, input, hook, &mut self.effects);
             self.carry_out(now_us);
         }
+    }
+
+    /// Its log cannot be written any more.
+    pub(super) fn fail_disk(&mut self, now_us: u64) {
+        let error = "no space left on device, as it was told".to_owned();
+        self.step(now_us, Input::LogFailed { error });
+    }
+
+    /// A machine lost power: what the disk does not have is gone. For a process that was killed.
+    pub(super) fn lose_unsynced(&mut self) -> io::Result<()> {
+        self.log.lose_unsynced()
+    }
+
+    /// Bytes of its log.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log.length()
     }
 
     /// Gives the core its deadlines that have come.
@@ -167,9 +278,12 @@ impl Process {
     }
 
     /// Takes a new connection in: its number, and what wakes its task.
-    pub(super) fn open(&mut self) -> (u64, Arc<Notify>) {
+    pub(super) fn open(&mut self, from: IpAddr) -> (u64, Arc<Notify>) {
         self.connections += 1;
-        let client = Client::default();
+        let client = Client {
+            front: Connection::from(from),
+            ..Client::default()
+        };
         let wake = client.wake.clone();
         self.clients.insert(self.connections, client);
         (self.connections, wake)
@@ -237,14 +351,22 @@ impl Process {
         }
     }
 
-    /// What is to be synced: the tokens that wait for it, the file, and whose they are.
-    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>, u64) {
+    /// A sync is done that began when the log had this length.
+    pub(super) fn synced(&mut self, now_us: u64, tokens: Vec<u64>, length: u64) {
+        self.log.synced_to(length);
+        for token in tokens {
+            self.step(now_us, Input::LogSynced { token });
+        }
+    }
+
+    /// What is to be synced: the tokens that wait for it, the file and its length, and whose they are.
+    pub(super) fn take_syncs(&mut self) -> (Vec<u64>, Arc<File>, u64, u64) {
         let tokens = if self.is_frozen {
             Vec::new()
         } else {
             std::mem::take(&mut self.syncs)
         };
-        (tokens, self.log.shared(), self.life)
+        (tokens, self.log.shared(), self.log.length(), self.life)
     }
 
     fn carry_out(&mut self, now_us: u64) {
@@ -252,7 +374,13 @@ impl Process {
         while !self.effects.is_empty() {
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
-                self.effect(now_us, effect);
+                if self.has_died {
+                    // Nothing comes out of a dead process.
+                } else if self.is_frozen {
+                    self.held_effects.push(effect);
+                } else {
+                    self.effect(now_us, effect);
+                }
             }
             if self.effects.is_empty() {
                 // Kept for its memory.
@@ -294,8 +422,12 @@ impl Process {
                     self.tell_clients(&Event::Schema(change));
                 }
             }
-            // Verdicts of a hook, and there is none here.
-            Effect::KillSelf | Effect::PauseSelf { .. } => {}
+            Effect::KillSelf => {
+                self.kill();
+                self.has_died = true;
+            }
+            // The director of faults knows when it goes on.
+            Effect::PauseSelf { .. } => self.is_frozen = true,
             Effect::Stopped => self.end(),
             Effect::Halted { reason } => {
                 let node = self.node.index();

@@ -1,0 +1,145 @@
+//! Requests that ask for a trace: they are answered with its id, and what becomes of them is kept for `system_traces`.
+
+use super::{Call, Connection, Front, Pending, PendingKind};
+use crate::cql::frame::{HEADER_BYTES, Header, Request, flag};
+use crate::cql::system::SystemRow;
+use crate::cql::traces::{Begun, Traces};
+use crate::model::{Consistency, Response, Table};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Where the frame begins that is put into a buffer next, and the trace that it will name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traced {
+    id: Uuid,
+    start: usize,
+}
+
+fn level(code: u16) -> String {
+    Consistency::from_code(code).map_or_else(|| code.to_string(), |level| level.to_string())
+}
+
+impl Front {
+    /// Traces requests that ask for it from now on.
+    #[must_use]
+    pub fn tracing_to(mut self, traces: Option<Arc<Traces>>) -> Front {
+        self.traces = traces;
+        self
+    }
+
+    /// Begins a trace, if the request asks for one and is of a kind that has them.
+    pub(super) fn begin_trace(
+        &self,
+        call: &mut Call<'_>,
+        connection: &Connection,
+        header: &Header,
+        request: &Request<'_>,
+    ) -> Option<Traced> {
+        if header.flags & flag::TRACING == 0 {
+            return None;
+        }
+        let Some(traces) = &self.traces else {
+            let not_here = "quench: tracing is not supported by the simulated cluster";
+            call.warnings.push(not_here.into());
+            return None;
+        };
+        let (request, params, text) = match request {
+            Request::Query { text, params } => ("Execute CQL3 query", Some(params), Some((*text).to_owned())),
+            Request::Prepare { text } => ("Preparing CQL3 query", None, Some((*text).to_owned())),
+            Request::Execute { params, .. } => ("Execute CQL3 prepared query", Some(params), None),
+            Request::Batch(_) => ("Execute batch of CQL3 queries", None, None),
+            _ => return None,
+        };
+        let mut parameters = Vec::new();
+        if let Some(params) = params {
+            parameters.push(("consistency_level", level(params.consistency)));
+            if let Some(size) = params.page_size {
+                parameters.push(("page_size", size.to_string()));
+            }
+        }
+        parameters.extend(text.clone().map(|text| ("query", text)));
+        if let Some(params) = params {
+            let serial = params.serial_consistency.map_or_else(|| "SERIAL".to_owned(), level);
+            parameters.push(("serial_consistency_level", serial));
+        }
+        let id = traces.begin(Begun {
+            request,
+            parameters,
+            client: connection.client,
+            coordinator: call.node.config.nodes[usize::from(call.node.me.0)].ip,
+            port: call.node.port,
+        });
+        if request == "Execute CQL3 query" {
+            traces.event(id, &format!("Parsing {}", text.unwrap_or_default()));
+            traces.event(id, "Preparing statement");
+        }
+        let start = call.out.len();
+        Some(Traced { id, start })
+    }
+
+    /// A request that was answered at once: its answer names the trace.
+    pub(super) fn end_trace(&self, traced: Option<Traced>, out: &mut Vec<u8>) {
+        let (Some(traced), Some(traces)) = (traced, &self.traces) else {
+            return;
+        };
+        traces.end(traced.id);
+        name_trace(out, traced);
+    }
+
+    /// A request went to the core: what it is about to do, and the id to remember.
+    pub(super) fn submit_trace(
+        &self,
+        traced: Option<Traced>,
+        kind: &PendingKind,
+        is_batch: bool,
+    ) -> Option<NonZeroU32> {
+        let (id, traces) = (traced?.id, self.traces.as_ref()?);
+        match kind {
+            PendingKind::Write { .. } if is_batch => traces.event(id, "Determining replicas for atomic batch"),
+            PendingKind::Write { .. } => traces.event(id, "Determining replicas for mutation"),
+            PendingKind::Read(_) => traces.event(id, "Executing query"),
+            PendingKind::Cas { .. } => traces.event(id, "Executing conditional statement"),
+            PendingKind::Schema => {}
+        }
+        traces.number(id)
+    }
+
+    /// Before the core's answer is written: where it will begin.
+    pub(super) fn resume_trace(&self, pending: &Pending, response: &Response, out: &[u8]) -> Option<Traced> {
+        let (number, traces) = (pending.trace?, self.traces.as_ref()?);
+        let id = traces.id(number)?;
+        match response {
+            Response::Rows(result) => {
+                let rows = result.rows().count();
+                traces.event(id, &format!("Read {rows} live rows and 0 tombstone cells"));
+            }
+            Response::Error(error) => traces.event(id, &error.to_string()),
+            _ => {}
+        }
+        let start = out.len();
+        Some(Traced { id, start })
+    }
+
+    /// The rows of `system_traces`; `None` of another keyspace.
+    pub(super) fn trace_rows(&self, table: &Table) -> Option<Vec<SystemRow>> {
+        if table.keyspace != "system_traces" {
+            return None;
+        }
+        let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+        let traces = self.traces.as_ref();
+        Some(traces.map_or_else(Vec::new, |t| t.rows(&table.name, &names)))
+    }
+}
+
+/// Puts the trace's id in front of the body of the frame that begins there.
+fn name_trace(out: &mut Vec<u8>, traced: Traced) {
+    let Some(header) = out.get_mut(traced.start..traced.start + HEADER_BYTES) else {
+        return;
+    };
+    header[1] |= flag::TRACING;
+    let length = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) + 16;
+    header[5..].copy_from_slice(&length.to_be_bytes());
+    let body = traced.start + HEADER_BYTES;
+    out.splice(body..body, *traced.id.as_bytes());
+}
