@@ -74,7 +74,7 @@ pub(super) struct Resolved {
     pub name: String,
 }
 
-/// Types of the signatures of `sum` and `avg`, in the order in which Cassandra lists them (seen).
+/// Types of the signatures of `sum` and `avg`. Cassandra lists them in another order after each start (seen).
 const SUMMABLE: [CqlType; 9] = [
     CqlType::Bigint,
     CqlType::Int,
