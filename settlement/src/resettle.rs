@@ -357,13 +357,10 @@ impl Run {
 /// The next events, each with its weight, that share a batch; none, when nothing is ready.
 fn next_group(bounds: Bounds, ready: &mut VecDeque<(Item, usize)>) -> Vec<Item> {
     let mut group = Group::new(bounds);
-    while !group.is_full()
+    while ready.front().is_some_and(|(_, bytes)| group.has_room(*bytes))
         && let Some((item, bytes)) = ready.pop_front()
     {
-        if let Err(item) = group.add(item, bytes) {
-            ready.push_front((item, bytes));
-            break;
-        }
+        group.add(item, bytes);
     }
     group.into_items()
 }

@@ -40,15 +40,16 @@ impl Group {
         }
     }
 
-    /// Puts an event of that weight into it, or hands it back if it has to be in the next group.
-    pub fn add(&mut self, item: Item, bytes: usize) -> Result<(), Item> {
-        let together = self.bytes.saturating_add(bytes);
-        if !self.items.is_empty() && (self.items.len() >= self.bounds.events || together > self.bounds.bytes) {
-            return Err(item);
-        }
-        self.bytes = together;
+    /// Whether an event of that weight may be in it; the first one always may.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.items.is_empty() || (!self.is_full() && self.bytes.saturating_add(bytes) <= self.bounds.bytes)
+    }
+
+    /// Puts an event of that weight into it.
+    pub fn add(&mut self, item: Item, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
         self.items.push(item);
-        Ok(())
     }
 
     /// Whether nothing is in it.
@@ -100,13 +101,14 @@ mod tests {
             let mut open: Vec<usize> = Vec::new();
             for weight in weights.iter().copied() {
                 prop_assert_eq!(group.is_empty(), open.is_empty());
-                if group.add(item(), weight).is_err() {
+                if !group.has_room(weight) {
                     let full = std::mem::replace(&mut group, Group::new(bounds)).into_items();
                     prop_assert_eq!(full.len(), open.len());
                     prop_assert!(open.len() == events || open.iter().sum::<usize>() + weight > bytes);
                     groups.push(std::mem::take(&mut open));
-                    prop_assert!(group.add(item(), weight).is_ok(), "the first one always fits");
+                    prop_assert!(group.has_room(weight), "the first one always fits");
                 }
+                group.add(item(), weight);
                 open.push(weight);
                 prop_assert_eq!(group.is_full(), open.len() == events);
             }

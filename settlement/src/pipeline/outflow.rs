@@ -44,8 +44,7 @@ impl Pipeline {
     fn next_group(&mut self) -> Vec<Item> {
         let mut group = Group::new(self.design.bounds());
         if let Some((item, bytes)) = self.carried.take() {
-            // The first one always fits.
-            let _ = group.add(item, bytes);
+            group.add(item, bytes);
         }
         while !group.is_full()
             && let Some(work) = self.ready.pop_front()
@@ -58,11 +57,10 @@ impl Pipeline {
                 }
             };
             match self.verify(&item) {
+                Ok(bytes) if group.has_room(bytes) => group.add(item, bytes),
                 Ok(bytes) => {
-                    if let Err(item) = group.add(item, bytes) {
-                        self.carried = Some((item, bytes));
-                        break;
-                    }
+                    self.carried = Some((item, bytes));
+                    break;
                 }
                 Err(refusal) => {
                     let letter = DeadLetter::new(&refusal, item.digest, bytes_of(&item));

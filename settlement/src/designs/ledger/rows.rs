@@ -1,6 +1,8 @@
 //! The rows that an event becomes, one struct per table, and their order within the batch. Everything in them is
 //! absolute and comes from the event alone: building them twice gives the same bytes, which is what makes a retry safe.
 
+use std::cmp::Reverse;
+
 use schema::{Generation, RowTimestamp, TimestampError, keys, size};
 use scylla::serialize::SerializationError;
 use scylla::serialize::batch::{BatchValues, BatchValuesIterator};
@@ -561,7 +563,7 @@ impl<'g> GroupRows<'g> {
     /// Of at least one event. Those of one shape come together, trades first, so that one batch's statements are mostly
     /// those of the one before; nothing depends on their order.
     pub(crate) fn new(mut events: Vec<EventRows<'g>>) -> Self {
-        events.sort_by(|a, b| b.shape.cmp(&a.shape));
+        events.sort_by_key(|event| Reverse(event.shape));
         Self { events }
     }
 
