@@ -93,7 +93,7 @@ impl BoundaryHook for Hook {
         let Some(executor) = self.executor.upgrade() else {
             return Verdict::Continue;
         };
-        let events = events_of(&batch);
+        let events = events_of(batch);
         if boundary.point == Point::RequestArrived {
             self.arrived(&executor, boundary, &events);
         }
