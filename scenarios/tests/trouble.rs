@@ -40,12 +40,21 @@ where
     F: FnOnce(Plant) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    simulate_on(Flavor::Scylla, ddl, test);
+}
+
+/// The same, on a database of this flavour.
+fn simulate_on<F, Fut>(flavor: Flavor, ddl: Vec<String>, test: F)
+where
+    F: FnOnce(Plant) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let limits = WorldConfig {
         time_limit_ns: Some(3_600_000_000_000),
         ..WorldConfig::default()
     };
     let outcome = World::run(Seed(7), limits, |world| async move {
-        let cluster = SimCluster::start_with(&world, ClusterConfig::new(3, Flavor::Scylla), &ddl).expect("a schema");
+        let cluster = SimCluster::start_with(&world, ClusterConfig::new(3, flavor), &ddl).expect("a schema");
         cluster.ready().await;
         let host = |name: &str, ip: &str| world.host(name, ip.parse().expect("an address"));
         let contact_points = cluster.contact_points().iter().map(ToString::to_string).collect();
@@ -495,4 +504,24 @@ fn an_engine_that_cannot_be_reached() {
         assert_eq!(done.feed_connected, 1);
         drop(plant.world);
     });
+}
+
+/// One of three nodes is frozen, and the others will not notice for nearly twenty seconds: a start must not wait for that.
+#[test]
+fn a_frozen_node_does_not_hold_up_a_start() {
+    for flavor in [Flavor::Scylla, Flavor::Cassandra] {
+        simulate_on(flavor, trading(), |plant| async move {
+            let _engine = plant.start_engine(&plant.engine_config(1, 400));
+            let serving = plant.serve(&plant.config);
+            serving.until("some events", |m| m.acknowledged > 20).await;
+            serving.task.abort();
+            plant.cluster.pause(sim_cluster::model::NodeIdx(1));
+            let began = tokio::time::Instant::now();
+            let serving = plant.serve(&plant.config);
+            serving.until("started", |m| m.received > 0).await;
+            let took = began.elapsed();
+            // Twice `keepalive_ms` for the pool's connection to it; as long again if the driver asked it for the topology.
+            assert!(took < Duration::from_secs(9), "{took:?}");
+        });
+    }
 }

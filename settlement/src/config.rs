@@ -182,7 +182,9 @@ pub struct Database {
     /// How long opening a connection may take.
     pub connect_timeout_ms: u64,
     /// A connection is asked for a sign of life so often, and given as long again to answer. A node that is silent
-    /// without closing its connections is noticed by nothing else.
+    /// without closing its connections is noticed by nothing else: a frozen node holds up a start for twice this long, because
+    /// the driver waits for its first connection to every node, and the time it gives a connection does not cover the
+    /// server's greeting. Much shorter, and a node's pause for collecting garbage costs its connections.
     pub keepalive_ms: u64,
     /// How long start-up goes on trying to reach the database before it says that it cannot.
     pub start_patience_ms: u64,
@@ -286,7 +288,7 @@ impl Default for Database {
         Self {
             request_timeout_ms: 5_000,
             connect_timeout_ms: 2_000,
-            keepalive_ms: 5_000,
+            keepalive_ms: 2_000,
             start_patience_ms: 30_000,
         }
     }
