@@ -9,7 +9,7 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 16] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
     ("batches", include_str!("../cases/batches.toml")),
     ("lwt", include_str!("../cases/lwt.toml")),
@@ -24,6 +24,7 @@ const FILES: [(&str, &str); 15] = [
     ("levels", include_str!("../cases/levels.toml")),
     ("driver", include_str!("../cases/driver.toml")),
     ("faults", include_str!("../cases/faults.toml")),
+    ("views", include_str!("../cases/views.toml")),
     ("scylla", include_str!("../cases/scylla.toml")),
 ];
 

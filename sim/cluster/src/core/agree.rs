@@ -147,6 +147,7 @@ impl Node {
                 }
                 Err(e) => return self.halt(cx, format!("schema cannot be written: {e}")),
             }
+            self.look_for_view_builds(cx);
             cx.event(Event::Schema {
                 change: self.schema.change,
                 version: self.schema.version,

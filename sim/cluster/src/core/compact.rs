@@ -69,7 +69,7 @@ impl Node {
             out,
         };
         writer.entry(EntryKind::Boot, &[&self.generation.to_le_bytes()])?;
-        if let Ok(schema) = postcard::to_stdvec(&*self.schema) {
+        if let Ok(schema) = self.schema.to_bytes() {
             writer.entry(EntryKind::Schema, &[&schema])?;
         }
         for table in self.replica.store.tables() {
@@ -88,6 +88,9 @@ impl Node {
         }
         for record in self.paxos_records() {
             writer.entry(EntryKind::Paxos, &[&record])?;
+        }
+        for view in self.views.built() {
+            writer.entry(EntryKind::ViewBuilt, &[&view.0.to_le_bytes()])?;
         }
         writer.flush()
     }

@@ -54,6 +54,17 @@ pub enum SilentHint {
     Always,
 }
 
+/// What keeps rows of a view alive whose key is that of the base in another order, when columns that the view does not show
+/// do so in the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewLiveness {
+    /// The view has the cells of those columns, without their values.
+    VirtualColumns,
+    /// The marker of the view's row gets the newest of their timestamps and the longest of their lives. What that cannot
+    /// express is wrong in the view (CASSANDRA-11500).
+    Markers,
+}
+
 /// How server-side timestamps are made unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerTimestamps {
@@ -97,8 +108,8 @@ pub struct Rules {
     pub replay_drops_after_gc_grace: bool,
     /// SP `abstract_write_response_handler::timeout_cb`; C `RequestCallbacks` expiry (163 of 163, seen).
     pub silent_hint: SilentHint,
-    /// Whether a replica that reported failure gets a hint like a silent one. SP keeps it among the handler's targets;
-    /// C hints timeouts only.
+    /// Whether a replica that reported failure gets a hint like a silent one. SP keeps it among the handler's targets; C
+    /// `AbstractWriteResponseHandler.onFailure` (`hintOnFailure`, 5.0.5; seen where a view's replica was down).
     pub failed_are_hinted: bool,
     /// SP `client_state::get_timestamp`; C `ClientState.getTimestamp` (unique per coordinator, ms granularity, seen).
     pub server_timestamps: ServerTimestamps,
@@ -135,6 +146,24 @@ pub struct Rules {
     /// Silence after which a peer is convicted. C phi 8 at one heartbeat a second (18.4-19.6 s, seen); S
     /// `failure_detector_timeout_in_ms` 20 s less the age of the last answer.
     pub convict_after_ms: u64,
+    /// Rows of views and columns that the views do not show. S `create_virtual_column` (`db/view/view.cc`, #3362); C
+    /// `ViewUpdateGenerator.computeLivenessInfoForEntry`.
+    pub view_liveness: ViewLiveness,
+    /// Whether nothing is sent to a view for a write that changes nothing of its row. S `can_skip_view_updates`; C
+    /// `ViewUpdateGenerator.updateEntry` sends the marker at least.
+    pub view_skips_unchanged: bool,
+    /// Whether a replica of the base keeps updates for other nodes in its own batchlog until they are acknowledged, to be
+    /// replayed. C `StorageProxy.mutateMV`; S keeps them in memory, what is under way is lost with the process (#3340).
+    pub view_batchlog: bool,
+    /// Whether a write to the base fails on a replica whose partner for the view is down. C `ReplicaPlans.forWrite` at ONE in
+    /// `mutateMV` (WriteFailure, seen); S keeps a hint (`view_update_generator::mutate_MV`, `allow_hints`).
+    pub view_needs_partner: bool,
+    /// How long an update may be under way, milliseconds; then there is a hint. C `write_request_timeout` (2 s); S 5 minutes
+    /// (SP `send_to_endpoint`).
+    pub view_timeout_ms: u64,
+    /// Whether the build of a view waits for the updates it sent before it goes on. S `wait_for_all_updates` (SP, `db/view`);
+    /// C `ViewBuilderTask` does not.
+    pub view_build_waits: bool,
 }
 
 const SCYLLA: Rules = Rules {
@@ -165,6 +194,12 @@ const SCYLLA: Rules = Rules {
     cas_contention_ms: 1_000,
     cas_is_hinted: false,
     convict_after_ms: 19_000,
+    view_liveness: ViewLiveness::VirtualColumns,
+    view_skips_unchanged: true,
+    view_batchlog: false,
+    view_needs_partner: false,
+    view_timeout_ms: 300_000,
+    view_build_waits: true,
 };
 
 const CASSANDRA: Rules = Rules {
@@ -182,7 +217,7 @@ const CASSANDRA: Rules = Rules {
     replay_mode: ReplayMode::LiveReplicasThenHints,
     replay_drops_after_gc_grace: true,
     silent_hint: SilentHint::Always,
-    failed_are_hinted: false,
+    failed_are_hinted: true,
     server_timestamps: ServerTimestamps::PerCoordinator,
     list_order_is_timestamp: false,
     leader_tells_failure: false,
@@ -195,6 +230,12 @@ const CASSANDRA: Rules = Rules {
     cas_contention_ms: 1_800,
     cas_is_hinted: true,
     convict_after_ms: 18_900,
+    view_liveness: ViewLiveness::Markers,
+    view_skips_unchanged: false,
+    view_batchlog: true,
+    view_needs_partner: true,
+    view_timeout_ms: 2_000,
+    view_build_waits: false,
 };
 
 impl Flavor {
@@ -203,6 +244,14 @@ impl Flavor {
         match self {
             Flavor::Scylla => &SCYLLA,
             Flavor::Cassandra => &CASSANDRA,
+        }
+    }
+
+    /// ScyllaDB, or else Cassandra.
+    pub fn of(is_scylla: bool) -> Flavor {
+        match is_scylla {
+            true => Flavor::Scylla,
+            false => Flavor::Cassandra,
         }
     }
 

@@ -141,6 +141,7 @@ impl Node {
         cx.event(Event::Status { peer, up: true });
         cx.fx.push(Effect::Status { peer, up: true });
         self.hints_after_up(cx, peer);
+        self.tell_view_builds(cx, peer);
     }
 
     fn mark_down(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {

@@ -231,6 +231,25 @@ fn simple_codec(ty: &CqlType) -> Option<Codec> {
     })
 }
 
+/// The order of two values of a type that can be ordered; `None` for other types, and for bytes that are no values.
+pub fn compare(ty: &CqlType, a: &[u8], b: &[u8]) -> Option<Ordering> {
+    let mut nested = vec![];
+    let codec = clustering_codec(ty, &mut nested)?;
+    let layout = KeyLayout {
+        table: String::new(),
+        partition: vec![],
+        clustering: vec![(codec, false)],
+        nested,
+        types: vec![ty.clone()],
+    };
+    let key = |value| {
+        let mut writer = Writer::new(Token(0));
+        let written = layout.write(&mut writer, codec, false, value, 0, "value");
+        written.ok().map(|()| writer.finish())
+    };
+    Some(key(a)?.cmp(&key(b)?))
+}
+
 /// The key encoding of one table, computed once per schema change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyLayout {

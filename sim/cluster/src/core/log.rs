@@ -44,6 +44,8 @@ pub enum EntryKind {
     Truncated = 8,
     /// What this node knows of one partition's conditional writes.
     Paxos = 9,
+    /// This node's part of a materialized view is built.
+    ViewBuilt = 10,
 }
 
 impl EntryKind {
@@ -68,6 +70,7 @@ impl EntryKind {
             Boot,
             Truncated,
             Paxos,
+            ViewBuilt,
         ]
         .into_iter()
         .find(|k| *k as u8 == code)

@@ -80,7 +80,7 @@ impl<'a> Looker<'a> {
     fn hash(&mut self, key: &super::key::Key, row: StoredRow<'_>) -> Option<u128> {
         let covering = snapshot::covering(self.table, key, row);
         let hidden = |column| self.table.hidden_until(column);
-        row.live_into(&mut self.scratch, covering, self.now_s, hidden)
+        row.live_into(&mut self.scratch, covering, self.now_s, self.table.is_strict(), hidden)
             .then(|| row_hash(row.partition().1, &self.scratch))
     }
 
@@ -99,7 +99,7 @@ impl<'a> Looker<'a> {
         };
         let row = StoredRow::of_record(self.log, pos);
         let hidden = |column| self.table.hidden_until(column);
-        row.live_into(&mut self.scratch, None, self.now_s, hidden)
+        row.live_into(&mut self.scratch, None, self.now_s, self.table.is_strict(), hidden)
             .then(|| row_hash(row.partition().1, &self.scratch))
     }
 

@@ -7,6 +7,7 @@
 use super::paxos::{Ballot, PaxosKey, Promise, Proposal};
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
+use super::views::ViewFault;
 use crate::model::{
     Consistency, FailureReason, NodeIdx, Position, ReadCommand, Request, Response, Schema, SchemaChange, SchemaEffect,
     SchemaError, TableId, WriteType,
@@ -188,6 +189,8 @@ pub enum Msg {
     Truncate { op: OpId, table: TableId },
     /// Emptied.
     Truncated { op: OpId },
+    /// The sender builds its part of a view, or has built it.
+    ViewStatus { view: TableId, is_built: bool },
 }
 
 /// One replica read: shared by the requests of a round.
@@ -289,6 +292,11 @@ pub enum Input {
     LoseHints {
         /// Those for this peer; for all of them if `None`.
         peer: Option<NodeIdx>,
+    },
+    /// Updates that this node has for views are lost or held back from now on, or go their way again.
+    ViewUpdates {
+        /// Which of it.
+        fault: ViewFault,
     },
     /// Stop in good order (SIGTERM): announce, answer nothing new, sync, then [`Effect::Stopped`].
     Shutdown,
@@ -432,4 +440,8 @@ pub enum Event {
     Truncated { table: TableId },
     /// A kind cluster undid a batch.
     RolledBack { batch: BatchId },
+    /// Updates for views were lost on command.
+    ViewUpdatesLost { updates: u32 },
+    /// This node has built its part of a view.
+    ViewBuilt { view: TableId },
 }

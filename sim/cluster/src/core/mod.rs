@@ -14,6 +14,7 @@
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
+//! | [`views`] | materialized views: what is written to them, sending it, building them |
 //! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
 //! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
@@ -56,12 +57,16 @@ pub mod snapshot;
 pub mod store;
 pub mod timers;
 mod verdict;
+pub mod views;
 mod write;
 
 pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Told, Verdict};
-pub use config::{ClockSpec, ClusterConfig, CommitlogSync, GossipConfig, HintConfig, Kindness, NodeSpec, Timeouts};
+pub use config::{
+    ClockSpec, ClusterConfig, CommitlogSync, GossipConfig, HintConfig, Kindness, NodeSpec, Timeouts, ViewConfig,
+};
 pub use flavor::Flavor;
 pub use message::{BatchId, ClientRef, Effect, Event, Input, Msg, OpId};
 pub use node::{Node, Phase};
 pub use persist::Start;
 pub use ring::NodeSet;
+pub use views::{ViewBuilds, ViewFault};

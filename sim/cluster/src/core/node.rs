@@ -3,7 +3,7 @@
 //! A node is a replica and a coordinator at once. It does no I/O and reads no clock: the host tells it what happened and
 //! when, and performs the effects it appends. The work is in the sibling modules, each an `impl Node`: `replica` (what
 //! replicas do), `plan`, `write` and `verdict` (coordinating writes), `reads`, `paxos`, `gossip`, `hints`, `replay`, `agree` (schema and
-//! truncation), `persist` (the log's life).
+//! truncation), `persist` (the log's life), `views`.
 
 use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
 use super::boundary::{Boundary, BoundaryHook, Point, Subject, Verdict};
@@ -24,6 +24,7 @@ use super::ring::{NodeSet, Placement, Ring};
 use super::rng::Rng;
 use super::timers::{Slab, Timer, Timers};
 use super::verdict::Parked;
+use super::views::Views;
 use super::write::WriteOp;
 use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteKind, WriteType};
 use std::collections::{BTreeMap, VecDeque};
@@ -100,6 +101,7 @@ pub struct Node {
     pub(super) replay_began_us: u64,
     /// Whether entries to replay are being chosen just now.
     pub(super) replay_choosing: bool,
+    pub(super) views: Views,
 }
 
 impl std::fmt::Debug for Node {
@@ -142,6 +144,7 @@ impl Node {
             loopback: VecDeque::new(),
             replay_began_us: 0,
             replay_choosing: false,
+            views: Views::default(),
             ring,
             config,
         };
@@ -175,6 +178,7 @@ impl Node {
             Input::Shutdown => self.shutdown(cx),
             Input::Handoff { on } => self.hints.is_off = !on,
             Input::LoseHints { peer } => self.lose_hints(cx, peer),
+            Input::ViewUpdates { fault } => self.set_view_fault(cx, fault),
         }
         self.finish_step(cx);
     }
@@ -304,6 +308,7 @@ impl Node {
             ),
             Msg::Truncate { op, table } => self.replica_truncate(cx, from, op, table),
             Msg::Truncated { op } => self.on_truncated(cx, from, op),
+            Msg::ViewStatus { view, is_built } => self.views.set_status(view, from, is_built),
         }
     }
 
@@ -321,6 +326,7 @@ impl Node {
                 Timer::Hints(peer) => self.on_hint_timer(cx, peer),
                 Timer::HintFlush => self.on_hint_flush(cx),
                 Timer::Ready => self.on_ready(cx),
+                Timer::ViewBuild(view) => self.on_view_build(cx, view),
             }
             if self.phase == Phase::Halted {
                 return;
@@ -501,6 +507,7 @@ impl Node {
             return;
         }
         self.phase = Phase::Stopping;
+        self.leave_view_updates(cx);
         for peer in self.others().iter() {
             self.send(
                 cx,

@@ -52,6 +52,7 @@ impl Node {
         self.sync_log(cx);
         self.start_gossip(cx, start);
         self.start_hints(cx);
+        self.look_for_view_builds(cx);
         let rules = self.rules;
         self.timers.set(now_us + rules.replay_first_ms * 1000, Timer::Replay);
         match start {
@@ -98,6 +99,11 @@ impl Node {
                     }
                 }
                 EntryKind::Paxos => self.recover_paxos(payload),
+                EntryKind::ViewBuilt => {
+                    if let Some(view) = payload.first_chunk::<2>() {
+                        self.views.recover_built(TableId(u16::from_le_bytes(*view)));
+                    }
+                }
                 EntryKind::Boot => {
                     generation = payload
                         .first_chunk::<4>()

@@ -301,7 +301,7 @@ impl Reader<'_> {
         };
         let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !no_rows;
         // A partition of static cells alone is one row for a client, and one for the limit.
-        if known && no_rows && found.statics.is_live(found.deletion, self.limits.now_s) {
+        if known && no_rows && found.statics.is_live(found.deletion, self.limits.now_s, false) {
             self.live += 1;
         }
         match &mut self.keep {
@@ -339,11 +339,11 @@ impl Reader<'_> {
             let live = match &mut self.keep {
                 Keep::Digest(digest, rows) => {
                     *rows += 1;
-                    row.digest_into(digest, covering, self.limits.now_s)
+                    row.digest_into(digest, covering, self.limits.now_s, self.table.is_strict())
                 }
                 Keep::Rows => {
                     let known = row.state();
-                    let live = known.is_live(covering, self.limits.now_s);
+                    let live = known.is_live(covering, self.limits.now_s, self.table.is_strict());
                     found.rows.push((k.clone(), known));
                     live
                 }
@@ -545,7 +545,7 @@ pub fn visible(
         }
         let statics = p
             .statics
-            .live(p.deletion, limits.now_s, |c| table.hidden_until(c))
+            .live(p.deletion, limits.now_s, false, |c| table.hidden_until(c))
             .filter(|r| !r.has_no_cells());
         let mut out = PartitionRows {
             key: p.key.clone(),
@@ -574,7 +574,9 @@ pub fn visible(
             if budget == 0 || v.count >= limits.rows || beyond(&k) {
                 break;
             }
-            if let Some(r) = row.into_live(p.covering(&k), limits.now_s, |c| table.hidden_until(c)) {
+            if let Some(r) = row.into_live(p.covering(&k), limits.now_s, table.is_strict(), |c| {
+                table.hidden_until(c)
+            }) {
                 out.rows.push(r);
                 budget -= 1;
                 v.count += 1;

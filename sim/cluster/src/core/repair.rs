@@ -155,7 +155,7 @@ fn row_difference(
 }
 
 /// A cell of a row with parts, to be written again.
-fn part(kind: CellKind, dead: bool, value: &[u8]) -> Part<'_> {
+pub(super) fn part(kind: CellKind, dead: bool, value: &[u8]) -> Part<'_> {
     match kind {
         CellKind::Whole => Part::Whole(Some(value).filter(|_| !dead)),
         CellKind::Emptied => Part::Emptied { only_older: false },

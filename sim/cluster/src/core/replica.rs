@@ -11,6 +11,7 @@ use super::paxos::{PaxosKey, PaxosRow};
 use super::query;
 use super::seal::Sealed;
 use super::store::{Ahead, ApplyError, Store, UndoLog};
+use super::views::Pushed;
 use crate::model::{FailureReason, NodeIdx, TableId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -90,7 +91,7 @@ impl Replica {
     }
 
     /// Logs and applies these mutations.
-    fn apply(&mut self, sealed: &Sealed, which: &Which) -> Result<u32, ApplyError> {
+    pub(super) fn apply(&mut self, sealed: &Sealed, which: &Which) -> Result<u32, ApplyError> {
         match which {
             Which::Range(first, last) => {
                 let (first, last) = (usize::from(*first), usize::from(*last));
@@ -156,25 +157,14 @@ impl Node {
             }
             self.remember_for_undo(id, sealed, which);
         }
-        match self.apply_here(cx, sealed, which) {
-            true => self.acknowledge(
-                cx,
-                from,
-                Msg::Mutated {
-                    op,
-                    group,
-                    failed: false,
-                },
-            ),
-            false => self.send(
-                cx,
-                from,
-                Msg::Mutated {
-                    op,
-                    group,
-                    failed: true,
-                },
-            ),
+        let answer = |failed| Msg::Mutated { op, group, failed };
+        let pushed = self.push_view_updates(cx, sealed, which);
+        if pushed == Pushed::Refused || !self.apply_here(cx, sealed, which) {
+            return self.send(cx, from, answer(true));
+        }
+        match pushed {
+            Pushed::Awaited(waiter) => self.acknowledge_after_views(cx, waiter, from, [answer(false), answer(true)]),
+            _ => self.acknowledge(cx, from, answer(false)),
         }
     }
 
@@ -259,6 +249,10 @@ impl Node {
     }
 
     pub(super) fn replica_hint(&mut self, cx: &mut Cx<'_>, from: NodeIdx, number: u64, sealed: &Sealed, index: u16) {
+        if self.push_view_updates(cx, sealed, &Which::Range(index, index)) == Pushed::Refused {
+            // It will be sent again.
+            return;
+        }
         // A hint for a table that is gone is done: nothing will ever want it.
         self.apply_here(cx, sealed, &Which::Range(index, index));
         self.acknowledge(cx, from, Msg::HintApplied { number });
@@ -318,13 +312,17 @@ impl Node {
     }
 
     pub(super) fn replica_truncate(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, table: TableId) {
-        self.replica.store.truncate(table, cx.now_us);
-        self.replica.log.append(
-            EntryKind::Truncated,
-            &[&table.0.to_le_bytes(), &cx.now_us.to_le_bytes()],
-        );
-        self.log_dirty(cx);
-        cx.event(Event::Truncated { table });
+        // What is in a table's views goes with it.
+        let views: Vec<TableId> = self.schema.views_of(table).map(|v| v.table).collect();
+        for table in std::iter::once(table).chain(views) {
+            self.replica.store.truncate(table, cx.now_us);
+            self.replica.log.append(
+                EntryKind::Truncated,
+                &[&table.0.to_le_bytes(), &cx.now_us.to_le_bytes()],
+            );
+            self.log_dirty(cx);
+            cx.event(Event::Truncated { table });
+        }
         self.sync_then(cx, from, Msg::Truncated { op });
     }
 

@@ -132,6 +132,19 @@ impl Ring {
         (0..self.dcs.len()).map(|d| self.dc_nodes(d)).collect()
     }
 
+    /// Nodes of a set in the order in which the ring names them from a token on.
+    pub fn in_order(&self, set: NodeSet, token: Token) -> Vec<NodeIdx> {
+        let first = self.tokens.partition_point(|(end, _)| *end < token);
+        let (mut left, mut order) = (set, vec![]);
+        for (_, node) in self.tokens[first..].iter().chain(&self.tokens[..first]) {
+            if left.contains(*node) {
+                left.remove(*node);
+                order.push(*node);
+            }
+        }
+        order
+    }
+
     /// Number of nodes.
     pub fn node_count(&self) -> usize {
         self.places.len()

@@ -33,15 +33,34 @@ pub struct Marker {
     pub expiry_s: u32,
 }
 
+/// The TTL of a marker that is no marker: it takes away those of its timestamp and older ones, and nothing else, so that a
+/// newer one brings the row back with the cells that it has (C `LivenessInfo.EXPIRED_LIVENESS_TTL`; S has shadowable
+/// tombstones for it). Only rows of views have such. No statement can give it: TTLs end at 20 years.
+pub const EXPIRED_TTL_S: u32 = i32::MAX as u32;
+
 impl Marker {
-    fn prefer(&self, other: &Marker) -> Ordering {
-        (self.timestamp_us, self.ttl_s != 0, self.expiry_s)
-            .cmp(&(other.timestamp_us, other.ttl_s != 0, other.expiry_s))
-            .then(other.ttl_s.cmp(&self.ttl_s))
+    /// What takes away markers up to this timestamp; see [`EXPIRED_TTL_S`].
+    pub fn expired(timestamp_us: i64, now_s: u32) -> Marker {
+        Marker {
+            timestamp_us,
+            ttl_s: EXPIRED_TTL_S,
+            expiry_s: now_s.saturating_add(EXPIRED_TTL_S),
+        }
     }
 
-    fn is_live(&self, deletion: Option<Deletion>, now_s: u32) -> bool {
-        deletion.is_none_or(|d| self.timestamp_us > d.timestamp_us) && (self.ttl_s == 0 || now_s < self.expiry_s)
+    fn is_expired(&self) -> bool {
+        self.ttl_s == EXPIRED_TTL_S
+    }
+
+    fn prefer(&self, other: &Marker) -> Ordering {
+        let rank = |m: &Marker| (m.timestamp_us, m.is_expired(), m.ttl_s != 0, m.expiry_s);
+        rank(self).cmp(&rank(other)).then(other.ttl_s.cmp(&self.ttl_s))
+    }
+
+    /// Whether the row exists by this marker alone at `now_s`, given the deletion that covers it.
+    pub fn is_live(&self, deletion: Option<Deletion>, now_s: u32) -> bool {
+        deletion.is_none_or(|d| self.timestamp_us > d.timestamp_us)
+            && (self.ttl_s == 0 || now_s < self.expiry_s && !self.is_expired())
     }
 }
 
@@ -82,6 +101,11 @@ impl Cell {
     pub fn same_as(&self, other: &Cell) -> bool {
         let all = |c: &Cell| (c.column, c.kind, c.dead, c.timestamp_us, c.ttl_s, c.local_s);
         all(self) == all(other)
+    }
+
+    /// Whether it has a value at `now_s`, deletions of its row aside.
+    pub fn is_live(&self, now_s: u32) -> bool {
+        !self.dead && (self.ttl_s == 0 || now_s < self.local_s)
     }
 
     /// A new cell; where its value is will be said when it is put into a row.
@@ -431,21 +455,25 @@ impl RowState {
                 .all(|c| c.column < 63 && op.column_mask() & (1 << c.column) != 0 && c.timestamp_us < ts)
     }
 
-    /// What a client sees of the row at `now_s`, given the deletion that covers it; `None` when it does not exist.
-    /// `hidden_until` says up to which timestamp a column's cells are invisible (it was dropped and added again, or is
+    /// What a client sees of the row at `now_s`, given the deletion that covers it; `None` when it does not exist. `strict`
+    /// says that it exists by its marker only (`TableStore::is_strict`). `hidden_until` says up to which timestamp a column's cells are invisible (it was dropped and added again, or is
     /// gone: `i64::MAX`).
     pub fn live(
         &self,
         covering: Option<Deletion>,
         now_s: u32,
+        strict: bool,
         hidden_until: impl Fn(ColumnId) -> Option<i64>,
     ) -> Option<Row> {
         let deletion = covering.max(self.deletion);
+        let is_marked = self.marker.is_some_and(|m| m.is_live(deletion, now_s));
+        if strict && !is_marked {
+            return None;
+        }
         let mut row = Row::with_capacity(self.clustering(), self.cells.len(), self.data.len());
         for (c, value) in self.cells() {
-            let visible = !c.dead
+            let visible = c.is_live(now_s)
                 && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us)
-                && (c.ttl_s == 0 || now_s < c.local_s)
                 && hidden_until(ColumnId(c.column)).is_none_or(|t| c.timestamp_us > t);
             if visible {
                 let ttl = (c.ttl_s != 0).then(|| c.local_s - now_s);
@@ -460,8 +488,7 @@ impl RowState {
                 }
             }
         }
-        let exists = !row.has_no_cells() || self.marker.is_some_and(|m| m.is_live(deletion, now_s));
-        exists.then_some(row)
+        (is_marked || !row.has_no_cells()).then_some(row)
     }
 
     /// As [`RowState::live`], for a row that nobody needs any more: when all of it is visible, its bytes are the client's.
@@ -469,6 +496,7 @@ impl RowState {
         self,
         covering: Option<Deletion>,
         now_s: u32,
+        strict: bool,
         hidden_until: impl Fn(ColumnId) -> Option<i64>,
     ) -> Option<Row> {
         let mut end = self.key_bytes;
@@ -480,9 +508,9 @@ impl RowState {
                 && c.ttl_s == 0
                 && hidden_until(ColumnId(c.column)).is_none()
         };
-        let is_plain = covering.is_none() && self.deletion.is_none() && !self.cells.is_empty();
+        let is_plain = covering.is_none() && self.deletion.is_none() && !self.cells.is_empty() && !strict;
         if !is_plain || !self.cells.iter().all(is_whole) || end as usize != self.data.len() {
-            return self.live(covering, now_s, hidden_until);
+            return self.live(covering, now_s, strict, hidden_until);
         }
         let cells = self
             .cells
@@ -491,15 +519,48 @@ impl RowState {
         Some(Row::of_parts(cells, self.data, self.key_bytes))
     }
 
-    /// Whether the row exists for a client, without building it.
-    pub fn is_live(&self, covering: Option<Deletion>, now_s: u32) -> bool {
+    /// Whether the row exists for a client, without building it; `strict` as for [`RowState::live`].
+    pub fn is_live(&self, covering: Option<Deletion>, now_s: u32, strict: bool) -> bool {
         let deletion = covering.max(self.deletion);
         self.marker.is_some_and(|m| m.is_live(deletion, now_s))
-            || self.cells.iter().any(|c| {
-                !c.dead
-                    && deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us)
-                    && (c.ttl_s == 0 || now_s < c.local_s)
-            })
+            || !strict
+                && self
+                    .cells
+                    .iter()
+                    .any(|c| deletion.is_none_or(|d| c.timestamp_us > d.timestamp_us) && c.is_live(now_s))
+    }
+
+    /// Takes in a deletion that covers the row, and drops for good what any deletion of it hides.
+    pub(super) fn shadow(&mut self, covering: Option<Deletion>) {
+        self.deletion = self.deletion.max(covering);
+        let Some(deletion) = self.deletion else { return };
+        self.marker = self.marker.filter(|m| m.timestamp_us > deletion.timestamp_us);
+        self.cells.retain(|c| c.timestamp_us > deletion.timestamp_us);
+    }
+
+    /// The whole cell of a column, if it is there and live.
+    pub(super) fn live_cell(&self, column: ColumnId, now_s: u32) -> Option<(&Cell, &[u8])> {
+        let mut own = self.cells().filter(|(c, _)| c.column == column.0);
+        own.find(|(c, _)| c.kind == CellKind::Whole && c.is_live(now_s))
+    }
+
+    /// Whether this very cell is in the row.
+    pub(super) fn has_cell(&self, cell: &Cell, value: &[u8]) -> bool {
+        let at = self
+            .cells
+            .binary_search_by(|c| place((c, self.value(c)), (cell, value)));
+        at.is_ok_and(|i| self.cells[i].same_as(cell) && self.value(&self.cells[i]) == value)
+    }
+
+    /// Takes over a cell of another row, for this column, with this value. Call [`RowState::sort_cells`] after the last.
+    pub(super) fn take_cell(&mut self, column: ColumnId, cell: &Cell, value: &[u8]) {
+        self.push(
+            Cell {
+                column: column.0,
+                ..*cell
+            },
+            value,
+        );
     }
 
     /// Folds everything known of the row in: equal states give equal digests.

@@ -196,9 +196,15 @@ impl Sealed {
 
     /// One mutation made of ready operations (read repair), already stamped.
     pub fn of_ops(ops: &WriteSet) -> Sealed {
+        Sealed::of_mutations(std::iter::once(ops))
+    }
+
+    /// Mutations made of ready operations, each of those of one partition.
+    pub fn of_mutations<'a>(mutations: impl Iterator<Item = &'a WriteSet>) -> Sealed {
         let mut sealed = Sealed::default();
-        if !ops.is_empty() {
-            let mut bytes = Vec::with_capacity(ENTRY_HEADER_BYTES + ops.size_bytes());
+        let mut bytes = Vec::new();
+        for ops in mutations.filter(|ops| !ops.is_empty()) {
+            bytes.reserve(ENTRY_HEADER_BYTES + ops.size_bytes());
             let start = open_entry(&mut bytes, EntryKind::Mutation);
             for op in ops.ops() {
                 bytes.extend_from_slice(op.bytes());
@@ -212,8 +218,8 @@ impl Sealed {
                 table: first.table(),
                 first_op: 0,
             });
-            sealed.bytes = bytes.into();
         }
+        sealed.bytes = bytes.into();
         sealed
     }
 

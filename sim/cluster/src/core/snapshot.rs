@@ -107,7 +107,8 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
                     store.truncate(TableId(u16::from_le_bytes(*t)), u64::from_le_bytes(*at));
                 }
             }
-            EntryKind::HintStored | EntryKind::HintDone | EntryKind::Boot | EntryKind::Paxos => {}
+            EntryKind::HintStored | EntryKind::HintDone | EntryKind::Boot | EntryKind::Paxos | EntryKind::ViewBuilt => {
+            }
         }
     }
     ReplicaSnapshot {
@@ -174,7 +175,9 @@ pub fn visit(node: &Node, table: TableId, now_us: u64, mut each: impl FnMut(&[u8
     for (key, stored) in t.rows(node.log()) {
         if let Some(op) = stored.record().filter(|op| has_no_exceptions && is_all_visible(op)) {
             each(op.partition_key(), LentRow::Record(op));
-        } else if stored.live_into(&mut row, covering(t, key, stored), now_s, |c| t.hidden_until(c)) {
+        } else if stored.live_into(&mut row, covering(t, key, stored), now_s, t.is_strict(), |c| {
+            t.hidden_until(c)
+        }) {
             each(stored.partition().1, LentRow::Built(&row));
         }
     }
@@ -191,7 +194,9 @@ fn is_all_visible(op: &OpView<'_>) -> bool {
 fn visit_rows(t: &TableStore, log: &CommitLog, now_s: u32, mut each: impl FnMut(&[u8], &Row)) {
     let mut row = Row::default();
     for (key, stored) in t.rows(log) {
-        if stored.live_into(&mut row, covering(t, key, stored), now_s, |c| t.hidden_until(c)) {
+        if stored.live_into(&mut row, covering(t, key, stored), now_s, t.is_strict(), |c| {
+            t.hidden_until(c)
+        }) {
             each(stored.partition().1, &row);
         }
     }
@@ -212,7 +217,7 @@ fn table_snapshot(t: &TableStore, log: &CommitLog, now_s: u32) -> TableSnapshot 
     let statics = t
         .partition_states()
         .filter_map(|(_, p)| {
-            let row = p.statics.live(p.deletion, now_s, hidden)?;
+            let row = p.statics.live(p.deletion, now_s, false, hidden)?;
             Some(SnapshotRow {
                 partition: PartitionKey {
                     token: crate::model::Token(p.token),

@@ -98,6 +98,8 @@ pub struct TableStore {
     layout: KeyLayout,
     /// Per column number, the timestamp up to which its cells are invisible; empty when no column was ever dropped.
     hidden: Vec<i64>,
+    /// See [`TableStore::is_strict`].
+    strict: bool,
     rows: RowMap<Slot>,
     partitions: BTreeMap<Key, PartitionState>,
     /// When it was truncated last, simulated microseconds on this node.
@@ -130,7 +132,12 @@ impl<'a> From<&'a Slot> for StoredSlot<'a> {
 
 /// The live cells of a whole row that is one record without TTL, and whether the row exists; `None` when its cells are
 /// not in order of column, so that the general way must be taken.
-fn record_into(row: &mut Row, op: &OpView<'_>, hidden_until: &impl Fn(ColumnId) -> Option<i64>) -> Option<bool> {
+fn record_into(
+    row: &mut Row,
+    op: &OpView<'_>,
+    strict: bool,
+    hidden_until: &impl Fn(ColumnId) -> Option<i64>,
+) -> Option<bool> {
     row.reset(op.clustering());
     let timestamp_us = op.raw_timestamp();
     let mut next = 0;
@@ -144,7 +151,7 @@ fn record_into(row: &mut Row, op: &OpView<'_>, hidden_until: &impl Fn(ColumnId) 
             row.push(column, value, timestamp_us, None);
         }
     }
-    Some(op.has_marker() || !row.has_no_cells())
+    Some(op.has_marker() || !strict && !row.has_no_cells())
 }
 
 impl<'a> StoredRow<'a> {
@@ -195,16 +202,17 @@ impl<'a> StoredRow<'a> {
         row: &mut Row,
         covering: Option<Deletion>,
         now_s: u32,
+        strict: bool,
         hidden_until: impl Fn(ColumnId) -> Option<i64>,
     ) -> bool {
         let record = self.record().filter(|op| op.kind() == OpKind::Row && op.ttl_s() == 0);
         if let Some(op) = record
             && covering.is_none()
-            && let Some(exists) = record_into(row, &op, &hidden_until)
+            && let Some(exists) = record_into(row, &op, strict, &hidden_until)
         {
             return exists;
         }
-        match self.state().live(covering, now_s, hidden_until) {
+        match self.state().live(covering, now_s, strict, hidden_until) {
             Some(live) => {
                 *row = live;
                 true
@@ -215,17 +223,17 @@ impl<'a> StoredRow<'a> {
 
     /// Folds in what [`RowState::digest_into`] does for it; returns whether the row is live at `now_s`, given the deletion
     /// that covers it.
-    pub fn digest_into(&self, out: &mut Fold, covering: Option<Deletion>, now_s: u32) -> bool {
+    pub fn digest_into(&self, out: &mut Fold, covering: Option<Deletion>, now_s: u32, strict: bool) -> bool {
         let record = self.record().filter(|op| op.kind() == OpKind::Row && op.ttl_s() == 0);
         if let Some(op) = record
             && covering.is_none()
             && digest_record(&op, out).is_some()
         {
-            return op.has_marker() || op.cells().any(|(_, value)| value.is_some());
+            return op.has_marker() || !strict && op.cells().any(|(_, value)| value.is_some());
         }
         let state = self.state();
         state.digest_into(out);
-        state.is_live(covering, now_s)
+        state.is_live(covering, now_s, strict)
     }
 
     /// Where in the log it was changed last.
@@ -245,6 +253,7 @@ impl TableStore {
             table,
             layout,
             hidden,
+            strict: false,
             rows: RowMap::default(),
             partitions: BTreeMap::new(),
             truncated_at_us: None,
@@ -273,6 +282,12 @@ impl TableStore {
     /// Whether there are columns of which some cells are invisible.
     pub fn hides_columns(&self) -> bool {
         !self.hidden.is_empty()
+    }
+
+    /// Whether rows exist by their markers only, whatever cells they have: views whose key has a regular column of the base
+    /// (C `enforceStrictLiveness`, S `dead_marker_shadows_row`).
+    pub fn is_strict(&self) -> bool {
+        self.strict
     }
 
     /// Rows in a range of keys, in key order.
@@ -588,6 +603,11 @@ impl Store {
                     store.table = table;
                 }
                 _ => {}
+            }
+        }
+        for view in schema.views.values().filter(|v| v.extra_key.is_some()) {
+            if let Ok(table) = self.table_mut(view.table) {
+                table.strict = true;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! that are over are dropped when they reach the head, so an idle node asks for nothing but its gossip.
 
 use super::message::OpId;
-use crate::model::NodeIdx;
+use crate::model::{NodeIdx, TableId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -33,6 +33,8 @@ pub enum Timer {
     HintFlush,
     /// Open the CQL port.
     Ready,
+    /// Go on building a view.
+    ViewBuild(TableId),
 }
 
 /// Timers in order of time; those of equal time in order of setting.

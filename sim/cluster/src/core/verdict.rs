@@ -223,7 +223,7 @@ impl Node {
     }
 
     /// Puts a write away between two steps; it goes on from there.
-    fn freeze(&mut self, until_us: u64, id: OpId, mut op: Box<WriteOp>) {
+    pub(super) fn freeze(&mut self, until_us: u64, id: OpId, mut op: Box<WriteOp>) {
         op.stage = Stage::Frozen;
         self.ops.put(id, Op::Write(op));
         self.timers.set(until_us, Timer::Resume(id));
@@ -231,6 +231,9 @@ impl Node {
 
     pub(super) fn write_resume(&mut self, cx: &mut Cx<'_>, id: OpId, mut op: Box<WriteOp>) {
         if op.stage != Stage::Frozen {
+            return self.ops.put(id, Op::Write(op));
+        }
+        if matches!(op.purpose, Purpose::View { .. }) && self.views.holds(id) {
             return self.ops.put(id, Op::Write(op));
         }
         // The pause may have outlived the deadline: the write goes on all the same and has its full time again, as a

@@ -22,6 +22,13 @@ pub(super) enum Purpose {
     Detached,
     /// The batchlog.
     Replay(BatchId),
+    /// Views of a table of which this node is a replica.
+    View {
+        /// The entry of this node's batchlog that has the updates too.
+        batch: Option<BatchId>,
+        /// Who waits for them.
+        waiter: Option<u64>,
+    },
     /// The coordinator of an addition to a counter, which this node leads.
     Lead {
         /// Who.
@@ -292,7 +299,8 @@ impl Node {
     /// An answered write is over when nobody is left to answer; until then it waits, to hint those who never do.
     fn release_or_wait(&mut self, cx: &mut Cx<'_>, id: OpId, op: Box<WriteOp>) {
         if op.stage == Stage::Answered && op.groups.iter().all(|g| g.open().is_empty()) {
-            self.hint_silent(cx, &op, false);
+            let always = self.hints_always(&op);
+            self.hint_silent(cx, &op, always);
             self.ops.release(id);
         } else {
             self.ops.put(id, Op::Write(op));
@@ -359,6 +367,7 @@ impl Node {
             Purpose::Detached => {}
             Purpose::Replay(batch) => self.replay_over(cx, batch, true),
             Purpose::Lead { to, op } => self.lead_over(cx, to, op, Ok(())),
+            Purpose::View { batch, waiter } => self.view_updates_over(cx, batch, waiter, true),
         }
     }
 
@@ -372,6 +381,7 @@ impl Node {
             Purpose::Client(_) | Purpose::Detached => {}
             Purpose::Replay(batch) => self.replay_over(cx, batch, false),
             Purpose::Lead { to, op } => self.lead_over(cx, to, op, Err(error)),
+            Purpose::View { batch, waiter } => self.view_updates_over(cx, batch, waiter, false),
         }
         op.stage = Stage::Answered;
         self.release_or_wait(cx, id, op);
@@ -402,7 +412,7 @@ impl Node {
             }
             Stage::Mutations => {
                 let error = self.mutations_timed_out(&op);
-                let always = self.rules.silent_hint == super::flavor::SilentHint::Always;
+                let always = self.hints_always(&op);
                 self.hint_silent(cx, &op, always);
                 for g in &mut op.groups {
                     g.targets = NodeSet::default();
@@ -412,9 +422,16 @@ impl Node {
             Stage::Removing => self.answer_done(cx, &mut op),
             Stage::Answered | Stage::Frozen => {}
         }
-        let always = self.rules.silent_hint == super::flavor::SilentHint::Always;
+        let always = self.hints_always(&op);
         self.hint_silent(cx, &op, always);
         self.ops.release(id);
+    }
+
+    /// Whether replicas that did not take a write get hints although its level was not reached. Updates of views are
+    /// written at ANY in S, so that hints count (SP `timeout_cb`).
+    fn hints_always(&self, op: &WriteOp) -> bool {
+        let is_of_views = matches!(op.purpose, Purpose::View { .. });
+        is_of_views || self.rules.silent_hint == super::flavor::SilentHint::Always
     }
 
     fn mutations_timed_out(&self, op: &WriteOp) -> CoordinatorError {

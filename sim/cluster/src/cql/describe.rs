@@ -7,7 +7,9 @@ use super::frame::response::{self, Columns, RowsBody, put_bytes};
 use super::parse::ast::{Describe, TableName};
 use super::system::{self, NodeView};
 use super::types;
-use crate::model::{ClusteringOrder, Column, ColumnKind, CqlType, Keyspace, Replication, Schema, Table, UserType};
+use crate::model::{
+    ClusteringOrder, Column, ColumnKind, CqlType, Keyspace, Replication, Schema, Table, UserType, View,
+};
 use std::fmt::Write;
 
 /// The answer: columns, number of rows, and the cells of all rows as they go to the wire.
@@ -98,7 +100,16 @@ pub fn describe(node: &NodeView<'_>, keyspace: Option<&str>, what: &Describe) ->
             let name = name.as_deref().or(keyspace).ok_or_else(no_keyspace)?;
             put_keyspace(node, find_keyspace(node, name)?, *only, &mut elements);
         }
-        Describe::Table(name) => put_table(&find_table(node, keyspace, name)?, &mut elements),
+        Describe::Table(name) => {
+            let table = find_table(node, keyspace, name).map_err(|e| {
+                match e.message.strip_prefix(&format!("'{}' not", name.table)) {
+                    Some(rest) => CqlError::invalid(format!("Table '{}' not{rest}", name.table)),
+                    None => e,
+                }
+            })?;
+            put_table(node, &table, &mut elements);
+        }
+        Describe::View(name) => put_view(node, &find_view(node, keyspace, name)?, &mut elements),
         Describe::Other(name) => {
             // A keyspace, or else a table.
             match node
@@ -108,7 +119,10 @@ pub fn describe(node: &NodeView<'_>, keyspace: Option<&str>, what: &Describe) ->
                 .filter(|_| name.keyspace.is_none())
             {
                 Some(found) => put_keyspace(node, found, false, &mut elements),
-                None => put_table(&find_table(node, keyspace, name)?, &mut elements),
+                None => match find_view(node, keyspace, name) {
+                    Ok(view) => put_view(node, &view, &mut elements),
+                    Err(_) => put_table(node, &find_table(node, keyspace, name)?, &mut elements),
+                },
             }
         }
     }
@@ -132,7 +146,7 @@ fn keyspace_names(node: &NodeView<'_>) -> Vec<String> {
     names
 }
 
-/// The tables of a keyspace by name.
+/// The tables of a keyspace by name, without views.
 fn tables(node: &NodeView<'_>, keyspace: &str) -> Vec<Table> {
     let ids = node
         .schema
@@ -140,6 +154,7 @@ fn tables(node: &NodeView<'_>, keyspace: &str) -> Vec<Table> {
         .get(keyspace)
         .into_iter()
         .flat_map(|k| k.tables.values());
+    let ids = ids.filter(|id| node.schema.view(**id).is_none());
     let users = ids.filter_map(|id| node.schema.table(*id)).map(|t| Table::clone(t));
     let own = node.own_tables().filter(|t| t.keyspace == keyspace);
     let mut tables: Vec<Table> = users.chain(own).collect();
@@ -168,6 +183,18 @@ fn find_table(node: &NodeView<'_>, keyspace: Option<&str>, name: &TableName) -> 
         .ok_or_else(|| CqlError::invalid(format!("'{}' not found in keyspace '{keyspace}'", name.table)))
 }
 
+fn find_view(node: &NodeView<'_>, keyspace: Option<&str>, name: &TableName) -> Result<Table, CqlError> {
+    let keyspace = name.keyspace.as_deref().or(keyspace).ok_or_else(no_keyspace)?;
+    if !keyspace_names(node).iter().any(|k| k == keyspace) {
+        return Err(not_a_keyspace(keyspace));
+    }
+    let view = node.schema.view_named(keyspace, &name.table);
+    let table = view.and_then(|v| node.schema.table(v.table));
+    table
+        .map(|t| Table::clone(t))
+        .ok_or_else(|| CqlError::invalid(format!("Materialized view '{}' not found in '{keyspace}'", name.table)))
+}
+
 fn put_keyspace(node: &NodeView<'_>, keyspace: &Keyspace, only: bool, out: &mut Description) {
     let name = &keyspace.name;
     let mut options = vec![];
@@ -191,7 +218,7 @@ fn put_keyspace(node: &NodeView<'_>, keyspace: &Keyspace, only: bool, out: &mut 
     out.row(&[name, "keyspace", name, &text]);
     if !only {
         types_in_order(node, name).into_iter().for_each(|t| put_type(t, out));
-        tables(node, name).iter().for_each(|t| put_table(t, out));
+        tables(node, name).iter().for_each(|t| put_table(node, t, out));
     }
 }
 
@@ -226,8 +253,87 @@ fn put_type(udt: &UserType, out: &mut Description) {
     out.row(&[&udt.keyspace, "type", &udt.name, &text]);
 }
 
-fn put_table(table: &Table, out: &mut Description) {
+/// A table, and behind it its views.
+fn put_table(node: &NodeView<'_>, table: &Table, out: &mut Description) {
     out.row(&[&table.keyspace, "table", &table.name, &create_table(table)]);
+    let views = node.schema.views_of(table.id);
+    for view in views.filter_map(|v| node.schema.table(v.table)) {
+        put_view(node, view, out);
+    }
+}
+
+fn put_view(node: &NodeView<'_>, table: &Table, out: &mut Description) {
+    if let Some(view) = node.schema.view(table.id)
+        && let Some(base) = node.schema.table(view.base)
+    {
+        let text = create_view(view, table, base);
+        out.row(&[&table.keyspace, "materialized_view", &table.name, &text]);
+    }
+}
+
+fn create_view(view: &View, table: &Table, base: &Table) -> String {
+    let mut columns: Vec<&Column> = table.values().iter().collect();
+    columns.sort_by(|a, b| a.name.cmp(&b.name));
+    let keys = table.partition_key().iter().chain(table.clustering());
+    let columns: Vec<String> = keys.chain(columns).map(|c| identifier(&c.name)).collect();
+    let selected = if view.includes_all {
+        "*".to_owned()
+    } else {
+        columns.join(", ")
+    };
+    format!(
+        "CREATE MATERIALIZED VIEW {}.{} AS\n    SELECT {selected}\n    FROM {}.{}\n    WHERE {}\n    {}\n WITH {};",
+        identifier(&table.keyspace),
+        identifier(&table.name),
+        identifier(&base.keyspace),
+        identifier(&base.name),
+        view.where_text(identifier),
+        primary_key(table),
+        properties(table, true)
+    )
+}
+
+/// `PRIMARY KEY (…)`.
+fn primary_key(table: &Table) -> String {
+    let partition = names(table.partition_key());
+    let partition = if table.partition_columns > 1 {
+        format!("({partition})")
+    } else {
+        partition
+    };
+    let clustering = table.clustering().iter();
+    let clustering: String = clustering.map(|c| format!(", {}", identifier(&c.name))).collect();
+    format!("PRIMARY KEY ({partition}{clustering})")
+}
+
+/// What stands behind WITH. Views have no TTL of their own.
+fn properties(table: &Table, is_view: bool) -> String {
+    let mut text = String::new();
+    if table.clustering_columns > 0 {
+        let order = |c: &Column| {
+            let order = if c.order == ClusteringOrder::Desc {
+                "DESC"
+            } else {
+                "ASC"
+            };
+            format!("{} {order}", identifier(&c.name))
+        };
+        let orders: Vec<String> = table.clustering().iter().map(order).collect();
+        text += &format!("CLUSTERING ORDER BY ({})\n    AND ", orders.join(", "));
+    }
+    let mut options: Vec<(&str, String)> = table
+        .options
+        .other
+        .iter()
+        .map(|(k, v)| (&k[..], option(k, v)))
+        .collect();
+    if !is_view {
+        options.push(("default_time_to_live", table.options.default_ttl_s.to_string()));
+    }
+    options.push(("gc_grace_seconds", table.options.gc_grace_s.to_string()));
+    options.sort();
+    let options: Vec<String> = options.iter().map(|(k, v)| format!("{k} = {v}")).collect();
+    text + &options.join("\n    AND ")
 }
 
 fn create_table(table: &Table) -> String {
@@ -254,45 +360,12 @@ fn create_table(table: &Table) -> String {
         ));
     }
     if !is_single {
-        let partition = names(table.partition_key());
-        let partition = if table.partition_columns > 1 {
-            format!("({partition})")
-        } else {
-            partition
-        };
-        let clustering: String = table
-            .clustering()
-            .iter()
-            .map(|c| format!(", {}", identifier(&c.name)))
-            .collect();
-        lines.push(format!("    PRIMARY KEY ({partition}{clustering})"));
+        lines.push(format!("    {}", primary_key(table)));
     }
     text += &lines.join(",\n");
     text += "\n) WITH ";
-    if table.clustering_columns > 0 {
-        let order = |c: &Column| {
-            let order = if c.order == ClusteringOrder::Desc {
-                "DESC"
-            } else {
-                "ASC"
-            };
-            format!("{} {order}", identifier(&c.name))
-        };
-        let orders: Vec<String> = table.clustering().iter().map(order).collect();
-        text += &format!("CLUSTERING ORDER BY ({})\n    AND ", orders.join(", "));
-    }
-    let mut options: Vec<(&str, String)> = table
-        .options
-        .other
-        .iter()
-        .map(|(k, v)| (&k[..], option(k, v)))
-        .collect();
-    options.push(("default_time_to_live", table.options.default_ttl_s.to_string()));
-    options.push(("gc_grace_seconds", table.options.gc_grace_s.to_string()));
-    options.sort();
-    let options: Vec<String> = options.iter().map(|(k, v)| format!("{k} = {v}")).collect();
     // Writing to a string cannot fail.
-    let _written = write!(text, "{};", options.join("\n    AND "));
+    let _written = write!(text, "{};", properties(table, false));
     text
 }
 
@@ -356,6 +429,7 @@ mod tests {
             port: 9042,
             schema: &schema,
             lists_own_tables,
+            view_builds: &crate::core::ViewBuilds::new(),
         };
         let Ok(Statement::Describe(what)) = parse(text).map(|p| p.statement) else {
             panic!("not a DESCRIBE: {text}");
@@ -414,7 +488,7 @@ mod tests {
         assert_eq!(told("DESCRIBE TABLES").expect("a list"), ["t", "u"]);
         assert_eq!(
             told("DESC KEYSPACES;").expect("a list"),
-            ["Odd", "system", "system_schema", "system_traces"]
+            ["Odd", "system", "system_distributed", "system_schema", "system_traces"]
         );
         assert_eq!(told("DESC FUNCTIONS").expect("a list"), [""; 0]);
         assert_eq!(told("DESC ONLY KEYSPACE \"Odd\"").expect("one").len(), 1);

@@ -26,6 +26,8 @@ const DDL: &[&str] = &[
     "CREATE TABLE x (p int PRIMARY KEY, v int) WITH default_time_to_live = 60",
 ];
 
+static NO_BUILDS: crate::core::ViewBuilds = crate::core::ViewBuilds::new();
+
 struct Node {
     config: ClusterConfig,
     ring: Ring,
@@ -63,6 +65,7 @@ impl Node {
             port: 9042,
             schema,
             lists_own_tables: false,
+            view_builds: &NO_BUILDS,
         }
     }
 

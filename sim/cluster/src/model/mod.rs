@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`types`] | CQL's types |
 //! | [`schema`] | columns, tables, keyspaces, the schema as a whole, and changes to it |
+//! | [`views`] | materialized views, which are tables, and what makes them views |
 //! | [`write`], [`parts`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
 //! | [`read`] | read commands, slices, positions, and the rows that come back |
 //! | [`cas`] | conditional writes and serial reads |
@@ -20,8 +21,10 @@ pub mod parts;
 pub mod read;
 pub mod request;
 pub mod schema;
+mod schema_log;
 pub mod types;
 mod user_types;
+pub mod views;
 pub mod write;
 
 pub use cas::{CasAction, CasRequest, Condition};
@@ -39,6 +42,7 @@ pub use schema::{
     SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
 };
 pub use types::{CqlType, UserType};
+pub use views::{NewView, View};
 pub use write::{OpKind, OpView, WriteSet};
 
 /// A node of the cluster, by its index in the cluster's configuration (0 is `db-1`).

@@ -157,7 +157,7 @@ pub enum Request {
     Schema(SchemaChange),
     /// TRUNCATE.
     Truncate(TableId),
-    /// A door, not a room: views arrive here until they exist. `what` names it; the
+    /// A door, not a room: what does not exist yet arrives here. `what` names it; the
     /// answer is always [`CoordinatorError::Unsupported`].
     Unsupported {
         /// What was asked for, in the words of the error.

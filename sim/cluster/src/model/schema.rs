@@ -5,6 +5,7 @@
 
 use super::Components;
 use super::types::{CqlType, UserType};
+use super::views::{NewView, View};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -186,6 +187,9 @@ pub struct Schema {
     /// User-defined types by keyspace and name. In a log they stand behind the rest: see [`Schema::to_bytes`].
     #[serde(skip)]
     pub types: BTreeMap<(String, String), UserType>,
+    /// What makes some of the tables materialized views. In a log behind the types.
+    #[serde(skip)]
+    pub views: BTreeMap<TableId, View>,
 }
 
 impl Default for Schema {
@@ -197,6 +201,7 @@ impl Default for Schema {
             keyspaces: BTreeMap::new(),
             tables: vec![],
             types: BTreeMap::new(),
+            views: BTreeMap::new(),
         }
     }
 }
@@ -298,6 +303,15 @@ pub enum SchemaChange {
         name: String,
         if_exists: bool,
     },
+    CreateView {
+        view: Box<NewView>,
+        if_not_exists: bool,
+    },
+    DropView {
+        keyspace: String,
+        name: String,
+        if_exists: bool,
+    },
 }
 
 /// What a change did, for the SCHEMA_CHANGE result and event.
@@ -364,35 +378,6 @@ pub enum SchemaError {
 }
 
 impl Schema {
-    /// The bytes of it that logs keep: user-defined types follow the rest if there are any.
-    ///
-    /// # Errors
-    /// What cannot be encoded; nothing of a schema is such.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
-        let bytes = postcard::to_stdvec(self)?;
-        if self.types.is_empty() {
-            return Ok(bytes);
-        }
-        let types: Vec<&UserType> = self.types.values().collect();
-        postcard::to_extend(&types, bytes)
-    }
-
-    /// What [`Schema::to_bytes`] wrote.
-    ///
-    /// # Errors
-    /// Bytes that are no schema.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Schema, postcard::Error> {
-        let (mut schema, rest): (Schema, &[u8]) = postcard::take_from_bytes(bytes)?;
-        if !rest.is_empty() {
-            let types: Vec<UserType> = postcard::from_bytes(rest)?;
-            schema.types = types
-                .into_iter()
-                .map(|t| ((t.keyspace.clone(), t.name.clone()), t))
-                .collect();
-        }
-        Ok(schema)
-    }
-
     /// The user-defined type of that name.
     pub fn user_type(&self, keyspace: &str, name: &str) -> Option<&UserType> {
         self.types.get(&(keyspace.to_owned(), name.to_owned()))
@@ -452,7 +437,11 @@ impl Schema {
                 keyspace,
                 table,
                 columns,
-            } => self.alter(keyspace, table, |t| columns.iter().try_for_each(|c| add_column(t, c))),
+            } => {
+                let effect = self.alter(keyspace, table, |t| columns.iter().try_for_each(|c| add_column(t, c)))?;
+                self.add_to_views(keyspace, table, columns);
+                Ok(effect)
+            }
             SchemaChange::DropColumns {
                 keyspace,
                 table,
@@ -476,11 +465,16 @@ impl Schema {
                 keyspace,
                 table,
                 if_exists,
-            } => self.drop_table(keyspace, table, *if_exists),
-            SchemaChange::RenameColumns { keyspace, table, names } => {
-                self.alter(keyspace, table, |t| rename_columns(t, names))
+            } => {
+                self.check_has_no_views(keyspace, table)?;
+                self.drop_table(keyspace, table, *if_exists)
             }
-            of_types => self.edit_types(of_types),
+            SchemaChange::RenameColumns { keyspace, table, names } => {
+                let effect = self.alter(keyspace, table, |t| rename_columns(t, names))?;
+                self.rename_in_views(keyspace, table, names);
+                Ok(effect)
+            }
+            of_others => self.edit_views(of_others),
         }
     }
 
@@ -531,12 +525,13 @@ impl Schema {
             self.tables[usize::from(id.0)] = None;
         }
         self.types.retain(|(keyspace, _), _| keyspace != name);
+        self.prune_views();
         Ok(SchemaEffect::Dropped(SchemaTarget::Keyspace {
             keyspace: name.to_owned(),
         }))
     }
 
-    fn create_table(&mut self, new: &NewTable, if_not_exists: bool) -> Result<SchemaEffect, SchemaError> {
+    pub(super) fn create_table(&mut self, new: &NewTable, if_not_exists: bool) -> Result<SchemaEffect, SchemaError> {
         let (keyspace, name) = (new.keyspace.clone(), new.name.clone());
         let id = TableId(self.tables.len() as u16);
         let version = self.version;
@@ -557,7 +552,12 @@ impl Schema {
         Ok(SchemaEffect::Created(SchemaTarget::Table { keyspace, table: name }))
     }
 
-    fn drop_table(&mut self, keyspace: &str, table: &str, if_exists: bool) -> Result<SchemaEffect, SchemaError> {
+    pub(super) fn drop_table(
+        &mut self,
+        keyspace: &str,
+        table: &str,
+        if_exists: bool,
+    ) -> Result<SchemaEffect, SchemaError> {
         let removed = self.keyspace_mut(keyspace).map(|ks| ks.tables.remove(table));
         match removed {
             Ok(Some(id)) => self.tables[usize::from(id.0)] = None,

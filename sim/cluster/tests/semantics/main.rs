@@ -15,3 +15,4 @@ mod paxos;
 mod reading;
 mod replay;
 mod schema;
+mod views;

@@ -303,6 +303,50 @@ async fn links_are_cut_and_hints_lost() {
     );
 }
 
+#[tokio::test]
+async fn updates_for_views_are_held_back_and_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cluster = start(&directory, Flavor::Scylla).await;
+    let session = connect(cluster.contact_points()[0]).await;
+    create(&session).await;
+    let view = "CREATE MATERIALIZED VIEW ks.by_v AS SELECT * FROM ks.u WHERE v IS NOT NULL AND k IS NOT NULL PRIMARY KEY (v, k)";
+    session.query_unpaged(view, ()).await.expect("a view");
+    let seen = async |v: i64| {
+        run(&session, &format!("SELECT k FROM ks.by_v WHERE v = {v}"))
+            .await
+            .expect("a read")
+    };
+    let write = async |v: i64| {
+        let insert = format!("INSERT INTO ks.u (k, v) VALUES ({v}, {v})");
+        session.query_unpaged(insert, ()).await.expect("a write");
+    };
+    let becomes = async |fault: &str| {
+        let id = inject(&cluster, fault);
+        within(5, "it is done", async || {
+            cluster
+                .faults()
+                .iter()
+                .any(|f| f.id == id && f.state == FaultState::Active)
+        })
+        .await;
+        id
+    };
+    write(1).await;
+    within(5, "the view has it", async || seen(1).await == [1]).await;
+    let held = becomes(r#"{"do": "hold-view-updates"}"#).await;
+    write(2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(seen(2).await.is_empty(), "it is held back");
+    assert!(cluster.cancel(held));
+    within(5, "it goes its way", async || seen(2).await == [2]).await;
+    let lost = becomes(r#"{"do": "lose-view-updates"}"#).await;
+    write(3).await;
+    assert!(cluster.cancel(lost));
+    write(4).await;
+    within(5, "later ones come", async || seen(4).await == [4]).await;
+    assert!(seen(3).await.is_empty(), "it is lost");
+}
+
 #[test]
 fn a_plan_is_read_before_anything_starts() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -7,6 +7,7 @@ use crate::core::log::EntryKind;
 use crate::core::message::{Event, Msg, OpId, Which};
 use crate::core::node::{Cx, Node};
 use crate::core::seal::Sealed;
+use crate::core::views::Pushed;
 use crate::model::NodeIdx;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -120,6 +121,9 @@ impl Node {
         let ballot = proposal.ballot;
         if let Some(sealed) = &proposal.update {
             let last = sealed.mutations().len().saturating_sub(1) as u16;
+            if self.push_view_updates(cx, sealed, &Which::Range(0, last)) == Pushed::Refused {
+                return;
+            }
             // A table dropped meanwhile wants nothing.
             self.apply_here(cx, sealed, &Which::Range(0, last));
         }

@@ -1,7 +1,7 @@
 //! CREATE, ALTER and DROP: from the syntax tree to the changes of `crate::model::schema`, with the checks and the words
 //! of real servers. Options that would change behaviour in a way the core does not have are refused.
 
-use super::{Context, keyspace_of};
+use super::{Context, ddl_views, keyspace_of};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::parse::ast::{
     AlterTable, ColumnAst, CreateKeyspace, CreateTable, Literal, PropertyValue, Statement, TableName, Term,
@@ -64,6 +64,7 @@ pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlE
         Statement::CreateTable(create) => create_table(context, create)?,
         Statement::DropTable { table, if_exists } => {
             let keyspace = user_keyspace(context, table)?;
+            ddl_views::check_drop_table(context, &keyspace, &table.table)?;
             SchemaChange::DropTable {
                 keyspace,
                 table: table.table.clone(),
@@ -101,6 +102,13 @@ pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlE
             name: name.table.clone(),
             if_exists: *if_exists,
         },
+        Statement::CreateView(create) => return ddl_views::create(context, create),
+        Statement::AlterView {
+            name,
+            if_exists,
+            options,
+        } => return ddl_views::alter(context, name, *if_exists, options),
+        Statement::DropView { name, if_exists } => return ddl_views::drop(context, name, *if_exists),
         _ => return Err(CqlError::server("not a schema change")),
     }))
 }
@@ -372,7 +380,7 @@ fn value_column(column: &ColumnAst, scope: Scope<'_>) -> Result<NewColumn, CqlEr
     })
 }
 
-fn table_options(
+pub(super) fn table_options(
     context: &Context<'_>,
     given: &BTreeMap<String, PropertyValue>,
     mut options: TableOptions,
@@ -454,14 +462,15 @@ fn alter_keyspace(
 fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> Result<Ddl, CqlError> {
     let keyspace = user_keyspace(context, name)?;
     let table = name.table.clone();
+    ddl_views::check_alter_table(context, &keyspace, &table)?;
     match change {
         AlterTable::With(given) => {
-            let current = context
-                .schema
-                .table_named(&keyspace, &table)
-                .map(|t| t.options.clone())
-                .unwrap_or_default();
+            let existing = context.schema.table_named(&keyspace, &table);
+            let current = existing.map(|t| t.options.clone()).unwrap_or_default();
             let options = table_options(context, given, current)?;
+            if let Some(existing) = existing {
+                ddl_views::check_base_options(context, existing, &options)?;
+            }
             Ok(Ddl::Change(SchemaChange::AlterOptions {
                 keyspace,
                 table,
@@ -582,7 +591,8 @@ fn drop_columns(
     };
     let mut columns = Vec::with_capacity(names.len());
     for name in names {
-        match existing.column(name).map(|c| c.kind) {
+        let column = existing.column(name);
+        match column.map(|c| c.kind) {
             None if if_exists => continue,
             None => {
                 return Err(CqlError::invalid(format!(
@@ -593,6 +603,9 @@ fn drop_columns(
                 return Err(CqlError::invalid(format!("Cannot drop PRIMARY KEY column {name}")));
             }
             Some(ColumnKind::Regular | ColumnKind::Static) => columns.push(name.clone()),
+        }
+        if let Some(column) = column {
+            ddl_views::check_drop_column(context, existing, column)?;
         }
     }
     let at_us = match timestamp {

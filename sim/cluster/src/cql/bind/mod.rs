@@ -9,12 +9,13 @@
 //! - `relations`: WHERE,
 //! - `select`, `selection`, `gather`, `view`: SELECT, what it computes, groups and sorting, and rows to the wire,
 //! - `paging`: the opaque state between two pages,
-//! - `ddl`, `ddl_types`: CREATE, ALTER, DROP.
+//! - `ddl`, `ddl_types`, `ddl_views`: CREATE, ALTER, DROP.
 
 pub mod batch;
 pub mod conditions;
 pub mod ddl;
 mod ddl_types;
+pub mod ddl_views;
 pub mod gather;
 pub mod paging;
 pub mod parts;
@@ -194,7 +195,11 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
             let columns = plan.result_columns();
             (Plan::Select(Box::new(plan)), Some(columns))
         }
-        Statement::Truncate(name) => (Plan::Truncate(user_table(context, &name)?), None),
+        Statement::Truncate(name) => {
+            let table = user_table(context, &name)?;
+            ddl_views::check_truncate(context, &table)?;
+            (Plan::Truncate(table), None)
+        }
         Statement::Use(keyspace) => (Plan::Use(keyspace), None),
         Statement::Describe(what) => (Plan::Describe(what), None),
         ddl @ (Statement::CreateKeyspace(_)
@@ -205,7 +210,10 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         | Statement::DropTable { .. }
         | Statement::CreateType { .. }
         | Statement::AlterType { .. }
-        | Statement::DropType { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
+        | Statement::DropType { .. }
+        | Statement::CreateView(_)
+        | Statement::AlterView { .. }
+        | Statement::DropView { .. }) => (Plan::Schema(qualified(context, ddl)?), None),
     };
     let partition_key_indexes = match &plan {
         Plan::Write(w) => w.partition_key_markers(),
@@ -388,13 +396,20 @@ fn keyspace_of<'a>(context: &Context<'a>, name: &'a TableName) -> Result<&'a str
     }
 }
 
-/// A table that can be written. System tables cannot.
+/// A table that can be written, if it is no view. System tables cannot.
 fn user_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, CqlError> {
     let keyspace = keyspace_of(context, name)?;
     if system::is_system_keyspace(keyspace) {
         return Err(system::not_modifiable(keyspace));
     }
     known_table(context, keyspace, &name.table)
+}
+
+/// A table that clients can write.
+fn written_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, CqlError> {
+    let table = user_table(context, name)?;
+    ddl_views::check_write(context, &table)?;
+    Ok(table)
 }
 
 /// A table of the cluster, in the flavour's words if it is not there.
@@ -438,9 +453,12 @@ fn qualified(context: &Context<'_>, mut statement: Statement) -> Result<Statemen
     let name = match &mut statement {
         Statement::CreateTable(create) => &mut create.table,
         Statement::AlterTable { table, .. } | Statement::DropTable { table, .. } => table,
-        Statement::CreateType { name, .. } | Statement::AlterType { name, .. } | Statement::DropType { name, .. } => {
-            name
-        }
+        Statement::CreateView(create) => &mut create.name,
+        Statement::CreateType { name, .. }
+        | Statement::AlterType { name, .. }
+        | Statement::DropType { name, .. }
+        | Statement::AlterView { name, .. }
+        | Statement::DropView { name, .. } => name,
         _ => return Ok(statement),
     };
     let keyspace = keyspace_of(context, name)?.to_string();

@@ -5,7 +5,9 @@ use super::conditions::{self, Conditions};
 use super::parts::{self, PartsPlan};
 use super::relations::{self, KeyPart, Restriction, check_partition_key, key_value};
 use super::write_parts::Found;
-use super::{Binds, Context, Source, int_attribute, no_column, source, timeout_ms, user_table};
+use super::{
+    Binds, Context, Source, ddl_views, int_attribute, no_column, source, timeout_ms, user_table, written_table,
+};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::frame::Value;
 use crate::cql::parse::ast::{self, Using};
@@ -93,7 +95,7 @@ pub(super) fn attributes(context: &Context<'_>, using: &Using, binds: &mut Binds
 /// # Errors
 /// Unknown names, missing keys, constants of the wrong type.
 pub fn insert(context: &Context<'_>, insert: &ast::Insert, binds: &mut Binds) -> Result<WritePlan, CqlError> {
-    let table = user_table(context, &insert.table)?;
+    let table = written_table(context, &insert.table)?;
     if table.is_counter() {
         return Err(CqlError::invalid(
             "INSERT statements are not allowed on counter tables, use UPDATE instead",
@@ -213,6 +215,7 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
             _ => plan.rows.push((column.id, action)),
         }
     }
+    ddl_views::check_write(context, &table)?;
     let conditions = conditions::resolve(context, &table, update.conditions.as_ref(), binds)?;
     let needs_row = !plan.rows.is_empty() || conditions.as_ref().is_some_and(|c| c.needs_row(&table));
     let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
@@ -289,7 +292,7 @@ fn twice(context: &Context<'_>, name: &str) -> CqlError {
 /// # Errors
 /// As [`insert`].
 pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) -> Result<WritePlan, CqlError> {
-    let table = user_table(context, &delete.table)?;
+    let table = written_table(context, &delete.table)?;
     let using = attributes(context, &delete.using, binds)?;
     if using.ttl.is_some() {
         return Err(CqlError::invalid("TTL attribute is not allowed for deletes"));

@@ -14,7 +14,7 @@ mod tracing;
 use super::answer::{self, Words};
 use super::bind::batch::{batch_kind, only_writes};
 use super::bind::write::{self, Scratch};
-use super::bind::{Context, Plan, Prepared, Server, ddl, prepare, statement_id};
+use super::bind::{Context, Plan, Prepared, Server, ddl, ddl_views, prepare, statement_id};
 use super::cas;
 use super::describe;
 use super::error::CqlError;
@@ -120,7 +120,10 @@ enum PendingKind {
         conditions: Arc<cas::Conditions>,
         skip_metadata: bool,
     },
-    Schema,
+    Schema {
+        /// Whether the client is warned of views if it is done.
+        warns: bool,
+    },
 }
 
 /// The front of one node's process.
@@ -469,9 +472,14 @@ impl Front {
                     keyspace,
                     server: &self.server,
                 };
-                match ddl::resolve(&context, ast)? {
-                    ddl::Ddl::Change(change) => Ok(Some((model::Request::Schema(change), PendingKind::Schema))),
+                let ddl = ddl::resolve(&context, ast)?;
+                let warns = ddl_views::warns(&context, ast);
+                match ddl {
+                    ddl::Ddl::Change(change) => {
+                        Ok(Some((model::Request::Schema(change), PendingKind::Schema { warns })))
+                    }
                     ddl::Ddl::Nothing => {
+                        call.warnings.extend(warns.then(|| ddl_views::EXPERIMENTAL.to_owned()));
                         response::void(call.out, call.stream, &call.warnings);
                         Ok(None)
                     }
@@ -636,10 +644,15 @@ impl Front {
                 warnings.extend(more.iter().map(|w| answer::warning(node.schema, w)));
                 response::void(out, stream, &warnings);
             }
-            (Response::Schema(effect), _) => match ddl::wire_change(&effect) {
-                Some(change) => response::schema_change(out, stream, &warnings, &change),
-                None => response::void(out, stream, &warnings),
-            },
+            (Response::Schema(effect), kind) => {
+                if let PendingKind::Schema { warns: true } = kind {
+                    warnings.push(ddl_views::EXPERIMENTAL.to_owned());
+                }
+                match ddl::wire_change(&effect) {
+                    Some(change) => response::schema_change(out, stream, &warnings, &change),
+                    None => response::void(out, stream, &warnings),
+                }
+            }
             (Response::Rows(result), PendingKind::Read(read)) => {
                 if let Err(error) = read.answer(&result, stream, &warnings, out) {
                     response::error(out, stream, &warnings, &error);
@@ -684,7 +697,7 @@ impl Pending {
             PendingKind::Write { .. } => "write",
             PendingKind::Read(_) => "read",
             PendingKind::Cas { .. } => "conditional write",
-            PendingKind::Schema => "schema",
+            PendingKind::Schema { .. } => "schema",
         };
         match self.kind.table() {
             Some(table) => format!("{kind} {}.{}", table.keyspace, table.name),
@@ -703,7 +716,7 @@ impl PendingKind {
                 _ => None,
             },
             PendingKind::Cas { conditions, .. } => Some(conditions.table()),
-            PendingKind::Schema => None,
+            PendingKind::Schema { .. } => None,
         }
     }
 }

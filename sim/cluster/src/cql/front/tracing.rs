@@ -100,7 +100,7 @@ impl Front {
             PendingKind::Write { .. } => traces.event(id, "Determining replicas for mutation"),
             PendingKind::Read(_) => traces.event(id, "Executing query"),
             PendingKind::Cas { .. } => traces.event(id, "Executing conditional statement"),
-            PendingKind::Schema => {}
+            PendingKind::Schema { .. } => {}
         }
         traces.number(id)
     }

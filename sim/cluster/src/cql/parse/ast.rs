@@ -86,6 +86,24 @@ pub enum Statement {
         /// IF EXISTS.
         if_exists: bool,
     },
+    /// CREATE MATERIALIZED VIEW.
+    CreateView(Box<CreateView>),
+    /// ALTER MATERIALIZED VIEW … WITH.
+    AlterView {
+        /// View.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Properties.
+        options: BTreeMap<String, PropertyValue>,
+    },
+    /// DROP MATERIALIZED VIEW.
+    DropView {
+        /// View.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
     /// TRUNCATE.
     Truncate(TableName),
     /// INSERT.
@@ -128,7 +146,9 @@ pub enum Describe {
     },
     /// TABLE.
     Table(TableName),
-    /// A name: a keyspace's or a table's.
+    /// MATERIALIZED VIEW.
+    View(TableName),
+    /// A name: a keyspace's, a table's or a view's.
     Other(TableName),
 }
 
@@ -160,6 +180,38 @@ pub struct CreateTable {
     pub clustering_order: Vec<(String, bool)>,
     /// Other properties.
     pub options: BTreeMap<String, PropertyValue>,
+}
+
+/// CREATE MATERIALIZED VIEW.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateView {
+    /// View.
+    pub name: TableName,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// Selectors; none means `*`.
+    pub selectors: Vec<Selector>,
+    /// FROM.
+    pub base: TableName,
+    /// WHERE.
+    pub relations: Vec<ViewRelation>,
+    /// Partition key in order.
+    pub partition_key: Vec<String>,
+    /// Clustering key in order.
+    pub clustering_key: Vec<String>,
+    /// CLUSTERING ORDER BY: column and whether descending.
+    pub clustering_order: Vec<(String, bool)>,
+    /// Other properties.
+    pub options: BTreeMap<String, PropertyValue>,
+}
+
+/// One condition of a view's WHERE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewRelation {
+    /// `column IS NOT NULL`.
+    NotNull(String),
+    /// As in SELECT.
+    Other(Relation),
 }
 
 /// A column definition.
@@ -589,6 +641,20 @@ pub struct Relation {
     pub operator: Operator,
     /// Right side.
     pub object: Object,
+}
+
+impl Relation {
+    /// What stands behind the column, as real servers print it.
+    pub fn rest_text(&self) -> String {
+        let object = match &self.object {
+            Object::One(term) => term.text(),
+            Object::Many(terms) => {
+                let all: Vec<String> = terms.iter().map(Term::text).collect();
+                format!("({})", all.join(", "))
+            }
+        };
+        format!("{} {object}", self.operator.text())
+    }
 }
 
 /// What a selector computes.

@@ -23,13 +23,15 @@ impl Parser<'_> {
                 fields: self.parenthesised(Self::field)?,
             });
         }
+        if self.accept_words(&["materialized", "view"]) {
+            return self.create_view().map(|v| Statement::CreateView(Box::new(v)));
+        }
         Err(self.unsupported_object("CREATE"))
     }
 
     /// The refusal for an object of CREATE, ALTER or DROP that is CQL but not carried out here.
     fn unsupported_object(&self, verb: &str) -> ParseError {
-        const OBJECTS: [&str; 14] = [
-            "materialized",
+        const OBJECTS: [&str; 13] = [
             "index",
             "custom",
             "type",
@@ -48,7 +50,6 @@ impl Parser<'_> {
             return self.no_alternative().into();
         }
         let object = match self.peek() {
-            Kind::Word(w) if w.eq_ignore_ascii_case("materialized") => "MATERIALIZED VIEW".to_string(),
             Kind::Word(w) if w.eq_ignore_ascii_case("custom") => "CUSTOM INDEX".to_string(),
             Kind::Word(w) if w.eq_ignore_ascii_case("or") => "OR REPLACE".to_string(),
             Kind::Word(w) => w.to_uppercase(),
@@ -57,7 +58,7 @@ impl Parser<'_> {
         ParseError::Unsupported(format!("{verb} {object}"))
     }
 
-    fn if_not_exists(&mut self) -> Parse<bool> {
+    pub(super) fn if_not_exists(&mut self) -> Parse<bool> {
         if !self.accept_word("if") {
             return Ok(false);
         }
@@ -66,7 +67,7 @@ impl Parser<'_> {
         Ok(true)
     }
 
-    fn if_exists(&mut self) -> Parse<bool> {
+    pub(super) fn if_exists(&mut self) -> Parse<bool> {
         if !self.accept_word("if") {
             return Ok(false);
         }
@@ -87,7 +88,7 @@ impl Parser<'_> {
         })
     }
 
-    fn properties(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
+    pub(super) fn properties(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
         loop {
             self.property(options)?;
             if !self.accept_word("and") {
@@ -96,7 +97,7 @@ impl Parser<'_> {
         }
     }
 
-    fn property(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
+    pub(super) fn property(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
         let name = self.name()?;
         self.expect("=")?;
         let value = self.property_value()?;
@@ -337,6 +338,9 @@ impl Parser<'_> {
         if self.accept_word("type") {
             return self.alter_type();
         }
+        if self.accept_words(&["materialized", "view"]) {
+            return self.alter_view();
+        }
         if !(self.accept_word("table") || self.accept_word("columnfamily")) {
             return Err(self.unsupported_object("ALTER"));
         }
@@ -446,6 +450,13 @@ impl Parser<'_> {
         if self.accept_word("type") {
             let if_exists = self.if_exists()?;
             return Ok(Statement::DropType {
+                name: self.table_name()?,
+                if_exists,
+            });
+        }
+        if self.accept_words(&["materialized", "view"]) {
+            let if_exists = self.if_exists()?;
+            return Ok(Statement::DropView {
                 name: self.table_name()?,
                 if_exists,
             });

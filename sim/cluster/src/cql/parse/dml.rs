@@ -291,7 +291,7 @@ impl Parser<'_> {
         Ok(relations)
     }
 
-    fn relation(&mut self) -> Parse<Relation> {
+    pub(super) fn relation(&mut self) -> Parse<Relation> {
         let subject = if self.accept_word("token") {
             Subject::Token(self.parenthesised(Self::name)?)
         } else if self.is_symbol("(") {

@@ -10,6 +10,7 @@ pub mod roles;
 mod select;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use ast::{Describe, Literal, Parsed, Statement, TableName, Term};
 use lexer::{Kind, Token};
@@ -536,7 +537,7 @@ impl Parser<'_> {
 
     fn describe(&mut self) -> Parse<Describe> {
         // Not in DESCRIBE: functions and the like, which are listed as none and found as none.
-        const NOT_HERE: [&str; 5] = ["full", "function", "aggregate", "index", "materialized"];
+        const NOT_HERE: [&str; 4] = ["full", "function", "aggregate", "index"];
         self.at += 1;
         if self.accept_word("cluster") {
             return Ok(Describe::Cluster);
@@ -568,6 +569,9 @@ impl Parser<'_> {
         }
         if self.accept_word("table") || self.accept_word("columnfamily") {
             return self.table_name().map(Describe::Table);
+        }
+        if self.accept_words(&["materialized", "view"]) {
+            return self.table_name().map(Describe::View);
         }
         match NOT_HERE.iter().find(|w| self.is_keyword(w)) {
             // A word that stands alone is a name.

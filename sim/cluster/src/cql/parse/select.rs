@@ -95,7 +95,7 @@ impl Parser<'_> {
         })
     }
 
-    fn selector(&mut self) -> Parse<Selector> {
+    pub(super) fn selector(&mut self) -> Parse<Selector> {
         let selectable = self.selectable()?;
         if matches!(self.peek(), Kind::Symbol("+" | "-" | "/" | "%" | "*")) {
             return Err(ParseError::Unsupported(format!(

@@ -62,10 +62,6 @@ fn statements_that_contradict_themselves_are_invalid() {
 #[test]
 fn what_is_not_carried_out_is_refused_by_name() {
     for (text, feature) in [
-        (
-            "CREATE MATERIALIZED VIEW v AS SELECT * FROM t",
-            "CREATE MATERIALIZED VIEW",
-        ),
         ("CREATE INDEX ON t (a)", "CREATE INDEX"),
         ("CREATE ROLE r", "CREATE ROLE"),
         ("CREATE OR REPLACE FUNCTION f()", "CREATE OR REPLACE"),

@@ -26,9 +26,9 @@ impl NodeView<'_> {
 }
 
 /// Values by column name.
-type Fields = BTreeMap<&'static str, Vec<u8>>;
+pub(super) type Fields = BTreeMap<&'static str, Vec<u8>>;
 
-fn text(s: &str) -> Vec<u8> {
+pub(super) fn text(s: &str) -> Vec<u8> {
     s.as_bytes().to_vec()
 }
 
@@ -74,7 +74,12 @@ pub(super) fn of(node: &NodeView<'_>, table: &Table) -> Vec<SystemRow> {
         ("system_schema", "dropped_columns") => dropped_columns(node),
         ("system_schema", "scylla_tables") => scylla_tables(node),
         ("system_schema", "types") => user_types(node),
-        // Views, functions, aggregates, triggers, indexes: there are none here.
+        ("system_schema", "views") => super::views::definitions(node),
+        ("system", "built_views") => super::views::built(node),
+        ("system", "view_build_status_v2") | ("system_distributed", "view_build_status") => {
+            super::views::build_status(node)
+        }
+        // Functions, aggregates, triggers, indexes: there are none here.
         _ => Vec::new(),
     };
     fields
@@ -212,16 +217,17 @@ fn keyspaces(node: &NodeView<'_>) -> Vec<Fields> {
             ("replication", replication(k)),
         ])
     });
-    // In the simulator nobody traces, and drivers read this list with every session.
-    let traces = node.lists_own_tables.then(|| {
+    // In the simulator nobody looks at these, and drivers read this list with every session.
+    let others = [("system_distributed", "3"), ("system_traces", "2")].map(|(name, copies)| {
         let class = "org.apache.cassandra.locator.SimpleStrategy";
         BTreeMap::from([
-            ("keyspace_name", text("system_traces")),
+            ("keyspace_name", text(name)),
             ("durable_writes", vec![1]),
-            ("replication", map(&[("class", class), ("replication_factor", "2")])),
+            ("replication", map(&[("class", class), ("replication_factor", copies)])),
         ])
     });
-    users.chain(own).chain(traces).collect()
+    let others = others.into_iter().filter(|_| node.lists_own_tables);
+    users.chain(own).chain(others).collect()
 }
 
 /// Tables by keyspace and name.
@@ -232,43 +238,43 @@ fn by_name<'a>(node: &'a NodeView<'_>) -> impl Iterator<Item = &'a Table> {
 
 fn tables(node: &NodeView<'_>) -> Vec<Fields> {
     let own: Vec<Table> = node.own_tables().collect();
+    let row = |t: &Table| {
+        let mut fields = option_fields(t);
+        fields.extend([
+            ("keyspace_name", text(&t.keyspace)),
+            ("table_name", text(&t.name)),
+            ("flags", list(&["compound"])),
+        ]);
+        fields
+    };
+    let tables = by_name(node).filter(|t| node.schema.view(t.id).is_none());
+    tables.chain(&own).map(row).collect()
+}
+
+/// What is told of a table and of a view alike.
+pub(super) fn option_fields(t: &Table) -> Fields {
     let double = |x: f64| x.to_be_bytes().to_vec();
-    let kept = |t: &Table, name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
-    by_name(node)
-        .chain(&own)
-        .map(|t| {
-            BTreeMap::from([
-                ("keyspace_name", text(&t.keyspace)),
-                ("table_name", text(&t.name)),
-                ("bloom_filter_fp_chance", double(0.01)),
-                ("caching", map(&[("keys", "ALL"), ("rows_per_partition", "ALL")])),
-                ("comment", kept(t, "comment", "")),
-                ("compaction", map(&[("class", "SizeTieredCompactionStrategy")])),
-                (
-                    "compression",
-                    map(&[("sstable_compression", "org.apache.cassandra.io.compress.LZ4Compressor")]),
-                ),
-                ("crc_check_chance", double(1.0)),
-                ("dclocal_read_repair_chance", double(0.0)),
-                (
-                    "default_time_to_live",
-                    int(i32::try_from(t.options.default_ttl_s).unwrap_or(i32::MAX)),
-                ),
-                ("extensions", map(&[])),
-                ("flags", list(&["compound"])),
-                (
-                    "gc_grace_seconds",
-                    int(i32::try_from(t.options.gc_grace_s).unwrap_or(i32::MAX)),
-                ),
-                ("id", t.uuid.as_bytes().to_vec()),
-                ("max_index_interval", int(2048)),
-                ("memtable_flush_period_in_ms", int(0)),
-                ("min_index_interval", int(128)),
-                ("read_repair_chance", double(0.0)),
-                ("speculative_retry", kept(t, "speculative_retry", "99.0PERCENTILE")),
-            ])
-        })
-        .collect()
+    let kept = |name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
+    let compressor = "org.apache.cassandra.io.compress.LZ4Compressor";
+    let seconds = |s: u32| int(i32::try_from(s).unwrap_or(i32::MAX));
+    BTreeMap::from([
+        ("bloom_filter_fp_chance", double(0.01)),
+        ("caching", map(&[("keys", "ALL"), ("rows_per_partition", "ALL")])),
+        ("comment", kept("comment", "")),
+        ("compaction", map(&[("class", "SizeTieredCompactionStrategy")])),
+        ("compression", map(&[("sstable_compression", compressor)])),
+        ("crc_check_chance", double(1.0)),
+        ("dclocal_read_repair_chance", double(0.0)),
+        ("default_time_to_live", seconds(t.options.default_ttl_s)),
+        ("extensions", map(&[])),
+        ("gc_grace_seconds", seconds(t.options.gc_grace_s)),
+        ("id", t.uuid.as_bytes().to_vec()),
+        ("max_index_interval", int(2048)),
+        ("memtable_flush_period_in_ms", int(0)),
+        ("min_index_interval", int(128)),
+        ("read_repair_chance", double(0.0)),
+        ("speculative_retry", kept("speculative_retry", "99.0PERCENTILE")),
+    ])
 }
 
 fn kind(kind: ColumnKind) -> &'static str {

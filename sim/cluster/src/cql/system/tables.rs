@@ -32,7 +32,7 @@ macro_rules! table_options {
     };
 }
 
-const DEFINITIONS: [Definition; 26] = [
+const DEFINITIONS: [Definition; 28] = [
     Definition {
         keyspace: "system",
         name: "local",
@@ -146,6 +146,18 @@ const DEFINITIONS: [Definition; 26] = [
         name: "built_views",
         has: Has::Both,
         columns: "p keyspace_name text, c view_name text",
+    },
+    Definition {
+        keyspace: "system",
+        name: "view_build_status_v2",
+        has: Has::Scylla,
+        columns: "p keyspace_name text, p view_name text, c host_id uuid, r status text",
+    },
+    Definition {
+        keyspace: "system_distributed",
+        name: "view_build_status",
+        has: Has::Both,
+        columns: "p keyspace_name text, p view_name text, c host_id uuid, r status text",
     },
     Definition {
         keyspace: "system",

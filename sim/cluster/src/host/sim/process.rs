@@ -73,6 +73,7 @@ pub(super) fn view(node: &Node) -> NodeView<'_> {
         port: CQL_PORT,
         schema: node.schema(),
         lists_own_tables: false,
+        view_builds: node.view_builds(),
         wall_us: 0,
     }
 }

@@ -75,6 +75,9 @@ impl Body {
                     }
                 }
             }
+            Deed::ViewUpdates { nodes, fault } => nodes
+                .into_iter()
+                .for_each(|n| self.give(n, Input::ViewUpdates { fault })),
             Deed::KeepHints(nodes) => nodes
                 .into_iter()
                 .for_each(|n| self.give(n, Input::Handoff { on: true })),

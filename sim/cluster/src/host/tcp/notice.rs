@@ -136,6 +136,7 @@ fn told(event: &Event, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Event::HintRefused { peer } => write!(f, "keeps no more hints for node {}", number(*peer)),
         Event::Schema { change, version } => write!(f, "schema change {change}, version {version}"),
         Event::Truncated { table } => write!(f, "emptied table number {}", table.0),
+        Event::ViewBuilt { view } => write!(f, "has built its part of the view with table number {}", view.0),
         other => write!(f, "{other:?}"),
     }
 }

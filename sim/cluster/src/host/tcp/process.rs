@@ -500,6 +500,7 @@ fn view(node: &Node, port: u16) -> NodeView<'_> {
         port,
         schema: node.schema(),
         lists_own_tables: true,
+        view_builds: node.view_builds(),
         wall_us: 0,
     }
 }

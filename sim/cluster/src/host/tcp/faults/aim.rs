@@ -3,7 +3,7 @@
 
 use super::spec::{Action, Applied, Direction, FaultSpec, PointName, SpecError, Statements, WriteTypeName};
 use super::values::row_holds;
-use crate::core::{BatchInfo, Boundary, Point, Then, Told, Verdict};
+use crate::core::{BatchInfo, Boundary, Point, Then, Told, Verdict, ViewFault};
 use crate::model::{Consistency, NodeIdx, Replication, Schema, Table, WriteKind, WriteType};
 
 /// Something done to nodes.
@@ -27,6 +27,8 @@ pub(in crate::host::tcp) enum Deed {
     LoseHints { nodes: Vec<NodeIdx>, off: bool },
     /// Hints are kept again.
     KeepHints(Vec<NodeIdx>),
+    /// Updates for views are lost or held back, or go their way again.
+    ViewUpdates { nodes: Vec<NodeIdx>, fault: ViewFault },
     /// A clock is wrong by so many milliseconds.
     Clock { node: NodeIdx, skew_ms: i64 },
     /// The log cannot be written.
@@ -85,6 +87,19 @@ impl Aim {
 /// What is done, and what undoes it.
 fn deeds(spec: &FaultSpec, node: Option<NodeIdx>, nodes: usize) -> Result<(Deed, Option<Deed>), SpecError> {
     let all = || (0..nodes as u8).map(NodeIdx).collect::<Vec<_>>();
+    let of_views = |fault| {
+        let nodes = node.map_or_else(all, |n| vec![n]);
+        let end = Deed::ViewUpdates {
+            nodes: nodes.clone(),
+            fault: ViewFault::None,
+        };
+        (Deed::ViewUpdates { nodes, fault }, Some(end))
+    };
+    match spec.action {
+        Action::LoseViewUpdates => return Ok(of_views(ViewFault::Lose)),
+        Action::HoldViewUpdates => return Ok(of_views(ViewFault::Hold)),
+        _ => {}
+    }
     let Some(node) = node else {
         // Only hints can be lost everywhere.
         let off = spec.lasting.is_some();

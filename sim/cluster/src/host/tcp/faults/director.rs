@@ -2,6 +2,7 @@
 
 use super::super::Body;
 use super::{Deed, number};
+use crate::core::ViewFault;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use tokio::sync::mpsc::Receiver;
@@ -43,7 +44,11 @@ impl Order {
 impl Deed {
     /// Whether it goes on until something ends it.
     pub(super) fn lasts(&self) -> bool {
-        matches!(self, Deed::Freeze(_) | Deed::Cut(_))
+        match self {
+            Deed::Freeze(_) | Deed::Cut(_) => true,
+            Deed::ViewUpdates { fault, .. } => *fault != ViewFault::None,
+            _ => false,
+        }
     }
 
     /// What ends it, if it lasts.
@@ -51,6 +56,10 @@ impl Deed {
         match self {
             Deed::Freeze(node) => Some(Deed::Resume(*node)),
             Deed::Cut(_) => Some(Deed::Heal),
+            Deed::ViewUpdates { nodes, fault } if *fault != ViewFault::None => Some(Deed::ViewUpdates {
+                nodes: nodes.clone(),
+                fault: ViewFault::None,
+            }),
             _ => None,
         }
     }
@@ -75,6 +84,14 @@ impl Deed {
             Deed::Heal => "links are whole again".to_owned(),
             Deed::LoseHints { nodes, off: false } => format!("hints are lost on {}", all(nodes)),
             Deed::LoseHints { nodes, .. } => format!("hints are lost on {}, and none are kept", all(nodes)),
+            Deed::ViewUpdates { nodes, fault } => {
+                let what = match fault {
+                    ViewFault::None => "go their way again",
+                    ViewFault::Hold => "are held back",
+                    ViewFault::Lose => "are lost",
+                };
+                format!("updates for views {what} on {}", all(nodes))
+            }
             Deed::KeepHints(nodes) => format!("hints are kept again on {}", all(nodes)),
             Deed::Clock { node, skew_ms } => format!("the clock of node {} is off by {skew_ms} ms", number(*node)),
             Deed::FailDisk(node) => format!("node {} cannot write its log", number(*node)),

@@ -27,6 +27,8 @@ pub enum Action {
     Resume,
     Cut,
     LoseHints,
+    LoseViewUpdates,
+    HoldViewUpdates,
     Clock,
     FailDisk,
 }
@@ -164,7 +166,7 @@ struct About {
 /// The fields that say which statements are struck.
 const WHICH: [&str; 6] = ["table", "statements", "row", "node", "skip", "count"];
 
-const ACTIONS: [About; 17] = [
+const ACTIONS: [About; 19] = [
     About {
         action: Action::WriteTimeout,
         name: "write-timeout",
@@ -267,6 +269,20 @@ const ACTIONS: [About; 17] = [
         action: Action::LoseHints,
         name: "lose-hints",
         what: "the hints that a node keeps (or all nodes keep) are gone, and none are kept `for` so long",
+        needs: &[],
+        takes: &["node", "at", "for"],
+    },
+    About {
+        action: Action::LoseViewUpdates,
+        name: "lose-view-updates",
+        what: "what a node (or every node) has for materialized views is lost; without `for`, until it is cancelled",
+        needs: &[],
+        takes: &["node", "at", "for"],
+    },
+    About {
+        action: Action::HoldViewUpdates,
+        name: "hold-view-updates",
+        what: "the same is held back, and goes its way when the fault ends",
         needs: &[],
         takes: &["node", "at", "for"],
     },
