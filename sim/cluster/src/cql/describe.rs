@@ -2,12 +2,15 @@
 //! again. cqlsh sends what a person types as it is. Result columns and texts are those of Cassandra 5.0's
 //! `DescribeStatement`; of table options those are told that were given, and the two that mean something here.
 
+use super::bind::ddl_indexes;
 use super::error::CqlError;
 use super::frame::response::{self, Columns, RowsBody, put_bytes};
 use super::parse::ast::{Describe, TableName};
 use super::system::{self, NodeView};
 use super::types;
-use crate::model::{ClusteringOrder, Column, ColumnKind, CqlType, Keyspace, Replication, Schema, Table, UserType};
+use crate::model::{
+    ClusteringOrder, Column, ColumnKind, CqlType, Index, Keyspace, Replication, Schema, Table, UserType,
+};
 use std::fmt::Write;
 
 /// The answer: columns, number of rows, and the cells of all rows as they go to the wire.
@@ -88,6 +91,16 @@ pub fn describe(node: &NodeView<'_>, keyspace: Option<&str>, what: &Describe) ->
                 CqlError::invalid(format!("User defined type '{}' not found in '{keyspace}'", name.table))
             })?;
             put_type(udt, &mut elements);
+        }
+        Describe::Index(name) => {
+            let keyspace = name.keyspace.as_deref().or(keyspace).ok_or_else(no_keyspace)?;
+            let table = node.schema.index_table(keyspace, &name.table).ok_or_else(|| {
+                CqlError::invalid(format!(
+                    "Table for existing index '{}' not found in '{keyspace}'",
+                    name.table
+                ))
+            })?;
+            put_indexes(table, |index| index.name == name.table, &mut elements);
         }
         Describe::Schema => {
             for keyspace in node.schema.keyspaces.values() {
@@ -228,6 +241,14 @@ fn put_type(udt: &UserType, out: &mut Description) {
 
 fn put_table(table: &Table, out: &mut Description) {
     out.row(&[&table.keyspace, "table", &table.name, &create_table(table)]);
+    put_indexes(table, |_| true, out);
+}
+
+fn put_indexes(table: &Table, wanted: impl Fn(&Index) -> bool, out: &mut Description) {
+    for index in table.indexes.iter().filter(|i| wanted(i)) {
+        let text = ddl_indexes::statement(table, index);
+        out.row(&[&table.keyspace, "index", &index.name, &text]);
+    }
 }
 
 fn create_table(table: &Table) -> String {

@@ -4,6 +4,7 @@
 //! not exist, bad replication) but knows nothing of CQL text; the words of the errors are the edge's.
 
 use super::Components;
+use super::indexes::Index;
 use super::types::{CqlType, UserType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -107,6 +108,9 @@ pub struct Table {
     pub dropped: Vec<DroppedColumn>,
     /// Options.
     pub options: TableOptions,
+    /// Its indexes by name. In a log they stand behind the rest of the schema: see [`Schema::to_bytes`].
+    #[serde(skip)]
+    pub indexes: Vec<Index>,
 }
 
 impl Table {
@@ -298,6 +302,18 @@ pub enum SchemaChange {
         name: String,
         if_exists: bool,
     },
+    /// An index without a name gets one.
+    CreateIndex {
+        keyspace: String,
+        table: String,
+        index: Box<Index>,
+        if_not_exists: bool,
+    },
+    DropIndex {
+        keyspace: String,
+        name: String,
+        if_exists: bool,
+    },
 }
 
 /// What a change did, for the SCHEMA_CHANGE result and event.
@@ -364,17 +380,22 @@ pub enum SchemaError {
 }
 
 impl Schema {
-    /// The bytes of it that logs keep: user-defined types follow the rest if there are any.
+    /// The bytes of it that logs keep: user-defined types follow the rest if there are any, and indexes those.
     ///
     /// # Errors
     /// What cannot be encoded; nothing of a schema is such.
     pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
         let bytes = postcard::to_stdvec(self)?;
-        if self.types.is_empty() {
+        let indexes = self.indexes();
+        if self.types.is_empty() && indexes.is_empty() {
             return Ok(bytes);
         }
         let types: Vec<&UserType> = self.types.values().collect();
-        postcard::to_extend(&types, bytes)
+        let bytes = postcard::to_extend(&types, bytes)?;
+        if indexes.is_empty() {
+            return Ok(bytes);
+        }
+        postcard::to_extend(&indexes, bytes)
     }
 
     /// What [`Schema::to_bytes`] wrote.
@@ -384,11 +405,14 @@ impl Schema {
     pub fn from_bytes(bytes: &[u8]) -> Result<Schema, postcard::Error> {
         let (mut schema, rest): (Schema, &[u8]) = postcard::take_from_bytes(bytes)?;
         if !rest.is_empty() {
-            let types: Vec<UserType> = postcard::from_bytes(rest)?;
+            let (types, rest): (Vec<UserType>, &[u8]) = postcard::take_from_bytes(rest)?;
             schema.types = types
                 .into_iter()
                 .map(|t| ((t.keyspace.clone(), t.name.clone()), t))
                 .collect();
+            if !rest.is_empty() {
+                schema.put_indexes(postcard::from_bytes(rest)?);
+            }
         }
         Ok(schema)
     }
@@ -480,6 +504,17 @@ impl Schema {
             SchemaChange::RenameColumns { keyspace, table, names } => {
                 self.alter(keyspace, table, |t| rename_columns(t, names))
             }
+            SchemaChange::CreateIndex {
+                keyspace,
+                table,
+                index,
+                if_not_exists,
+            } => self.create_index(keyspace, table, index, *if_not_exists),
+            SchemaChange::DropIndex {
+                keyspace,
+                name,
+                if_exists,
+            } => self.drop_index(keyspace, name, *if_exists),
             of_types => self.edit_types(of_types),
         }
     }
@@ -576,7 +611,7 @@ impl Schema {
         }))
     }
 
-    fn alter(
+    pub(super) fn alter(
         &mut self,
         keyspace: &str,
         table: &str,
@@ -648,6 +683,7 @@ fn build_table(new: &NewTable, id: TableId, uuid: Uuid) -> Result<Table, SchemaE
         clustering_columns,
         dropped: vec![],
         options: new.options.clone(),
+        indexes: vec![],
     };
     let sorted = [ColumnKind::PartitionKey, ColumnKind::Clustering]
         .into_iter()
@@ -720,6 +756,7 @@ fn add_column(table: &mut Table, c: &NewColumn) -> Result<(), SchemaError> {
 fn rename_columns(table: &mut Table, names: &[(String, String)]) -> Result<(), SchemaError> {
     let keys = table.partition_columns + table.clustering_columns;
     for (old, new) in names {
+        table.check_unindexed("Can't rename", old)?;
         let is_free = table.column(new).is_none();
         match table.columns[..keys].iter_mut().find(|c| c.name == *old) {
             Some(column) if is_free => column.name.clone_from(new),
@@ -749,6 +786,7 @@ fn drop_column(table: &mut Table, name: &str, at_us: i64) -> Result<(), SchemaEr
             column: name.to_owned(),
         });
     }
+    table.check_unindexed("Cannot drop", name)?;
     let column = table.columns.remove(at);
     table.dropped.push(DroppedColumn {
         column,

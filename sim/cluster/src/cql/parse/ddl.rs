@@ -1,4 +1,4 @@
-//! Grammar of CREATE, ALTER and DROP for keyspaces and tables; everything else one can create is refused by name.
+//! Grammar of CREATE, ALTER and DROP for keyspaces, tables and types (indexes: `index`); everything else one can create is refused by name.
 
 use super::ast::{
     AlterTable, AlterType, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName, TypeAst,
@@ -23,15 +23,16 @@ impl Parser<'_> {
                 fields: self.parenthesised(Self::field)?,
             });
         }
+        if let Some(is_custom) = self.accept_index() {
+            return self.create_index(is_custom);
+        }
         Err(self.unsupported_object("CREATE"))
     }
 
     /// The refusal for an object of CREATE, ALTER or DROP that is CQL but not carried out here.
     fn unsupported_object(&self, verb: &str) -> ParseError {
-        const OBJECTS: [&str; 14] = [
+        const OBJECTS: [&str; 12] = [
             "materialized",
-            "index",
-            "custom",
             "type",
             "function",
             "aggregate",
@@ -49,7 +50,6 @@ impl Parser<'_> {
         }
         let object = match self.peek() {
             Kind::Word(w) if w.eq_ignore_ascii_case("materialized") => "MATERIALIZED VIEW".to_string(),
-            Kind::Word(w) if w.eq_ignore_ascii_case("custom") => "CUSTOM INDEX".to_string(),
             Kind::Word(w) if w.eq_ignore_ascii_case("or") => "OR REPLACE".to_string(),
             Kind::Word(w) => w.to_uppercase(),
             _ => String::new(),
@@ -57,7 +57,7 @@ impl Parser<'_> {
         ParseError::Unsupported(format!("{verb} {object}"))
     }
 
-    fn if_not_exists(&mut self) -> Parse<bool> {
+    pub(super) fn if_not_exists(&mut self) -> Parse<bool> {
         if !self.accept_word("if") {
             return Ok(false);
         }
@@ -87,7 +87,7 @@ impl Parser<'_> {
         })
     }
 
-    fn properties(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
+    pub(super) fn properties(&mut self, options: &mut BTreeMap<String, PropertyValue>) -> Parse<()> {
         loop {
             self.property(options)?;
             if !self.accept_word("and") {
@@ -446,6 +446,13 @@ impl Parser<'_> {
         if self.accept_word("type") {
             let if_exists = self.if_exists()?;
             return Ok(Statement::DropType {
+                name: self.table_name()?,
+                if_exists,
+            });
+        }
+        if self.accept_word("index") {
+            let if_exists = self.if_exists()?;
+            return Ok(Statement::DropIndex {
                 name: self.table_name()?,
                 if_exists,
             });
