@@ -9,7 +9,7 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
     ("batches", include_str!("../cases/batches.toml")),
     ("lwt", include_str!("../cases/lwt.toml")),
@@ -17,6 +17,7 @@ const FILES: [(&str, &str); 16] = [
     ("sel", include_str!("../cases/sel.toml")),
     ("types", include_str!("../cases/types.toml")),
     ("counters", include_str!("../cases/counters.toml")),
+    ("indexes", include_str!("../cases/indexes.toml")),
     ("refusals", include_str!("../cases/refusals.toml")),
     ("paging", include_str!("../cases/paging.toml")),
     ("writetime", include_str!("../cases/writetime.toml")),

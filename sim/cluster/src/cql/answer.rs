@@ -3,7 +3,7 @@
 
 use super::bind::ddl::schema_error;
 use super::error::{CqlError, Detail};
-use super::frame::{BODY_BYTES_MAX, VERSION};
+use super::frame::{BODY_BYTES_MAX, VERSION, lowest, v5};
 use super::system::NodeView;
 use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
@@ -23,14 +23,22 @@ pub struct Words<'a> {
     pub table: Option<&'a Table>,
 }
 
-/// The options of SUPPORTED.
-pub fn supported(node: &NodeView<'_>) -> Vec<(&'static str, Vec<String>)> {
+/// The versions of the protocol up to this one, as servers list them.
+fn versions(greatest: u8) -> Vec<String> {
+    let beta = |v| if v == v5::BETA_VERSION { "-beta" } else { "" };
+    (lowest(greatest)..=greatest)
+        .map(|v| format!("{v}/v{v}{}", beta(v)))
+        .collect()
+}
+
+/// The options of SUPPORTED, where protocol versions up to `greatest` are spoken.
+pub fn supported(node: &NodeView<'_>, greatest: u8) -> Vec<(&'static str, Vec<String>)> {
     let is_scylla = node.config.flavor == Flavor::Scylla;
     let mut options = vec![
         ("CQL_VERSION", vec![super::cql_version(node.config.flavor).to_string()]),
         // The key must be there for the Python driver; nothing is offered.
         ("COMPRESSION", Vec::new()),
-        ("PROTOCOL_VERSIONS", vec![format!("{VERSION}/v{VERSION}")]),
+        ("PROTOCOL_VERSIONS", versions(greatest)),
     ];
     if is_scylla {
         // One shard, so that a driver opens one connection per node, on the one port there is.
@@ -52,10 +60,13 @@ pub fn supported(node: &NodeView<'_>) -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// The refusal of a protocol version, in the words that make drivers try a lower one.
-pub fn wrong_version(flavor: Flavor, version: u8) -> CqlError {
+pub fn wrong_version(flavor: Flavor, greatest: u8, version: u8) -> CqlError {
+    if version == v5::BETA_VERSION && version <= greatest {
+        return CqlError::protocol("Beta version of the protocol used (6/v6-beta), but USE_BETA flag is unset");
+    }
     let supported = match flavor {
-        Flavor::Cassandra => format!("supported versions are ({VERSION}/v{VERSION})"),
-        Flavor::Scylla => format!("the lowest supported version is {VERSION} and the greatest is {VERSION}"),
+        Flavor::Cassandra => format!("supported versions are ({})", versions(greatest).join(", ")),
+        Flavor::Scylla => format!("the lowest supported version is {VERSION} and the greatest is {greatest}"),
     };
     CqlError::protocol(format!(
         "Invalid or unsupported protocol version ({version}); {supported}"

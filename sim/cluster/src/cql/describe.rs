@@ -2,13 +2,14 @@
 //! again. cqlsh sends what a person types as it is. Result columns and texts are those of Cassandra 5.0's
 //! `DescribeStatement`; of table options those are told that were given, and the two that mean something here.
 
+use super::bind::ddl_indexes;
 use super::error::CqlError;
 use super::frame::response::{self, Columns, RowsBody, put_bytes};
 use super::parse::ast::{Describe, TableName};
 use super::system::{self, NodeView};
 use super::types;
 use crate::model::{
-    ClusteringOrder, Column, ColumnKind, CqlType, Keyspace, Replication, Schema, Table, UserType, View,
+    ClusteringOrder, Column, ColumnKind, CqlType, Index, Keyspace, Replication, Schema, Table, UserType, View,
 };
 use std::fmt::Write;
 
@@ -90,6 +91,16 @@ pub fn describe(node: &NodeView<'_>, keyspace: Option<&str>, what: &Describe) ->
                 CqlError::invalid(format!("User defined type '{}' not found in '{keyspace}'", name.table))
             })?;
             put_type(udt, &mut elements);
+        }
+        Describe::Index(name) => {
+            let keyspace = name.keyspace.as_deref().or(keyspace).ok_or_else(no_keyspace)?;
+            let table = node.schema.index_table(keyspace, &name.table).ok_or_else(|| {
+                CqlError::invalid(format!(
+                    "Table for existing index '{}' not found in '{keyspace}'",
+                    name.table
+                ))
+            })?;
+            put_indexes(table, |index| index.name == name.table, &mut elements);
         }
         Describe::Schema => {
             for keyspace in node.schema.keyspaces.values() {
@@ -256,6 +267,7 @@ fn put_type(udt: &UserType, out: &mut Description) {
 /// A table, and behind it its views.
 fn put_table(node: &NodeView<'_>, table: &Table, out: &mut Description) {
     out.row(&[&table.keyspace, "table", &table.name, &create_table(table)]);
+    put_indexes(table, |_| true, out);
     let views = node.schema.views_of(table.id);
     for view in views.filter_map(|v| node.schema.table(v.table)) {
         put_view(node, view, out);
@@ -334,6 +346,13 @@ fn properties(table: &Table, is_view: bool) -> String {
     options.sort();
     let options: Vec<String> = options.iter().map(|(k, v)| format!("{k} = {v}")).collect();
     text + &options.join("\n    AND ")
+}
+
+fn put_indexes(table: &Table, wanted: impl Fn(&Index) -> bool, out: &mut Description) {
+    for index in table.indexes.iter().filter(|i| wanted(i)) {
+        let text = ddl_indexes::statement(table, index);
+        out.row(&[&table.keyspace, "index", &index.name, &text]);
+    }
 }
 
 fn create_table(table: &Table) -> String {

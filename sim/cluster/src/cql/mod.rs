@@ -1,6 +1,7 @@
 //! CQL at the edge of a node, without I/O: bytes of a client in, bytes of answers out, typed requests for the core in
-//! between. It is a CQL v4 server as drivers see one, with the statements that the simulated cluster carries out; what
-//! it does not carry out is refused by name, with `quench: not supported by the simulated cluster: …`, never ignored.
+//! between. It is a CQL server as drivers see one (version 4; on real sockets 3 to 6-beta too), with the statements that the
+//! simulated cluster carries out; what it does not carry out is refused by name, with `quench: not supported by the simulated
+//! cluster: …`, never ignored.
 //!
 //! | module | what |
 //! |---|---|
@@ -17,8 +18,7 @@
 //!
 //! Not here: sockets and tasks (`crate::host`), and what a request does (`crate::core`).
 //!
-//! Known to be kinder or narrower than a real server: system tables are read in one page; in the simulator traces are
-//! refused with a warning.
+//! Known to be narrower than a real server: in the simulator traces are refused with a warning.
 
 pub mod answer;
 pub mod bind;

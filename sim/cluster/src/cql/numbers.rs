@@ -163,6 +163,7 @@ pub fn duration(s: &str) -> Result<Vec<u8>, CqlError> {
     };
     let lower = rest.to_ascii_lowercase();
     let parts = match lower.strip_prefix('p') {
+        Some(iso) if iso.contains('-') => calendar_parts(iso),
         Some(iso) => iso_parts(iso),
         None => unit_parts(&lower),
     };
@@ -243,6 +244,15 @@ fn unit_parts(s: &str) -> Option<Vec<(i64, String)>> {
         rest = &rest[end..];
     }
     (!parts.is_empty()).then_some(parts)
+}
+
+/// `0001-02-03t04:05:06` as numbers and units.
+fn calendar_parts(s: &str) -> Option<Vec<(i64, String)>> {
+    const UNITS: [&str; 6] = ["y", "mo", "d", "h", "m", "s"];
+    let numbers = s.split(['-', 't', ':']).zip(UNITS);
+    numbers
+        .map(|(n, unit)| Some((n.parse().ok()?, unit.to_owned())))
+        .collect()
 }
 
 /// `1y2m3dt4h5m6s`, `2w` as numbers and units: an `m` before the `t` is a month.

@@ -36,8 +36,15 @@ struct Session {
     began_us: u64,
     duration_us: Option<u64>,
     begun: Begun,
-    /// What happened, and when.
-    events: Vec<(u64, String)>,
+    /// What happened, when, and where.
+    events: Vec<Event>,
+}
+
+#[derive(Debug)]
+struct Event {
+    at_us: u64,
+    activity: String,
+    source: IpAddr,
 }
 
 #[derive(Debug, Default)]
@@ -136,11 +143,20 @@ impl Traces {
         kept.sessions.iter().find(|s| s.number == number).map(|s| s.id)
     }
 
-    /// Something happens to it.
+    /// Its coordinator does something for it.
     pub fn event(&self, id: Uuid, activity: &str) {
+        self.event_at(id, None, activity);
+    }
+
+    /// A node does something for it: its coordinator, if it is not said which.
+    pub fn event_at(&self, id: Uuid, source: Option<IpAddr>, activity: &str) {
         let at_us = (self.now)();
         if let Some(session) = self.lock().sessions.iter_mut().find(|s| s.id == id) {
-            session.events.push((at_us, cut(activity)));
+            session.events.push(Event {
+                at_us,
+                activity: cut(activity),
+                source: source.unwrap_or(session.begun.coordinator),
+            });
         }
     }
 
@@ -149,6 +165,21 @@ impl Traces {
         let at_us = (self.now)();
         if let Some(session) = self.lock().sessions.iter_mut().find(|s| s.id == id) {
             session.duration_us = Some(at_us.saturating_sub(session.began_us));
+        }
+    }
+
+    /// Deletes columns of a trace's session, or, without columns, all that one of the two tables has of it. Of the columns only
+    /// the duration can be gone: it is how clients tell a trace that is whole.
+    pub(crate) fn delete(&self, id: Uuid, table: &str, columns: &[&str]) {
+        let mut kept = self.lock();
+        let Some(place) = kept.sessions.iter().position(|s| s.id == id) else {
+            return;
+        };
+        match (table, columns) {
+            ("sessions", []) => drop(kept.sessions.remove(place)),
+            ("sessions", columns) if columns.contains(&"duration") => kept.sessions[place].duration_us = None,
+            ("events", []) => kept.sessions[place].events.clear(),
+            _ => {}
         }
     }
 
@@ -207,14 +238,14 @@ impl Session {
         })
     }
 
-    fn value_of_event(&self, n: usize, (at_us, activity): &(u64, String), column: &str) -> Option<Vec<u8>> {
+    fn value_of_event(&self, n: usize, event: &Event, column: &str) -> Option<Vec<u8>> {
         Some(match column {
             "session_id" => self.id.as_bytes().to_vec(),
-            "event_id" => time_uuid(*at_us, n as u64).as_bytes().to_vec(),
-            "activity" => activity.clone().into_bytes(),
-            "source" => address(self.begun.coordinator),
+            "event_id" => time_uuid(event.at_us, n as u64).as_bytes().to_vec(),
+            "activity" => event.activity.clone().into_bytes(),
+            "source" => address(event.source),
             "source_port" => int(self.begun.port.into()),
-            "source_elapsed" => int(at_us.saturating_sub(self.began_us)),
+            "source_elapsed" => int(event.at_us.saturating_sub(self.began_us)),
             "thread" => THREAD.into(),
             "scylla_parent_id" | "scylla_span_id" => 0i64.to_be_bytes().to_vec(),
             _ => return None,

@@ -53,10 +53,17 @@ pub struct Scope<'a> {
 /// # Errors
 /// A type that does not exist, or one that cannot be so.
 pub fn resolve(ast: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
+    resolve_in(ast, scope, false)
+}
+
+/// As [`resolve`]; what is inside of something frozen is so without saying it.
+fn resolve_in(ast: &TypeAst, scope: Scope<'_>, is_frozen: bool) -> Result<CqlType, CqlError> {
+    let element = |inner| element(inner, ast, scope, is_frozen);
+    let key = |inner| key(inner, ast, scope, is_frozen);
     Ok(match ast {
         TypeAst::Named(name) => return named(name, scope),
         TypeAst::User(keyspace, name) => return user(keyspace.as_deref(), name, scope),
-        TypeAst::Frozen(inner) => match resolve(inner, scope)? {
+        TypeAst::Frozen(inner) => match resolve_in(inner, scope, true)? {
             inner if inner.is_multicell() => CqlType::Frozen(Box::new(inner)),
             // Tuples are frozen as they are.
             inner @ (CqlType::Tuple(_) | CqlType::Frozen(_) | CqlType::Vector(..)) => inner,
@@ -66,13 +73,13 @@ pub fn resolve(ast: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
                 ));
             }
         },
-        TypeAst::List(inner) => CqlType::List(Box::new(element(inner, ast, scope)?)),
-        TypeAst::Set(inner) => CqlType::Set(Box::new(key(inner, ast, scope)?)),
-        TypeAst::Map(k, value) => CqlType::Map(Box::new(key(k, ast, scope)?), Box::new(element(value, ast, scope)?)),
+        TypeAst::List(inner) => CqlType::List(Box::new(element(inner)?)),
+        TypeAst::Set(inner) => CqlType::Set(Box::new(key(inner)?)),
+        TypeAst::Map(k, value) => CqlType::Map(Box::new(key(k)?), Box::new(element(value)?)),
         TypeAst::Tuple(items) => {
             let items: Result<Vec<CqlType>, CqlError> = items
                 .iter()
-                .map(|i| match resolve(i, scope)? {
+                .map(|i| match resolve_in(i, scope, true)? {
                     CqlType::Counter => Err(CqlError::invalid("Counters are not allowed inside tuples")),
                     ty => Ok(frozen(ty)),
                 })
@@ -89,7 +96,7 @@ pub fn resolve(ast: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
                     "vectors may only have positive dimensions; given {n}"
                 )));
             }
-            CqlType::Vector(Box::new(frozen(resolve(inner, scope)?)), dimensions as u16)
+            CqlType::Vector(Box::new(frozen(resolve_in(inner, scope, true)?)), dimensions as u16)
         }
     })
 }
@@ -132,8 +139,9 @@ fn user(keyspace: Option<&str>, name: &str, scope: Scope<'_>) -> Result<CqlType,
 }
 
 /// An element of a collection: frozen, and no counter.
-fn element(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
-    match resolve(ast, scope)? {
+fn element(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>, is_frozen: bool) -> Result<CqlType, CqlError> {
+    match resolve_in(ast, scope, is_frozen)? {
+        ty if is_frozen && ty.is_multicell() => Ok(frozen(ty)),
         ty @ (CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..)) => Err(CqlError::invalid(format!(
             "Non-frozen collections are not allowed inside collections: {}",
             whole.text().replace(&ast.text(), &name(&ty))
@@ -151,8 +159,8 @@ fn element(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>) -> Result<CqlType, 
 }
 
 /// The element of a set, or the key of a map.
-fn key(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>) -> Result<CqlType, CqlError> {
-    match element(ast, whole, scope)? {
+fn key(ast: &TypeAst, whole: &TypeAst, scope: Scope<'_>, is_frozen: bool) -> Result<CqlType, CqlError> {
+    match element(ast, whole, scope, is_frozen)? {
         CqlType::Duration if matches!(whole, TypeAst::Set(_)) => Err(CqlError::invalid(format!(
             "Durations are not allowed inside sets: {}",
             whole.text()

@@ -300,21 +300,17 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
             Err(_) => Err(CqlError::invalid(format!("Unable to make inet address from '{s}'"))),
         },
         (CqlType::Timestamp, Literal::Integer(s)) => integer::<i64>(s, "long", |n| n.to_be_bytes().to_vec()),
-        (CqlType::Timestamp, Literal::Str(s)) => match calendar_ms(s) {
+        (CqlType::Timestamp, Literal::Str(s)) => match s.parse().ok().or_else(|| calendar_ms(s)) {
             Some(ms) => Ok(ms.to_be_bytes().to_vec()),
             None => Err(CqlError::invalid(format!("Unable to parse a date/time from '{s}'"))),
         },
-        (CqlType::Date, Literal::Str(s)) => match calendar_ms(s) {
-            Some(ms) if s.len() == 10 => Ok(day_bytes(ms)),
-            _ => Err(CqlError::invalid(format!(
-                "Unable to coerce '{s}' to a formatted date (long)"
-            ))),
-        },
+        (CqlType::Date, Literal::Str(s)) => date(s),
         (CqlType::Date, Literal::Integer(s)) => integer::<u32>(s, "date", |n| n.to_be_bytes().to_vec()),
         (CqlType::Time, Literal::Str(s)) => match time_of_day_ns(s) {
-            Some(ns) => Ok(ns.to_be_bytes().to_vec()),
-            None => Err(CqlError::invalid(format!(
-                "Unable to coerce '{s}' to a formatted time (long)"
+            // Hours and minutes alone are a time in a timestamp only.
+            Some(ns) if s.matches(':').count() == 2 => Ok(ns.to_be_bytes().to_vec()),
+            _ => Err(CqlError::invalid(format!(
+                "(TimeType) Unable to coerce '{s}' to a formatted time (long)"
             ))),
         },
         (CqlType::Time, Literal::Integer(s)) => integer::<i64>(s, "time", |n| n.to_be_bytes().to_vec()),
@@ -427,6 +423,38 @@ fn days_from_civil(y: i64, m: i64, d: i64) -> i64 {
     let day_of_year = (153 * ((m + 9) % 12) + 2) / 5 + d - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
+}
+
+/// A `date` of `yyyy-mm-dd`, in the range that its days have; a year of more digits has a sign.
+fn date(s: &str) -> Result<Vec<u8>, CqlError> {
+    let number = |n: &str| n.bytes().all(|b| b.is_ascii_digit()).then(|| n.parse::<i64>().ok())?;
+    let parts = || {
+        let (sign, rest) = match s.split_at_checked(1)? {
+            ("-", rest) => (Some(-1), rest),
+            ("+", rest) => (Some(1), rest),
+            _ => (None, s),
+        };
+        let [year, month, day] = rest.split('-').collect::<Vec<_>>().try_into().ok()?;
+        let lengths = (year.len(), month.len(), day.len());
+        let is_date = matches!((sign, lengths), (None, (4, 2, 2)) | (Some(_), (4..=9, 2, 2)));
+        let (y, m, d) = (number(year)?, number(month)?, number(day)?);
+        let is_day = (1..=12).contains(&m) && (1..=31).contains(&d);
+        (is_date && is_day).then(|| days_from_civil(sign.unwrap_or(1) * y, m, d))
+    };
+    let Some(days) = parts() else {
+        return Err(CqlError::invalid(format!(
+            "Unable to coerce '{s}' to a formatted date (long)"
+        )));
+    };
+    match days {
+        ..-0x8000_0000 => Err(CqlError::invalid(format!(
+            "Input date {s} is less than min supported date -5877641-06-23T00:00Z"
+        ))),
+        0x8000_0000.. => Err(CqlError::invalid(format!(
+            "Input date {s} is greater than max supported date +5881580-07-11T00:00Z"
+        ))),
+        _ => Ok(day_bytes(days * 86_400_000)),
+    }
 }
 
 /// A `date` counts days with 1970-01-01 in the middle of the unsigned range.

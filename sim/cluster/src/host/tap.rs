@@ -168,7 +168,7 @@ fn decode(registry: &Registry, header: &Header, body: &[u8]) -> Option<ClientWri
             batch.finish().ok()?;
             kind
         }
-        Request::Execute { id, params } => {
+        Request::Execute { id, params, .. } => {
             let statement = find(registry, id);
             let fits = statement
                 .as_ref()

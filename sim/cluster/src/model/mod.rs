@@ -17,6 +17,7 @@
 
 pub mod cas;
 pub mod derive;
+pub mod indexes;
 pub mod parts;
 pub mod read;
 pub mod request;
@@ -29,6 +30,7 @@ pub mod write;
 
 pub use cas::{CasAction, CasRequest, Condition};
 pub use derive::{Derive, DerivedWrite};
+pub use indexes::{Index, IndexedPart};
 pub use read::{
     CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice,
     TokenRange,

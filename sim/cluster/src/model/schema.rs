@@ -4,6 +4,7 @@
 //! not exist, bad replication) but knows nothing of CQL text; the words of the errors are the edge's.
 
 use super::Components;
+use super::indexes::Index;
 use super::types::{CqlType, UserType};
 use super::views::{NewView, View};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,9 @@ pub struct Table {
     pub dropped: Vec<DroppedColumn>,
     /// Options.
     pub options: TableOptions,
+    /// Its indexes by name. In a log they stand behind the rest of the schema: see [`Schema::to_bytes`].
+    #[serde(skip)]
+    pub indexes: Vec<Index>,
 }
 
 impl Table {
@@ -312,6 +316,18 @@ pub enum SchemaChange {
         name: String,
         if_exists: bool,
     },
+    /// An index without a name gets one.
+    CreateIndex {
+        keyspace: String,
+        table: String,
+        index: Box<Index>,
+        if_not_exists: bool,
+    },
+    DropIndex {
+        keyspace: String,
+        name: String,
+        if_exists: bool,
+    },
 }
 
 /// What a change did, for the SCHEMA_CHANGE result and event.
@@ -474,6 +490,17 @@ impl Schema {
                 self.rename_in_views(keyspace, table, names);
                 Ok(effect)
             }
+            SchemaChange::CreateIndex {
+                keyspace,
+                table,
+                index,
+                if_not_exists,
+            } => self.create_index(keyspace, table, index, *if_not_exists),
+            SchemaChange::DropIndex {
+                keyspace,
+                name,
+                if_exists,
+            } => self.drop_index(keyspace, name, *if_exists),
             of_others => self.edit_views(of_others),
         }
     }
@@ -576,7 +603,7 @@ impl Schema {
         }))
     }
 
-    fn alter(
+    pub(super) fn alter(
         &mut self,
         keyspace: &str,
         table: &str,
@@ -648,6 +675,7 @@ fn build_table(new: &NewTable, id: TableId, uuid: Uuid) -> Result<Table, SchemaE
         clustering_columns,
         dropped: vec![],
         options: new.options.clone(),
+        indexes: vec![],
     };
     let sorted = [ColumnKind::PartitionKey, ColumnKind::Clustering]
         .into_iter()
@@ -720,6 +748,7 @@ fn add_column(table: &mut Table, c: &NewColumn) -> Result<(), SchemaError> {
 fn rename_columns(table: &mut Table, names: &[(String, String)]) -> Result<(), SchemaError> {
     let keys = table.partition_columns + table.clustering_columns;
     for (old, new) in names {
+        table.check_unindexed("Can't rename", old)?;
         let is_free = table.column(new).is_none();
         match table.columns[..keys].iter_mut().find(|c| c.name == *old) {
             Some(column) if is_free => column.name.clone_from(new),
@@ -749,6 +778,7 @@ fn drop_column(table: &mut Table, name: &str, at_us: i64) -> Result<(), SchemaEr
             column: name.to_owned(),
         });
     }
+    table.check_unindexed("Cannot drop", name)?;
     let column = table.columns.remove(at);
     table.dropped.push(DroppedColumn {
         column,

@@ -6,22 +6,24 @@ use super::types::UserType;
 use super::views::View;
 
 impl Schema {
-    /// The bytes of it that logs keep: user-defined types follow the rest if there are any, and views the types.
+    /// The bytes of it that logs keep: user-defined types follow the rest if there are any, then views, then indexes.
     ///
     /// # Errors
     /// What cannot be encoded; nothing of a schema is such.
     pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
-        let bytes = postcard::to_stdvec(self)?;
-        if self.types.is_empty() && self.views.is_empty() {
-            return Ok(bytes);
+        let mut bytes = postcard::to_stdvec(self)?;
+        let indexes = self.indexes();
+        let (has_views, has_indexes) = (!self.views.is_empty(), !indexes.is_empty());
+        if has_indexes || has_views || !self.types.is_empty() {
+            bytes = postcard::to_extend(&self.types.values().collect::<Vec<&UserType>>(), bytes)?;
         }
-        let types: Vec<&UserType> = self.types.values().collect();
-        let bytes = postcard::to_extend(&types, bytes)?;
-        if self.views.is_empty() {
-            return Ok(bytes);
+        if has_indexes || has_views {
+            bytes = postcard::to_extend(&self.views.values().collect::<Vec<&View>>(), bytes)?;
         }
-        let views: Vec<&View> = self.views.values().collect();
-        postcard::to_extend(&views, bytes)
+        if has_indexes {
+            bytes = postcard::to_extend(&indexes, bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// What [`Schema::to_bytes`] wrote.
@@ -38,9 +40,13 @@ impl Schema {
             .into_iter()
             .map(|t| ((t.keyspace.clone(), t.name.clone()), t))
             .collect();
+        if rest.is_empty() {
+            return Ok(schema);
+        }
+        let (views, rest): (Vec<View>, &[u8]) = postcard::take_from_bytes(rest)?;
+        schema.views = views.into_iter().map(|v| (v.table, v)).collect();
         if !rest.is_empty() {
-            let views: Vec<View> = postcard::from_bytes(rest)?;
-            schema.views = views.into_iter().map(|v| (v.table, v)).collect();
+            schema.put_indexes(postcard::from_bytes(rest)?);
         }
         Ok(schema)
     }

@@ -16,7 +16,7 @@
 //! | 36 | 4 | the coordinator's wall clock when it stamped, seconds since the Unix epoch; 0 where nothing depends on it |
 //! | 40 | 2 | length of the partition key |
 //! | 42 | 2 | length of the clustering key (start bound of a range) |
-//! | 44 | 2 | number of cells |
+//! | 44 | 2 | number of cells; 65,535 for more |
 //! | 46 | 2 | length of the end bound of a range |
 //! | 48 | | partition key, clustering key, end bound, cells: column, length, bytes |
 //!
@@ -216,7 +216,7 @@ impl WriteSet {
     #[inline]
     fn short_cell(&mut self, column: ColumnId, value: &[u8]) -> &mut Self {
         debug_assert!(self.open, "no operation was begun");
-        self.cells += 1;
+        self.cells = self.cells.saturating_add(1);
         self.columns |= 1 << column.0;
         let mut cell = [0; 2 + SHORT_CELL_BYTES];
         cell[0] = column.0 as u8;
@@ -307,7 +307,7 @@ impl WriteSet {
 
     fn cell_header(&mut self, column: ColumnId, length: Option<usize>) {
         debug_assert!(self.open, "no operation was begun");
-        self.cells += 1;
+        self.cells = self.cells.saturating_add(1);
         self.columns |= 1 << column.0.min(63);
         match (u8::try_from(column.0), length) {
             (Ok(c), Some(n)) if c < WIDE_COLUMN && n < usize::from(WIDE_LENGTH) => {
@@ -426,7 +426,7 @@ impl<'a> OpView<'a> {
             rest: &self.bytes[self.cells_at()..],
         }
     }
-    /// Number of cells.
+    /// Number of cells; 65,535 for more.
     pub fn cell_count(&self) -> usize {
         usize::from(self.u16_at(44))
     }

@@ -64,7 +64,9 @@ public class Driver {
     }
 
     static void write(CqlSession session) throws Exception {
-        insist(session.getContext().getProtocolVersion() == DefaultProtocolVersion.V4, "the protocol is negotiated down to 4");
+        String version = session.execute("SELECT native_protocol_version FROM system.local").one().getString(0);
+        insist(session.getContext().getProtocolVersion() == DefaultProtocolVersion.valueOf("V" + version),
+            "the protocol is negotiated down to what the server names");
         insist(session.getMetadata().getNodes().size() == 3, "three nodes are known");
         insist(session.getMetadata().getTokenMap().get().getTokenRanges().size() == 24, "and their tokens");
         session.execute("CREATE KEYSPACE strangers WITH replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}");

@@ -56,7 +56,8 @@ def pages(session, size):
 
 
 def write(cluster, session):
-    insist(cluster.protocol_version == 4, "the protocol is negotiated down to 4")
+    version = session.execute("SELECT native_protocol_version AS v FROM system.local WHERE key = 'local'").one().v
+    insist(cluster.protocol_version == int(version), "the protocol is negotiated down to what the server names")
     insist(len(cluster.metadata.all_hosts()) == 3, "three nodes are known")
     insist(len(cluster.metadata.token_map.ring) == 24, "and their tokens")
     session.execute(

@@ -275,9 +275,15 @@ async fn requests_are_traced_when_their_client_asks() {
             [
                 "Parsing INSERT INTO ks.u (k, v) VALUES (1, 2)",
                 "Preparing statement",
-                "Determining replicas for mutation"
+                "Determining replicas for mutation",
+                "Appending to commitlog",
+                "Appending to commitlog"
             ]
         );
+        let mut sources: Vec<_> = info.events.iter().filter_map(|e| e.source).collect();
+        sources.sort();
+        sources.dedup();
+        assert_eq!(sources.len(), 3, "the other two are named");
 
         // Prepared, paged, and in error.
         let mut select = session

@@ -10,6 +10,7 @@ mod own_test;
 mod program;
 mod recovery;
 mod refusals;
+mod v5;
 
 use futures::TryStreamExt;
 use scylla::client::execution_profile::ExecutionProfile;

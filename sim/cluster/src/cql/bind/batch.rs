@@ -66,6 +66,18 @@ pub fn batch_kind(
     }
 }
 
+/// Refuses what no replica stores.
+///
+/// # Errors
+/// A deletion of traces.
+#[inline]
+pub fn only_stored(write: &WritePlan) -> Result<(), CqlError> {
+    match write.is_of_traces() {
+        true => Err(CqlError::unsupported("a DELETE of traces in a batch")),
+        false => Ok(()),
+    }
+}
+
 /// Resolves BEGIN BATCH.
 ///
 /// # Errors
@@ -89,6 +101,7 @@ pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Re
             "Timestamp must be set either on BATCH or individual statements",
         ));
     }
+    statements.iter().try_for_each(only_stored)?;
     let has_counters = statements.iter().any(|s| s.is_counter);
     let has_others = statements.iter().any(|s| !s.is_counter);
     let kind = batch_kind(batch.kind, has_counters, has_others, using.timestamp.is_some())?;

@@ -87,6 +87,8 @@ pub fn resolve(context: &Context<'_>, statement: &Statement) -> Result<Ddl, CqlE
             if_exists,
             options,
         } => return alter_keyspace(context, name, *if_exists, options),
+        Statement::CreateIndex(create) => super::ddl_indexes::create(context, create)?,
+        Statement::DropIndex { name, if_exists } => super::ddl_indexes::drop_index(context, name, *if_exists)?,
         Statement::CreateType {
             name,
             if_not_exists,
@@ -133,7 +135,9 @@ fn create_keyspace(context: &Context<'_>, create: &CreateKeyspace) -> Result<Sch
     let mut durable_writes = true;
     for (name, value) in &create.options {
         match (name.as_str(), value) {
-            ("replication", PropertyValue::Map(map)) => replication = Some(parse_replication(context, map)?),
+            ("replication", PropertyValue::Map(map)) => {
+                replication = Some(parse_replication(context, &create.name, map)?)
+            }
             ("durable_writes", PropertyValue::Simple(text)) => durable_writes = boolean(name, text)?,
             ("tablets", PropertyValue::Map(map)) if context.server.is_scylla => {
                 if map.get("enabled").is_none_or(|v| v != "false") {
@@ -156,7 +160,11 @@ fn create_keyspace(context: &Context<'_>, create: &CreateKeyspace) -> Result<Sch
     })
 }
 
-fn parse_replication(context: &Context<'_>, map: &BTreeMap<String, String>) -> Result<Replication, CqlError> {
+fn parse_replication(
+    context: &Context<'_>,
+    keyspace: &str,
+    map: &BTreeMap<String, String>,
+) -> Result<Replication, CqlError> {
     let class = map
         .get("class")
         .ok_or_else(|| CqlError::config("Missing mandatory replication strategy class"))?;
@@ -185,7 +193,7 @@ fn parse_replication(context: &Context<'_>, map: &BTreeMap<String, String>) -> R
             for (dc, text) in map.iter().filter(|(k, _)| *k != "class" && *k != "replication_factor") {
                 if !context.server.datacenters.contains(dc) {
                     return Err(CqlError::config(format!(
-                        "Unrecognized strategy option {{{dc}}} passed to NetworkTopologyStrategy"
+                        "Unrecognized strategy option {{{dc}}} passed to NetworkTopologyStrategy for keyspace {keyspace}"
                     )));
                 }
                 factors.insert(dc.clone(), factor(text)?);
@@ -440,23 +448,36 @@ fn alter_keyspace(
     let (mut replication, mut durable_writes) = (None, None);
     for (option, value) in options {
         match (option.as_str(), value) {
-            ("replication", PropertyValue::Map(map)) => replication = Some(parse_replication(context, map)?),
+            ("replication", PropertyValue::Map(map)) => replication = Some(parse_replication(context, name, map)?),
             ("durable_writes", PropertyValue::Simple(text)) => durable_writes = Some(boolean(option, text)?),
             _ => return Err(syntax(format!("Unknown property '{option}'"))),
         }
     }
-    if replication.is_some() {
-        // Rows would have to move.
-        let current = context.schema.keyspaces.get(name).map(|k| k.replication.clone());
-        if current.is_some() && current != replication {
-            return Err(CqlError::unsupported("ALTER KEYSPACE with another replication"));
-        }
-    }
+    // With another replication rows do not move: repair does that, as on real servers.
     Ok(Ddl::Change(SchemaChange::AlterKeyspace {
         name: name.to_owned(),
         replication,
         durable_writes,
     }))
+}
+
+/// What Cassandra warns of when a keyspace gets more copies.
+pub fn warning(context: &Context<'_>, change: &SchemaChange) -> Option<String> {
+    let copies = |r: &Replication| match r {
+        Replication::Simple { factor } => u32::from(*factor),
+        Replication::NetworkTopology(factors) => factors.values().map(|n| u32::from(*n)).sum(),
+    };
+    let SchemaChange::AlterKeyspace {
+        name,
+        replication: Some(new),
+        ..
+    } = change
+    else {
+        return None;
+    };
+    let old = &context.schema.keyspaces.get(name)?.replication;
+    let text = "When increasing replication factor you need to run a full (-full) repair to distribute the data.";
+    (!context.server.is_scylla && copies(new) > copies(old)).then(|| text.to_owned())
 }
 
 fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> Result<Ddl, CqlError> {

@@ -14,9 +14,11 @@
 pub mod batch;
 pub mod conditions;
 pub mod ddl;
+pub mod ddl_indexes;
 mod ddl_types;
 pub mod ddl_views;
 pub mod gather;
+mod indexed;
 pub mod paging;
 pub mod parts;
 pub mod relations;
@@ -100,12 +102,15 @@ pub enum Plan {
     Describe(Describe),
 }
 
+/// The keyspace of traces, the only one of the server's own that clients may change.
+pub const TRACES: &str = "system_traces";
+
 impl Prepared {
     /// Whether `schema` still has the tables of this statement as they were when it was prepared.
     pub fn is_current(&self, schema: &Schema) -> bool {
         let same = |t: &Arc<Table>| schema.table(t.id).is_some_and(|now| Arc::ptr_eq(now, t) || now == t);
         match &self.plan {
-            Plan::Write(w) => same(&w.table),
+            Plan::Write(w) => w.is_of_traces() || same(&w.table),
             Plan::Batch(b) => b.statements.iter().all(|w| same(&w.table)),
             Plan::Select(s) => s.is_system || same(&s.table),
             Plan::Truncate(t) => same(t),
@@ -208,6 +213,8 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         | Statement::CreateTable(_)
         | Statement::AlterTable { .. }
         | Statement::DropTable { .. }
+        | Statement::CreateIndex(_)
+        | Statement::DropIndex { .. }
         | Statement::CreateType { .. }
         | Statement::AlterType { .. }
         | Statement::DropType { .. }
@@ -412,6 +419,14 @@ fn written_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, 
     Ok(table)
 }
 
+/// A table that rows can be deleted from: those of a user, and traces.
+fn deletable_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, CqlError> {
+    match keyspace_of(context, name)? {
+        TRACES => system::table(context.server, TRACES, &name.table).ok_or_else(|| no_table(context, &name.table)),
+        _ => user_table(context, name),
+    }
+}
+
 /// A table of the cluster, in the flavour's words if it is not there.
 fn known_table(context: &Context<'_>, keyspace: &str, name: &str) -> Result<Arc<Table>, CqlError> {
     if !context.schema.keyspaces.contains_key(keyspace) {
@@ -452,6 +467,8 @@ fn no_column(context: &Context<'_>, table: &Table, column: &str) -> CqlError {
 fn qualified(context: &Context<'_>, mut statement: Statement) -> Result<Statement, CqlError> {
     let name = match &mut statement {
         Statement::CreateTable(create) => &mut create.table,
+        Statement::CreateIndex(create) => &mut create.table,
+        Statement::DropIndex { name, .. } => name,
         Statement::AlterTable { table, .. } | Statement::DropTable { table, .. } => table,
         Statement::CreateView(create) => &mut create.name,
         Statement::CreateType { name, .. }

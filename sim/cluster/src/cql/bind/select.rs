@@ -9,7 +9,7 @@ use super::gather::{group_columns, sorting};
 use super::selection::{Aggregate, Expr, Groups, Scene, selected};
 use super::terms::source;
 use super::view::{PartitionView, RowView, SystemRow, passes};
-use super::{Binds, Context, Source, int_attribute, keyspace_of, known_table, no_table, timeout_ms};
+use super::{Binds, Context, Source, indexed, int_attribute, keyspace_of, known_table, no_table, timeout_ms};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::frame::response::{Columns, put_bytes};
@@ -113,13 +113,15 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
         .as_ref()
         .map(|t| source(t, "[limit]", &CqlType::Int, binds))
         .transpose()?;
-    let partitions = partitions(
-        &table,
-        &restrictions,
-        select.allow_filtering || is_system,
-        context.server.is_scylla,
-    )?;
-    let (rows, filters) = rows(&table, &restrictions, &partitions, select.allow_filtering || is_system)?;
+    let is_indexed = indexed::is_answered(&table, &restrictions);
+    let may_filter = select.allow_filtering || is_system || is_indexed;
+    if is_indexed && !select.order_by.is_empty() {
+        return Err(CqlError::invalid(
+            "ORDER BY with 2ndary indexes is not supported, except for ANN queries.",
+        ));
+    }
+    let partitions = partitions(&table, &restrictions, may_filter, context.server.is_scylla)?;
+    let (rows, filters) = rows(&table, &restrictions, &partitions, may_filter)?;
     let sort = sorting(&table, select, &partitions)?;
     let group_columns = group_columns(context, &table, select, &restrictions)?;
     let plan = SelectPlan {

@@ -6,13 +6,14 @@ use super::parts::{self, PartsPlan};
 use super::relations::{self, KeyPart, Restriction, check_partition_key, key_value};
 use super::write_parts::Found;
 use super::{
-    Binds, Context, Source, ddl_views, int_attribute, no_column, source, timeout_ms, user_table, written_table,
+    Binds, Context, Source, TRACES, ddl_views, deletable_table, int_attribute, no_column, source, timeout_ms,
+    user_table, written_table,
 };
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::frame::Value;
 use crate::cql::parse::ast::{self, Using};
 use crate::model::{
-    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, WriteSet, partition_key_bytes,
+    ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, OpKind, Table, TableId, WriteSet, partition_key_bytes,
 };
 use std::sync::Arc;
 
@@ -62,6 +63,14 @@ pub struct WritePlan {
     pub is_counter: bool,
     /// Every key part is one value: no IN, so no product of keys.
     is_single: bool,
+}
+
+impl WritePlan {
+    /// Whether it deletes traces, which no replica stores.
+    pub fn is_of_traces(&self) -> bool {
+        // The number of all tables of the server's own.
+        self.table.id == TableId(u16::MAX)
+    }
 }
 
 /// What stands in USING.
@@ -292,7 +301,7 @@ fn twice(context: &Context<'_>, name: &str) -> CqlError {
 /// # Errors
 /// As [`insert`].
 pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) -> Result<WritePlan, CqlError> {
-    let table = written_table(context, &delete.table)?;
+    let table = deletable_table(context, &delete.table)?;
     let using = attributes(context, &delete.using, binds)?;
     if using.ttl.is_some() {
         return Err(CqlError::invalid("TTL attribute is not allowed for deletes"));
@@ -317,6 +326,9 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
         return Err(range_of_columns());
     }
     let conditions = conditions::resolve(context, &table, delete.conditions.as_ref(), binds)?;
+    if conditions.is_some() && table.keyspace == TRACES {
+        return Err(CqlError::unsupported("a conditional DELETE of traces"));
+    }
     conditions::check_delete(&table, conditions.as_ref(), &rows, !plan.statics.is_empty())?;
     check_counter(&table, &using, conditions.as_ref())?;
     Ok(finished(table, conditions, Verb::Delete, partition, rows, plan, using))

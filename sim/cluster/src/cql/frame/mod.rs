@@ -1,22 +1,25 @@
-//! The CQL binary protocol, version 4: headers, requests in, responses out, every length checked. Nothing here knows
+//! The CQL binary protocol, versions 3 to 5: headers, requests in, responses out, every length checked. Nothing here knows
 //! what a statement means; bytes that no client of good will would send end in an error reply, never in a panic.
 //!
 //! - `read`: the notations of the protocol out of a frame body,
 //! - `request`: whole requests,
-//! - `response`: whole responses, appended to the output buffer of a connection.
+//! - `response`: whole responses of protocol 4, appended to the output buffer of a connection,
+//! - `v3`, `v5`: what protocols 3 and 5 make of them, and the segments of the latter.
 
 pub mod read;
 pub mod request;
 pub mod response;
 #[cfg(test)]
 mod tests;
+pub mod v3;
+pub mod v5;
 
 pub use read::{Malformed, Reader, Value};
 pub use request::{Batch, BatchKind, BatchParams, Params, Request, StatementRef, Values};
 
 /// Bytes of a frame header of protocol 3 and later.
 pub const HEADER_BYTES: usize = 9;
-/// The only protocol version spoken here.
+/// The protocol version that everything is written in; [`v5::upgrade`] makes a later one of it.
 pub const VERSION: u8 = 4;
 /// The largest accepted body, bytes. Source: Cassandra's `native_transport_max_frame_size`, seen at 16 MiB.
 pub const BODY_BYTES_MAX: u32 = 16 * 1024 * 1024;
@@ -31,6 +34,8 @@ pub mod flag {
     pub const CUSTOM_PAYLOAD: u8 = 0x04;
     /// The response body begins with a [string list] of warnings.
     pub const WARNING: u8 = 0x08;
+    /// The version is one that is not finished, and the client knows it.
+    pub const USE_BETA: u8 = 0x10;
 }
 
 /// Opcodes of protocol 4.
@@ -138,8 +143,19 @@ pub enum Front {
     TooLong(Header),
 }
 
-/// Looks at the front of `buffer` without consuming it.
+/// Looks at the front of `buffer` without consuming it, where only [`VERSION`] is spoken.
 pub fn peek(buffer: &[u8]) -> Front {
+    peek_up_to(VERSION, buffer)
+}
+
+/// The lowest version that is spoken by those who speak this one.
+pub fn lowest(greatest: u8) -> u8 {
+    if greatest > VERSION { v3::VERSION } else { VERSION }
+}
+
+/// As [`peek`], where versions up to `greatest` are spoken; a version that is not finished only with
+/// those who say that they know it.
+pub fn peek_up_to(greatest: u8, buffer: &[u8]) -> Front {
     let Some(&first) = buffer.first() else {
         return Front::Incomplete;
     };
@@ -157,7 +173,8 @@ pub fn peek(buffer: &[u8]) -> Front {
         opcode: h[4],
         length: u32::from_be_bytes([h[5], h[6], h[7], h[8]]),
     };
-    if version != VERSION || first & 0x80 != 0 {
+    let is_beta = version == v5::BETA_VERSION && header.flags & flag::USE_BETA == 0;
+    if is_beta || !(lowest(greatest)..=greatest).contains(&version) || first & 0x80 != 0 {
         return Front::OtherVersion(header);
     }
     if header.length > BODY_BYTES_MAX {

@@ -2,17 +2,21 @@
 //! walked once to check every bound and then iterated without failing; those of a BATCH are handed out as they are read.
 
 use super::read::{Malformed, Reader, Value};
-use super::{Header, Opcode, flag};
+use super::{Header, Opcode, flag, v5};
 
-/// Flag bits of QUERY and EXECUTE parameters (protocol 4, section 4.1.4).
+/// Flag bits of QUERY and EXECUTE parameters (protocol 4 and 5, section 4.1.4).
 mod query_flag {
-    pub const VALUES: u8 = 0x01;
-    pub const SKIP_METADATA: u8 = 0x02;
-    pub const PAGE_SIZE: u8 = 0x04;
-    pub const PAGING_STATE: u8 = 0x08;
-    pub const SERIAL: u8 = 0x10;
-    pub const TIMESTAMP: u8 = 0x20;
-    pub const NAMES: u8 = 0x40;
+    pub const VALUES: u32 = 0x01;
+    pub const SKIP_METADATA: u32 = 0x02;
+    pub const PAGE_SIZE: u32 = 0x04;
+    pub const PAGING_STATE: u32 = 0x08;
+    pub const SERIAL: u32 = 0x10;
+    pub const TIMESTAMP: u32 = 0x20;
+    pub const NAMES: u32 = 0x40;
+    /// Of protocol 5.
+    pub const KEYSPACE: u32 = 0x80;
+    /// Of protocol 5.
+    pub const NOW: u32 = 0x100;
 }
 
 /// One request of a client.
@@ -37,11 +41,15 @@ pub enum Request<'a> {
     Prepare {
         /// The statement's text.
         text: &'a str,
+        /// The keyspace of its tables, instead of the connection's.
+        keyspace: Option<&'a str>,
     },
     /// EXECUTE.
     Execute {
         /// The prepared statement's id, opaque.
         id: &'a [u8],
+        /// The id of the result metadata that the client has; protocol 5.
+        metadata_id: Option<&'a [u8]>,
         /// Its parameters.
         params: Params<'a>,
     },
@@ -66,6 +74,8 @@ pub struct Params<'a> {
     pub serial_consistency: Option<u16>,
     /// The client's default timestamp, microseconds.
     pub timestamp_us: Option<i64>,
+    /// The keyspace of the statement's tables, instead of the connection's.
+    pub keyspace: Option<&'a str>,
 }
 
 impl Params<'_> {
@@ -79,6 +89,7 @@ impl Params<'_> {
             paging_state: None,
             serial_consistency: None,
             timestamp_us: None,
+            keyspace: None,
         }
     }
 }
@@ -204,21 +215,24 @@ pub struct Batch<'a> {
     pub count: u16,
     left: u16,
     reader: Reader<'a>,
+    version: u8,
 }
 
 /// What stands behind the statements of a [`Batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchParams {
+pub struct BatchParams<'a> {
     /// Consistency level, raw.
     pub consistency: u16,
     /// Serial consistency level, raw.
     pub serial_consistency: Option<u16>,
     /// The client's default timestamp, microseconds.
     pub timestamp_us: Option<i64>,
+    /// The keyspace of the statements' tables, instead of the connection's.
+    pub keyspace: Option<&'a str>,
 }
 
 impl<'a> Batch<'a> {
-    fn parse(mut reader: Reader<'a>) -> Result<Self, Malformed> {
+    fn parse(version: u8, mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let kind = match reader.byte()? {
             0 => BatchKind::Logged,
             1 => BatchKind::Unlogged,
@@ -231,7 +245,19 @@ impl<'a> Batch<'a> {
             count,
             left: count,
             reader,
+            version,
         })
+    }
+
+    /// The keyspace that stands behind the statements, which must be known before they are read. Only protocol 5 has one.
+    ///
+    /// # Errors
+    /// As [`Batch::finish`].
+    pub fn keyspace(&self) -> Result<Option<&'a str>, Malformed> {
+        if self.version < v5::VERSION {
+            return Ok(None);
+        }
+        Ok(self.clone().finish()?.keyspace)
     }
 
     /// Room that the records of this batch will need, bytes: its own size and a header per statement.
@@ -270,55 +296,88 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// As [`Batch::next_statement`]; flags that are not known; bytes behind the end.
-    pub fn finish(mut self) -> Result<BatchParams, Malformed> {
+    pub fn finish(mut self) -> Result<BatchParams<'a>, Malformed> {
         let mut values = Vec::new();
         while self.next_statement(&mut values)?.is_some() {}
         let mut reader = self.reader;
         let consistency = reader.short()?;
-        let flags = reader.byte()?;
+        let flags = read_flags(&mut reader, self.version)?;
         if flags & query_flag::NAMES != 0 {
             // The names stand after the values in the specification but no server can find them there (CASSANDRA-10246).
             return Err(Malformed::Invalid(
                 "values with names are not supported in BATCH (CASSANDRA-10246)".into(),
             ));
         }
-        if flags & !(query_flag::SERIAL | query_flag::TIMESTAMP) != 0 {
+        if flags & !(query_flag::SERIAL | query_flag::TIMESTAMP | query_flag::KEYSPACE | query_flag::NOW) != 0 {
             return Err(Malformed::Invalid(format!("unknown BATCH flags {flags:#04x}")));
         }
-        let (serial_consistency, timestamp_us) = read_tail(&mut reader, flags)?;
+        let tail = read_tail(&mut reader, flags)?;
         reader.finish("BATCH")?;
         Ok(BatchParams {
             consistency,
-            serial_consistency,
-            timestamp_us,
+            serial_consistency: tail.serial_consistency,
+            timestamp_us: tail.timestamp_us,
+            keyspace: tail.keyspace,
         })
     }
 }
 
-fn read_tail(reader: &mut Reader<'_>, flags: u8) -> Result<(Option<u16>, Option<i64>), Malformed> {
-    let serial = if flags & query_flag::SERIAL != 0 {
+/// Flags of parameters: an [int] since protocol 5, which has more of them.
+fn read_flags(reader: &mut Reader<'_>, version: u8) -> Result<u32, Malformed> {
+    if version < v5::VERSION {
+        // What protocol 5 calls a keyspace is no flag of protocol 4.
+        let flags = u32::from(reader.byte()?);
+        Ok(flags & 0x7f | (flags & 0x80) << 16)
+    } else {
+        Ok(reader.int()? as u32)
+    }
+}
+
+/// What the parameters of all requests end with.
+struct Tail<'a> {
+    serial_consistency: Option<u16>,
+    timestamp_us: Option<i64>,
+    keyspace: Option<&'a str>,
+}
+
+fn read_tail<'a>(reader: &mut Reader<'a>, flags: u32) -> Result<Tail<'a>, Malformed> {
+    let serial_consistency = if flags & query_flag::SERIAL != 0 {
         Some(reader.short()?)
     } else {
         None
     };
-    let timestamp = if flags & query_flag::TIMESTAMP != 0 {
+    let timestamp_us = if flags & query_flag::TIMESTAMP != 0 {
         Some(reader.long()?)
     } else {
         None
     };
-    if timestamp == Some(i64::MIN) {
+    if timestamp_us == Some(i64::MIN) {
         return Err(Malformed::Invalid(format!(
             "Out of bound timestamp, must be in [{}, {}]",
             i64::MIN + 1,
             i64::MAX
         )));
     }
-    Ok((serial, timestamp))
+    let keyspace = if flags & query_flag::KEYSPACE != 0 {
+        Some(reader.string()?)
+    } else {
+        None
+    };
+    if flags & query_flag::NOW != 0 {
+        return Err(Malformed::Invalid(
+            "quench: not supported by the simulated cluster: a client's own time (now_in_seconds)".into(),
+        ));
+    }
+    Ok(Tail {
+        serial_consistency,
+        timestamp_us,
+        keyspace,
+    })
 }
 
-fn read_params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, Malformed> {
+fn read_params<'a>(reader: &mut Reader<'a>, version: u8) -> Result<Params<'a>, Malformed> {
     let consistency = reader.short()?;
-    let flags = reader.byte()?;
+    let flags = read_flags(reader, version)?;
     let named = flags & query_flag::NAMES != 0;
     let values = if flags & query_flag::VALUES != 0 {
         Values::read(reader, named)?
@@ -335,16 +394,25 @@ fn read_params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, Malformed> {
     } else {
         None
     };
-    let (serial_consistency, timestamp_us) = read_tail(reader, flags)?;
+    let tail = read_tail(reader, flags)?;
     Ok(Params {
         consistency,
         values,
         skip_metadata: flags & query_flag::SKIP_METADATA != 0,
         page_size,
         paging_state,
-        serial_consistency,
-        timestamp_us,
+        serial_consistency: tail.serial_consistency,
+        timestamp_us: tail.timestamp_us,
+        keyspace: tail.keyspace,
     })
+}
+
+fn read_prepare_keyspace<'a>(reader: &mut Reader<'a>, version: u8) -> Result<Option<&'a str>, Malformed> {
+    const WITH_KEYSPACE: i32 = 1;
+    if version < v5::VERSION || reader.int()? & WITH_KEYSPACE == 0 {
+        return Ok(None);
+    }
+    reader.string().map(Some)
 }
 
 impl<'a> Request<'a> {
@@ -369,17 +437,21 @@ impl<'a> Request<'a> {
             Opcode::Register => Request::Register(reader.string_list()?),
             Opcode::Query => Request::Query {
                 text: reader.long_string()?,
-                params: read_params(&mut reader)?,
+                params: read_params(&mut reader, header.version)?,
             },
             Opcode::Prepare => Request::Prepare {
                 text: reader.long_string()?,
+                keyspace: read_prepare_keyspace(&mut reader, header.version)?,
             },
             Opcode::Execute => Request::Execute {
                 id: reader.short_bytes()?,
-                params: read_params(&mut reader)?,
+                metadata_id: (header.version >= v5::VERSION)
+                    .then(|| reader.short_bytes())
+                    .transpose()?,
+                params: read_params(&mut reader, header.version)?,
             },
             // Its statements are read, and its end is checked, by whoever executes it.
-            Opcode::Batch => return Batch::parse(reader).map(Request::Batch),
+            Opcode::Batch => return Batch::parse(header.version, reader).map(Request::Batch),
             other => {
                 return Err(Malformed::Invalid(format!(
                     "Unexpected message {}, it is not a request this server takes",
@@ -387,7 +459,10 @@ impl<'a> Request<'a> {
                 )));
             }
         };
-        reader.finish(opcode.name())?;
+        // What stands behind the parameters is not looked at (seen): a client may mean something by it.
+        if !matches!(opcode, Opcode::Query | Opcode::Execute) {
+            reader.finish(opcode.name())?;
+        }
         Ok(request)
     }
 }

@@ -1,8 +1,8 @@
 //! Writes that need to know what is there (elements of lists by index or value): gathered with their values, and made once
 //! the reads are answered.
 
-use super::{Answer, Call, Connection, Front, PendingKind};
-use crate::cql::bind::batch::only_writes;
+use super::{Answer, Call, Front, PendingKind};
+use crate::cql::bind::batch::{only_stored, only_writes};
 use crate::cql::bind::write::{Scratch, WritePlan};
 use crate::cql::bind::write_parts::Found;
 use crate::cql::bind::{Plan, Prepared};
@@ -92,6 +92,7 @@ impl Gathered {
         let Some(write) = plan(statement, index) else {
             return Err(only_writes());
         };
+        only_stored(write)?;
         let before = self.reads.len();
         if write.needs_read() {
             self.reads.extend(write.reads(bound)?);
@@ -135,7 +136,7 @@ impl Front {
     pub(super) fn derived_batch(
         &mut self,
         call: &mut Call<'_>,
-        connection: &Connection,
+        keyspace: Option<&str>,
         mut batch: Batch<'_>,
         kind: WriteKind,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
@@ -144,7 +145,7 @@ impl Front {
         while let Some(statement) = batch.next_statement(&mut bound)? {
             let prepared = match statement {
                 StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?.clone(),
-                StatementRef::Text(text) => Arc::new(self.resolve(call, connection, text)?),
+                StatementRef::Text(text) => Arc::new(self.resolve(call, keyspace, text)?),
             };
             if matches!(&prepared.plan, Plan::Write(w) if w.conditions.is_some()) {
                 return Err(CqlError::unsupported(

@@ -5,24 +5,23 @@
 //! A front lives as long as the node's process: a restarted node has a new, empty one, and answers EXECUTE with
 //! UNPREPARED, as real nodes do.
 
+mod batch;
 mod checks;
 mod derived;
 mod login;
 mod reading;
+mod segments;
 mod tracing;
 
 use super::answer::{self, Words};
-use super::bind::batch::{batch_kind, only_writes};
 use super::bind::write::{self, Scratch};
 use super::bind::{Context, Plan, Prepared, Server, ddl, ddl_views, prepare, statement_id};
 use super::cas;
 use super::describe;
 use super::error::CqlError;
 use super::frame::response::{self, Event};
-use super::frame::{
-    self, Batch, BatchKind, Front as Bytes, HEADER_BYTES, Header, Opcode, Params, Request, StatementRef, Value, flag,
-};
-use super::parse::{self, ast};
+use super::frame::{self, Front as Bytes, HEADER_BYTES, Header, Opcode, Params, Request, VERSION, Value, flag, v5};
+use super::parse;
 pub use super::registry::Registry;
 use super::roles::Roles;
 use super::statements::Statements;
@@ -36,6 +35,7 @@ use checks::{
 };
 use login::Login;
 use reading::PendingRead;
+use segments::Segments;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -53,6 +53,9 @@ pub struct Connection {
     skip_bytes: usize,
     login: Login,
     client: Option<IpAddr>,
+    /// Version of the protocol that its first frame had.
+    version: u8,
+    segments: Segments,
 }
 
 impl Connection {
@@ -138,6 +141,7 @@ pub struct Front {
     uuids: Cell<u64>,
     roles: Option<Arc<Roles>>,
     traces: Option<Arc<Traces>>,
+    greatest_version: u8,
 }
 
 type Answer<T> = Result<T, CqlError>;
@@ -162,11 +166,25 @@ impl Front {
             uuids: Cell::new(0),
             roles: None,
             traces: None,
+            greatest_version: VERSION,
         }
     }
 
     /// Handles the frame at the front of `input`, if it is whole: returns how many bytes it took.
     pub fn next(
+        &mut self,
+        node: &NodeView<'_>,
+        connection: &mut Connection,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (usize, Outcome) {
+        if connection.version > VERSION && connection.started {
+            return self.next_in_segments(node, connection, input, out);
+        }
+        self.next_frame(node, connection, input, out)
+    }
+
+    fn next_frame(
         &mut self,
         node: &NodeView<'_>,
         connection: &mut Connection,
@@ -183,27 +201,27 @@ impl Front {
             connection.skip_bytes = header.length as usize;
             (HEADER_BYTES, Outcome::Answered)
         };
-        match frame::peek(input) {
+        match frame::peek_up_to(self.greatest_version, input) {
             Bytes::Incomplete => (0, Outcome::Incomplete),
             Bytes::AncientVersion(version) => {
-                response::error(out, 0, &[], &answer::wrong_version(self.flavor, version));
+                response::error(out, 0, &[], &self.wrong_version(version));
                 (input.len(), Outcome::Close)
             }
-            Bytes::OtherVersion(header) => refuse(
-                connection,
-                header,
-                out,
-                answer::wrong_version(self.flavor, header.version),
-            ),
+            Bytes::OtherVersion(header) => refuse(connection, header, out, self.wrong_version(header.version)),
             Bytes::TooLong(header) => refuse(connection, header, out, answer::too_long(header.length)),
             Bytes::Frame(header) => {
                 let length = HEADER_BYTES + header.length as usize;
+                connection.version = header.version;
                 (
                     length,
                     self.frame(node, connection, &header, &input[HEADER_BYTES..length], out),
                 )
             }
         }
+    }
+
+    fn wrong_version(&self, version: u8) -> CqlError {
+        answer::wrong_version(self.flavor, self.greatest_version, version)
     }
 
     fn frame(
@@ -235,7 +253,7 @@ impl Front {
             Ok(Some((request, kind))) => {
                 let is_batch = header.opcode == Opcode::Batch as u8;
                 let pending = Pending {
-                    trace: self.submit_trace(traced, &kind, is_batch),
+                    trace: self.submit_trace(traced, node, (&request, &kind), is_batch),
                     stream: call.stream,
                     warnings: call.warnings,
                     kind,
@@ -269,16 +287,26 @@ impl Front {
         }
         match request {
             Request::Batch(batch) => self.batch(call, connection, batch),
-            Request::Execute { id, params } => {
+            Request::Execute {
+                id,
+                metadata_id,
+                mut params,
+            } => {
                 let statement = self.statements.get(id, call.node.schema)?.clone();
+                if let Some(given) = metadata_id {
+                    params.skip_metadata &= knows_columns(connection, call.stream, &statement, given);
+                }
                 self.execute(call, connection, &statement, &params, true)
             }
             Request::Query { text, .. } if self.role_statement(call, connection, text)? => Ok(None),
             Request::Query { text, params } => {
-                let statement = self.resolve(call, connection, text)?;
+                let keyspace = params.keyspace.or(connection.keyspace.as_deref());
+                let statement = self.resolve(call, keyspace, text)?;
                 self.execute(call, connection, &Arc::new(statement), &params, false)
             }
-            Request::Prepare { text } => self.prepare(call, connection, text),
+            Request::Prepare { text, keyspace } => {
+                self.prepare(call, keyspace.or(connection.keyspace.as_deref()), text)
+            }
             Request::Options => self.options(call),
             Request::Register(types) => register(call, connection, &types),
             Request::Startup(_) => Err(CqlError::protocol(
@@ -310,12 +338,15 @@ impl Front {
     }
 
     fn options(&self, call: &mut Call<'_>) -> Answer<Option<(model::Request, PendingKind)>> {
-        response::supported(call.out, call.stream, &answer::supported(call.node));
+        response::supported(
+            call.out,
+            call.stream,
+            &answer::supported(call.node, self.greatest_version),
+        );
         Ok(None)
     }
 
-    fn resolve(&self, call: &Call<'_>, connection: &Connection, text: &str) -> Answer<Prepared> {
-        let keyspace = connection.keyspace.as_deref();
+    fn resolve(&self, call: &Call<'_>, keyspace: Option<&str>, text: &str) -> Answer<Prepared> {
         let context = Context {
             schema: call.node.schema,
             keyspace,
@@ -327,14 +358,14 @@ impl Front {
     fn prepare(
         &mut self,
         call: &mut Call<'_>,
-        connection: &Connection,
+        keyspace: Option<&str>,
         text: &str,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let id = statement_id(connection.keyspace.as_deref(), text);
+        let id = statement_id(keyspace, text);
         let statement = match self.statements.get(&id, call.node.schema) {
             Ok(known) => known.clone(),
             Err(_) => {
-                let new = Arc::new(self.resolve(call, connection, text)?);
+                let new = Arc::new(self.resolve(call, keyspace, text)?);
                 self.remember(new.clone(), call.node.schema);
                 new
             }
@@ -412,6 +443,11 @@ impl Front {
                 }
                 let mut writes = WriteSet::new();
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
+                if write.is_of_traces() {
+                    self.delete_traces(&write.table, &writes);
+                    response::void(call.out, call.stream, &call.warnings);
+                    return Ok(None);
+                }
                 let (timeout_ms, first) = (write.timeout_ms(), Some(write.table.clone()));
                 let kind = if write.is_counter {
                     only_counted(consistency, first.as_deref())?;
@@ -466,7 +502,7 @@ impl Front {
             }
             Plan::Select(_) => self.select(call, statement, consistency, &bound, params),
             Plan::Schema(ast) => {
-                let keyspace = connection.keyspace.as_deref();
+                let keyspace = params.keyspace.or(connection.keyspace.as_deref());
                 let context = Context {
                     schema: call.node.schema,
                     keyspace,
@@ -476,6 +512,7 @@ impl Front {
                 let warns = ddl_views::warns(&context, ast);
                 match ddl {
                     ddl::Ddl::Change(change) => {
+                        call.warnings.extend(ddl::warning(&context, &change));
                         Ok(Some((model::Request::Schema(change), PendingKind::Schema { warns })))
                     }
                     ddl::Ddl::Nothing => {
@@ -513,114 +550,6 @@ impl Front {
             return Ok(Vec::new());
         }
         statement.compute(bound, &moment(node, &self.uuids))
-    }
-
-    /// The hot path: a BATCH of prepared statements becomes one [`WriteSet`].
-    fn batch(
-        &mut self,
-        call: &mut Call<'_>,
-        connection: &Connection,
-        mut batch: Batch<'_>,
-    ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let kind = match batch.kind {
-            BatchKind::Logged => ast::BatchKind::Logged,
-            BatchKind::Unlogged => ast::BatchKind::Unlogged,
-            BatchKind::Counter => ast::BatchKind::Counter,
-        };
-        let (mut has_counters, mut has_others) = (false, false);
-        let mut writes = WriteSet::with_capacity(batch.expected_bytes(), usize::from(batch.count));
-        let mut bound: Vec<Value<'_>> = Vec::with_capacity(32);
-        let mut first = None;
-        let whole = batch.clone();
-        while let Some(statement) = batch.next_statement(&mut bound)? {
-            let parsed;
-            let prepared: &Prepared = match statement {
-                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?,
-                StatementRef::Text(text) => {
-                    parsed = self.resolve(call, connection, text)?;
-                    &parsed
-                }
-            };
-            let Plan::Write(write) = &prepared.plan else {
-                return Err(only_writes());
-            };
-            if write.conditions.is_some() {
-                return self.conditional_batch(call, connection, whole);
-            }
-            prepared.check(&bound, |markers, given| {
-                format!("There were {markers} markers(?) in CQL but {given} bound variables")
-            })?;
-            has_counters |= write.is_counter;
-            has_others |= !write.is_counter;
-            if write.needs_read() {
-                let kind = batch_kind(kind, has_counters, has_others, false)?;
-                return self.derived_batch(call, connection, whole, kind);
-            }
-            if prepared.computed.is_empty() {
-                write.execute(&bound, &mut self.scratch, &mut writes)?;
-            } else {
-                let moment = moment(call.node, &self.uuids);
-                let computed = prepared.compute(&bound, &moment)?;
-                let mut all = bound.clone();
-                all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
-                write.execute(&all, &mut self.scratch, &mut writes)?;
-            }
-            if first.is_none() {
-                first = Some(write.table.clone());
-            }
-        }
-        let params = batch.finish()?;
-        let (consistency, timestamp_us) = (level(params.consistency)?, params.timestamp_us);
-        let kind = batch_kind(kind, has_counters, has_others, false)?;
-        if has_counters {
-            only_counted(consistency, first.as_deref())?;
-        }
-        Ok(submit_write(
-            call,
-            WriteRequest {
-                kind,
-                consistency,
-                writes,
-                timestamp_us,
-                timeout_ms: None,
-            },
-            first,
-        ))
-    }
-
-    /// A BATCH of which some statement has conditions, from its first statement.
-    fn conditional_batch(
-        &mut self,
-        call: &mut Call<'_>,
-        connection: &Connection,
-        mut batch: Batch<'_>,
-    ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
-        let mut bound: Vec<Value<'_>> = Vec::new();
-        while let Some(statement) = batch.next_statement(&mut bound)? {
-            let prepared = match statement {
-                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?.clone(),
-                StatementRef::Text(text) => Arc::new(self.resolve(call, connection, text)?),
-            };
-            let Plan::Write(write) = &prepared.plan else {
-                return Err(only_writes());
-            };
-            prepared.check(&bound, |markers, given| {
-                format!("There were {markers} markers(?) in CQL but {given} bound variables")
-            })?;
-            let computed = self.computed(call.node, &prepared, &bound)?;
-            let mut all = bound.clone();
-            all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
-            gathered.add(write, &all, &mut self.scratch)?;
-        }
-        let params = batch.finish()?;
-        submit_cas(
-            call,
-            gathered,
-            level(params.consistency)?,
-            params.serial_consistency,
-            false,
-        )
     }
 
     /// Writes the answer of the core to a request handed out as [`Outcome::Submit`].
@@ -763,6 +692,20 @@ fn submit_cas(
         skip_metadata,
     };
     Ok(Some((model::Request::Cas(Box::new(request)), pending)))
+}
+
+/// Whether a client of protocol 5 has the columns of a statement's result; it is told of them if it has others. What a
+/// conditional statement returns depends on what it finds, so its columns are always told and no news.
+fn knows_columns(connection: &mut Connection, stream: i16, statement: &Prepared, given: &[u8]) -> bool {
+    let Plan::Select(_) = statement.plan else {
+        return false;
+    };
+    let specs = statement.result.as_ref().map_or(&[][..], |columns| &columns.specs);
+    let knows = v5::metadata_id(specs) == given;
+    if !knows {
+        connection.segments.changed(stream);
+    }
+    knows
 }
 
 /// What preparing statements depends on, for this cluster.

@@ -2,14 +2,17 @@
 
 use super::{Answer, Call, Front, PendingKind};
 use crate::core::flavor::Flavor;
+use crate::cql::answer::{self, Words};
 use crate::cql::bind::paging::PagingState;
-use crate::cql::bind::{Plan, Prepared};
+use crate::cql::bind::{Plan, Prepared, TRACES};
 use crate::cql::error::CqlError;
 use crate::cql::frame::response::{self, RowsBody};
 use crate::cql::frame::{Params, Value};
 use crate::cql::functions::Moment;
 use crate::cql::system;
-use crate::model::{self, CasAction, CasRequest, Consistency, ReadRequest};
+use crate::model::{
+    self, CasAction, CasRequest, Consistency, CoordinatorError, PartitionKey, Position, ReadRequest, ReadTarget,
+};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -39,14 +42,27 @@ impl Front {
         let (Plan::Select(select), Some(columns)) = (&statement.plan, &statement.result) else {
             return Err(CqlError::server("a system read that selects nothing"));
         };
-        // All rows in one page: they are few, and a client takes a longer page than it asked for.
+        let consistency = super::level(params.consistency)?;
+        only_readable(consistency)?;
+        only_reachable(call, &select.table.keyspace, consistency)?;
+        let resumed = params.paging_state.map(PagingState::decode).transpose()?;
+        let before = resumed.map_or(0, |state| state.after.rows_of_partition as usize);
         let mut cells = Vec::new();
         let moment = super::moment(call.node, &self.uuids);
         let count = select.put_system_rows(rows, (bound, &moment), &mut cells)?;
+        let count = count as usize;
+        let most = params.page_size.and_then(|n| usize::try_from(n).ok());
+        let most = most.filter(|n| *n > 0 && !select.gathers()).unwrap_or(usize::MAX);
+        let end = before.saturating_add(most).min(count);
+        let (from, to) = (
+            row_start(&cells, columns.count, before),
+            row_start(&cells, columns.count, end),
+        );
+        let state = (end < count).then(|| system_page(end).encode());
         let page = RowsBody {
-            count: count as usize,
-            cells: &cells,
-            paging_state: None,
+            count: end.saturating_sub(before),
+            cells: &cells[from..to.max(from)],
+            paging_state: state.as_deref(),
         };
         response::rows(
             call.out,
@@ -136,6 +152,12 @@ impl Front {
             most,
             remaining,
         };
+        let consistency = match (&command.target, consistency) {
+            // Nothing is agreed on over many partitions: Cassandra asks for a quorum of each (seen).
+            (ReadTarget::Scan(_), Consistency::Serial) => Consistency::Quorum,
+            (ReadTarget::Scan(_), Consistency::LocalSerial) => Consistency::LocalQuorum,
+            (_, level) => level,
+        };
         let request = match consistency {
             Consistency::Serial | Consistency::LocalSerial => model::Request::Cas(Box::new(CasRequest {
                 read: command,
@@ -217,6 +239,58 @@ fn owned(value: &Value<'_>) -> Option<Vec<u8>> {
         Value::Bytes(b) => Some(b.to_vec()),
         Value::Null | Value::Unset => None,
     }
+}
+
+/// Where the row of this number begins, among the cells of rows of so many columns.
+fn row_start(cells: &[u8], columns: usize, row: usize) -> usize {
+    let mut at = 0;
+    for _ in 0..row * columns {
+        let Some(length) = cells.get(at..).and_then(<[u8]>::first_chunk::<4>) else {
+            break;
+        };
+        at += 4 + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+    }
+    at
+}
+
+/// The next page of the server's own rows begins after so many: they have no keys that a position could name.
+fn system_page(rows: usize) -> PagingState {
+    PagingState {
+        after: Position {
+            partition: PartitionKey::new(Vec::new()),
+            clustering: None,
+            rows_of_partition: rows as u32,
+        },
+        remaining: u32::MAX,
+    }
+}
+
+/// A node answers by itself for every copy of what is the server's own; a level that wants more copies than there are cannot be
+/// had. (Of traces Cassandra keeps two; of the rest every node has its own.)
+fn only_reachable(call: &Call<'_>, keyspace: &str, consistency: Consistency) -> Answer<()> {
+    let copies = if keyspace == TRACES { 2 } else { 1 };
+    let required = match consistency {
+        Consistency::Two => 2,
+        Consistency::Three => 3,
+        Consistency::Quorum | Consistency::All if keyspace == TRACES => copies,
+        _ => 1,
+    };
+    let alive = copies.min(call.node.config.nodes.len() as u32);
+    if required <= alive || keyspace.starts_with("system_v") {
+        return Ok(());
+    }
+    let error = CoordinatorError::Unavailable {
+        consistency,
+        required,
+        alive,
+        batchlog: false,
+    };
+    let words = Words {
+        flavor: call.node.config.flavor,
+        config: call.node.config,
+        table: None,
+    };
+    Err(answer::error(&words, &error))
 }
 
 fn only_readable(consistency: Consistency) -> Answer<()> {

@@ -1,10 +1,12 @@
 //! Requests that ask for a trace: they are answered with its id, and what becomes of them is kept for `system_traces`.
 
 use super::{Call, Connection, Front, Pending, PendingKind};
+use crate::core::levels::Levels;
+use crate::core::ring::NodeSet;
 use crate::cql::frame::{HEADER_BYTES, Header, Request, flag};
-use crate::cql::system::SystemRow;
+use crate::cql::system::{NodeView, SystemRow};
 use crate::cql::traces::{Begun, Traces};
-use crate::model::{Consistency, Response, Table};
+use crate::model::{self, Consistency, ReadTarget, Response, Table, TableId, Token, WriteSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -46,7 +48,7 @@ impl Front {
         };
         let (request, params, text) = match request {
             Request::Query { text, params } => ("Execute CQL3 query", Some(params), Some((*text).to_owned())),
-            Request::Prepare { text } => ("Preparing CQL3 query", None, Some((*text).to_owned())),
+            Request::Prepare { text, .. } => ("Preparing CQL3 query", None, Some((*text).to_owned())),
             Request::Execute { params, .. } => ("Execute CQL3 prepared query", Some(params), None),
             Request::Batch(_) => ("Execute batch of CQL3 queries", None, None),
             _ => return None,
@@ -87,11 +89,12 @@ impl Front {
         name_trace(out, traced);
     }
 
-    /// A request went to the core: what it is about to do, and the id to remember.
+    /// A request went to the core: what it and the replicas it will ask are about to do, and the id to remember.
     pub(super) fn submit_trace(
         &self,
         traced: Option<Traced>,
-        kind: &PendingKind,
+        node: &NodeView<'_>,
+        (request, kind): (&model::Request, &PendingKind),
         is_batch: bool,
     ) -> Option<NonZeroU32> {
         let (id, traces) = (traced?.id, self.traces.as_ref()?);
@@ -101,6 +104,14 @@ impl Front {
             PendingKind::Read(_) => traces.event(id, "Executing query"),
             PendingKind::Cas { .. } => traces.event(id, "Executing conditional statement"),
             PendingKind::Schema { .. } => {}
+        }
+        let word = match request {
+            model::Request::Write(_) => "Appending to commitlog",
+            _ => "Executing single-partition query",
+        };
+        for replica in asked(node, request).iter().filter(|n| *n != node.me) {
+            let ip = node.config.nodes[usize::from(replica.0)].ip;
+            traces.event_at(id, Some(ip), word);
         }
         traces.number(id)
     }
@@ -129,6 +140,60 @@ impl Front {
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
         let traces = self.traces.as_ref();
         Some(traces.map_or_else(Vec::new, |t| t.rows(&table.name, &names)))
+    }
+}
+
+impl Front {
+    /// Deletes cells or rows of traces.
+    pub(super) fn delete_traces(&self, table: &Table, writes: &WriteSet) {
+        let Some(traces) = &self.traces else {
+            return;
+        };
+        for op in writes.ops() {
+            let columns: Vec<&str> = op
+                .cells()
+                .filter_map(|(id, _)| table.columns.iter().find(|c| c.id == id))
+                .map(|c| c.name.as_str())
+                .collect();
+            if let Ok(id) = Uuid::from_slice(op.partition_key()) {
+                traces.delete(id, &table.name, &columns);
+            }
+        }
+    }
+}
+
+/// The replicas that will be asked: as many as the level wants of a read, the coordinator first of all; all of a write.
+fn asked(node: &NodeView<'_>, request: &model::Request) -> NodeSet {
+    let replicas = |table: TableId, token: Token| -> NodeSet {
+        let keyspace = node.schema.table(table).map(|t| &t.keyspace);
+        let keyspace = keyspace.and_then(|name| node.schema.keyspaces.get(name));
+        keyspace.map_or_else(NodeSet::default, |k| {
+            node.ring.placement(&k.replication).replicas(token)
+        })
+    };
+    match request {
+        model::Request::Write(write) => write
+            .writes
+            .ops()
+            .map(|op| replicas(op.table(), op.token()))
+            .fold(NodeSet::default(), NodeSet::or),
+        model::Request::Read(read) => {
+            let ReadTarget::Partitions(keys) = &read.command.target else {
+                return NodeSet::default();
+            };
+            let of_key = |key: &model::PartitionKey| {
+                let all = replicas(read.command.table, key.token);
+                let (scope, wanted) = Levels::new(node.ring, node.me).need(read.consistency, all);
+                let mine = scope.and(NodeSet::one(node.me));
+                let others = scope
+                    .minus(mine)
+                    .iter()
+                    .take((wanted - mine.len().min(wanted)) as usize);
+                others.fold(mine, |set, n| set.or(NodeSet::one(n)))
+            };
+            keys.iter().map(of_key).fold(NodeSet::default(), NodeSet::or)
+        }
+        _ => NodeSet::default(),
     }
 }
 

@@ -54,6 +54,15 @@ pub enum Statement {
         /// Properties.
         options: BTreeMap<String, PropertyValue>,
     },
+    /// CREATE [CUSTOM] INDEX.
+    CreateIndex(CreateIndex),
+    /// DROP INDEX.
+    DropIndex {
+        /// Index; the name of an index where that of a table would be.
+        name: TableName,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
     /// CREATE TYPE.
     CreateType {
         /// Type.
@@ -135,6 +144,8 @@ pub enum Describe {
     NoneOfThem,
     /// TYPE.
     Type(TableName),
+    /// INDEX.
+    Index(TableName),
     /// SCHEMA.
     Schema,
     /// [ONLY] KEYSPACE.
@@ -150,6 +161,27 @@ pub enum Describe {
     View(TableName),
     /// A name: a keyspace's, a table's or a view's.
     Other(TableName),
+}
+
+/// CREATE [CUSTOM] INDEX.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateIndex {
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Table.
+    pub table: TableName,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// `keys`, `values`, `entries` or `full`, if there is one of them.
+    pub part: Option<&'static str>,
+    /// Column.
+    pub column: String,
+    /// CUSTOM.
+    pub is_custom: bool,
+    /// USING.
+    pub class: Option<String>,
+    /// WITH OPTIONS.
+    pub options: BTreeMap<String, String>,
 }
 
 /// CREATE KEYSPACE.

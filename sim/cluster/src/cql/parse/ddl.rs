@@ -1,4 +1,4 @@
-//! Grammar of CREATE, ALTER and DROP for keyspaces and tables; everything else one can create is refused by name.
+//! Grammar of CREATE, ALTER and DROP for keyspaces, tables and types (indexes: `index`); everything else one can create is refused by name.
 
 use super::ast::{
     AlterTable, AlterType, ColumnAst, CreateKeyspace, CreateTable, PropertyValue, Statement, TableName, TypeAst,
@@ -26,14 +26,15 @@ impl Parser<'_> {
         if self.accept_words(&["materialized", "view"]) {
             return self.create_view().map(|v| Statement::CreateView(Box::new(v)));
         }
+        if let Some(is_custom) = self.accept_index() {
+            return self.create_index(is_custom);
+        }
         Err(self.unsupported_object("CREATE"))
     }
 
     /// The refusal for an object of CREATE, ALTER or DROP that is CQL but not carried out here.
     fn unsupported_object(&self, verb: &str) -> ParseError {
-        const OBJECTS: [&str; 13] = [
-            "index",
-            "custom",
+        const OBJECTS: [&str; 11] = [
             "type",
             "function",
             "aggregate",
@@ -50,7 +51,6 @@ impl Parser<'_> {
             return self.no_alternative().into();
         }
         let object = match self.peek() {
-            Kind::Word(w) if w.eq_ignore_ascii_case("custom") => "CUSTOM INDEX".to_string(),
             Kind::Word(w) if w.eq_ignore_ascii_case("or") => "OR REPLACE".to_string(),
             Kind::Word(w) => w.to_uppercase(),
             _ => String::new(),
@@ -457,6 +457,13 @@ impl Parser<'_> {
         if self.accept_words(&["materialized", "view"]) {
             let if_exists = self.if_exists()?;
             return Ok(Statement::DropView {
+                name: self.table_name()?,
+                if_exists,
+            });
+        }
+        if self.accept_word("index") {
+            let if_exists = self.if_exists()?;
+            return Ok(Statement::DropIndex {
                 name: self.table_name()?,
                 if_exists,
             });

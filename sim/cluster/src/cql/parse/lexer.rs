@@ -136,6 +136,10 @@ impl Lexer<'_> {
         if first.is_ascii_digit() || (first == b'-' && self.byte(1).is_ascii_digit()) {
             return Ok(self.number());
         }
+        if let Some(n) = calendar_duration_length(self.rest().as_bytes()) {
+            self.at += n;
+            return Ok(Kind::Duration(self.text[start..self.at].to_string()));
+        }
         if first.is_ascii_alphabetic() {
             let n = self
                 .rest()
@@ -240,6 +244,14 @@ fn is_iso_duration(word: &str) -> bool {
         digits == 0
     };
     fits(date, "YMD") && fits(time, "HMS") || time.is_empty() && fits(date, "W")
+}
+
+/// Length of a duration such as `P0001-02-03T04:05:06` at the front of `bytes`, if one stands there.
+fn calendar_duration_length(bytes: &[u8]) -> Option<usize> {
+    const SHAPE: &[u8] = b"P0000-00-00T00:00:00";
+    let found = bytes.get(..SHAPE.len())?;
+    let fits = |(byte, shape): (&u8, &u8)| byte == shape || *shape == b'0' && byte.is_ascii_digit();
+    found.iter().zip(SHAPE).all(fits).then_some(SHAPE.len())
 }
 
 /// Length of a UUID constant at the front of `bytes`, if one stands there.

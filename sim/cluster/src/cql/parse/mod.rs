@@ -5,6 +5,7 @@
 pub mod ast;
 mod ddl;
 mod dml;
+mod index;
 mod lexer;
 pub mod roles;
 mod select;
@@ -65,9 +66,9 @@ impl SyntaxError {
 /// Tokens before the offending one that a syntax error shows (C `ErrorCollector.FIRST_TOKEN_OFFSET`).
 const SNIPPET_TOKENS: usize = 10;
 /// Nesting of terms and types at most; a bound because the descent is recursive.
-const DEPTH_MAX: usize = 32;
+const DEPTH_MAX: usize = 64;
 /// Bytes of a statement's text at most; a text near the frame limit would cost seconds and no schema needs it.
-const TEXT_BYTES_MAX: usize = 1024 * 1024;
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Words that cannot be names without double quotes (CQL reference, appendix A).
 const RESERVED: [&str; 57] = [
@@ -537,7 +538,7 @@ impl Parser<'_> {
 
     fn describe(&mut self) -> Parse<Describe> {
         // Not in DESCRIBE: functions and the like, which are listed as none and found as none.
-        const NOT_HERE: [&str; 4] = ["full", "function", "aggregate", "index"];
+        const NOT_HERE: [&str; 3] = ["full", "function", "aggregate"];
         self.at += 1;
         if self.accept_word("cluster") {
             return Ok(Describe::Cluster);
@@ -554,6 +555,10 @@ impl Parser<'_> {
         if self.is_keyword("type") && !matches!(self.peek_at(1), Kind::End | Kind::Symbol(_)) {
             self.at += 1;
             return self.table_name().map(Describe::Type);
+        }
+        if self.is_keyword("index") && !matches!(self.peek_at(1), Kind::End | Kind::Symbol(_)) {
+            self.at += 1;
+            return self.table_name().map(Describe::Index);
         }
         if self.accept_word("functions") || self.accept_word("aggregates") {
             return Ok(Describe::NoneOfThem);

@@ -199,7 +199,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn string(&mut self) -> Parse<String> {
+    pub(super) fn string(&mut self) -> Parse<String> {
         let Kind::Str(text) = self.peek() else {
             return Err(self.mismatched("STRING_LITERAL").into());
         };

@@ -59,7 +59,7 @@ impl Parser<'_> {
             if self.is_keyword("ann") {
                 return Err(ParseError::Unsupported("ORDER BY … ANN OF".into()));
             }
-            list
+            last_of_each(list)
         } else {
             Vec::new()
         };
@@ -178,4 +178,16 @@ impl Parser<'_> {
         self.expect(")")?;
         Ok(selectable)
     }
+}
+
+/// Of a column that is ordered by twice, the place of the first and the direction of the last (seen).
+fn last_of_each(given: Vec<(String, bool)>) -> Vec<(String, bool)> {
+    let mut list: Vec<(String, bool)> = Vec::with_capacity(given.len());
+    for (name, descending) in given {
+        match list.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = descending,
+            None => list.push((name, descending)),
+        }
+    }
+    list
 }

@@ -2,6 +2,7 @@
 //! every connection; nothing can write them. Column lists are those of Cassandra 5.0.5 and ScyllaDB, as far as drivers
 //! and cqlsh use them; `tables` says what exists, `rows` what is in it.
 
+mod options;
 mod rows;
 mod tables;
 mod views;

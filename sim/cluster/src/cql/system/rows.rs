@@ -1,9 +1,10 @@
 //! Contents of the system tables, built when they are read: from the configuration of the cluster and from the schema
 //! as the node knows it. A row is made by column name, so that definition and content cannot drift apart.
 
-use super::{NodeView, SystemRow};
+use super::{NodeView, SystemRow, options};
+use crate::cql::bind::ddl_indexes;
 use crate::cql::types;
-use crate::model::{ClusteringOrder, ColumnKind, Keyspace, NodeIdx, Replication, Table, UserType};
+use crate::model::{ClusteringOrder, ColumnKind, Index, Keyspace, NodeIdx, Replication, Table, UserType};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -25,6 +26,9 @@ impl NodeView<'_> {
     }
 }
 
+/// Cassandra's storage port.
+const STORAGE_PORT: i32 = 7000;
+
 /// Values by column name.
 pub(super) type Fields = BTreeMap<&'static str, Vec<u8>>;
 
@@ -32,7 +36,7 @@ pub(super) fn text(s: &str) -> Vec<u8> {
     s.as_bytes().to_vec()
 }
 
-fn int(n: i32) -> Vec<u8> {
+pub(super) fn int(n: i32) -> Vec<u8> {
     n.to_be_bytes().to_vec()
 }
 
@@ -43,11 +47,11 @@ fn inet(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn list<S: AsRef<str>>(items: &[S]) -> Vec<u8> {
+pub(super) fn list<S: AsRef<str>>(items: &[S]) -> Vec<u8> {
     collection(items.len(), items.iter().map(AsRef::as_ref))
 }
 
-fn map(entries: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn map(entries: &[(&str, &str)]) -> Vec<u8> {
     collection(entries.len(), entries.iter().flat_map(|(k, v)| [*k, *v]))
 }
 
@@ -74,12 +78,13 @@ pub(super) fn of(node: &NodeView<'_>, table: &Table) -> Vec<SystemRow> {
         ("system_schema", "dropped_columns") => dropped_columns(node),
         ("system_schema", "scylla_tables") => scylla_tables(node),
         ("system_schema", "types") => user_types(node),
+        ("system_schema", "indexes") => indexes(node),
         ("system_schema", "views") => super::views::definitions(node),
         ("system", "built_views") => super::views::built(node),
         ("system", "view_build_status_v2") | ("system_distributed", "view_build_status") => {
             super::views::build_status(node)
         }
-        // Functions, aggregates, triggers, indexes: there are none here.
+        // Functions, aggregates, triggers: there are none here.
         _ => Vec::new(),
     };
     fields
@@ -142,8 +147,13 @@ fn local(node: &NodeView<'_>) -> Fields {
         ("cluster_name", text(&node.config.name)),
         ("cql_version", text(crate::cql::cql_version(node.config.flavor))),
         ("gossip_generation", int(node.generation)),
+        ("broadcast_port", int(STORAGE_PORT)),
         ("listen_address", inet(ip)),
-        ("native_protocol_version", text("4")),
+        ("listen_port", int(STORAGE_PORT)),
+        (
+            "native_protocol_version",
+            text(if node.is_scylla() { "4" } else { "5" }),
+        ),
         ("partitioner", text("org.apache.cassandra.dht.Murmur3Partitioner")),
         ("rpc_address", inet(ip)),
         ("rpc_port", int(i32::from(node.port))),
@@ -171,8 +181,6 @@ fn peer(node: &NodeView<'_>, of: NodeIdx) -> Fields {
 }
 
 fn peer_v2(node: &NodeView<'_>, of: NodeIdx) -> Fields {
-    /// Cassandra's storage port.
-    const STORAGE_PORT: i32 = 7000;
     let mut f = common(node, of);
     let ip = node.config.nodes[usize::from(of.0)].ip;
     f.extend([
@@ -239,12 +247,8 @@ fn by_name<'a>(node: &'a NodeView<'_>) -> impl Iterator<Item = &'a Table> {
 fn tables(node: &NodeView<'_>) -> Vec<Fields> {
     let own: Vec<Table> = node.own_tables().collect();
     let row = |t: &Table| {
-        let mut fields = option_fields(t);
-        fields.extend([
-            ("keyspace_name", text(&t.keyspace)),
-            ("table_name", text(&t.name)),
-            ("flags", list(&["compound"])),
-        ]);
+        let mut fields = option_fields(node, t);
+        fields.extend([("keyspace_name", text(&t.keyspace)), ("table_name", text(&t.name))]);
         fields
     };
     let tables = by_name(node).filter(|t| node.schema.view(t.id).is_none());
@@ -252,29 +256,19 @@ fn tables(node: &NodeView<'_>) -> Vec<Fields> {
 }
 
 /// What is told of a table and of a view alike.
-pub(super) fn option_fields(t: &Table) -> Fields {
-    let double = |x: f64| x.to_be_bytes().to_vec();
-    let kept = |name: &str, default: &str| text(t.options.other.get(name).map_or(default, String::as_str));
-    let compressor = "org.apache.cassandra.io.compress.LZ4Compressor";
+pub(super) fn option_fields(node: &NodeView<'_>, t: &Table) -> Fields {
     let seconds = |s: u32| int(i32::try_from(s).unwrap_or(i32::MAX));
-    BTreeMap::from([
-        ("bloom_filter_fp_chance", double(0.01)),
-        ("caching", map(&[("keys", "ALL"), ("rows_per_partition", "ALL")])),
-        ("comment", kept("comment", "")),
-        ("compaction", map(&[("class", "SizeTieredCompactionStrategy")])),
-        ("compression", map(&[("sstable_compression", compressor)])),
-        ("crc_check_chance", double(1.0)),
-        ("dclocal_read_repair_chance", double(0.0)),
+    let mut fields = if node.is_scylla() {
+        options::scylla(t)
+    } else {
+        options::cassandra(t)
+    };
+    fields.extend([
         ("default_time_to_live", seconds(t.options.default_ttl_s)),
-        ("extensions", map(&[])),
         ("gc_grace_seconds", seconds(t.options.gc_grace_s)),
         ("id", t.uuid.as_bytes().to_vec()),
-        ("max_index_interval", int(2048)),
-        ("memtable_flush_period_in_ms", int(0)),
-        ("min_index_interval", int(128)),
-        ("read_repair_chance", double(0.0)),
-        ("speculative_retry", kept("speculative_retry", "99.0PERCENTILE")),
-    ])
+    ]);
+    fields
 }
 
 fn kind(kind: ColumnKind) -> &'static str {
@@ -333,6 +327,29 @@ fn dropped_columns(node: &NodeView<'_>) -> Vec<Fields> {
                 ])
             })
             .collect()
+    };
+    by_name(node).flat_map(of_table).collect()
+}
+
+fn indexes(node: &NodeView<'_>) -> Vec<Fields> {
+    let of_table = |t: &'_ Table| -> Vec<Fields> {
+        let fields = |i: &Index| {
+            let target = ddl_indexes::target(i);
+            let mut options: BTreeMap<&str, &str> = i.options.iter().map(|(k, v)| (&k[..], &v[..])).collect();
+            options.insert("target", &target);
+            if let Some(class) = &i.class {
+                options.insert("class_name", class);
+            }
+            let options: Vec<(&str, &str)> = options.into_iter().collect();
+            BTreeMap::from([
+                ("keyspace_name", text(&t.keyspace)),
+                ("table_name", text(&t.name)),
+                ("index_name", text(&i.name)),
+                ("kind", text(if i.class.is_some() { "CUSTOM" } else { "COMPOSITES" })),
+                ("options", map(&options)),
+            ])
+        };
+        t.indexes.iter().map(fields).collect()
     };
     by_name(node).flat_map(of_table).collect()
 }

@@ -32,11 +32,21 @@ macro_rules! table_options {
     };
 }
 
-const DEFINITIONS: [Definition; 28] = [
+const DEFINITIONS: [Definition; 31] = [
     Definition {
         keyspace: "system",
         name: "local",
-        has: Has::Both,
+        has: Has::Cassandra,
+        columns: "p key text, r bootstrapped text, r broadcast_address inet, r broadcast_port int, r cluster_name text, \
+                  r cql_version text, r data_center text, r gossip_generation int, r host_id uuid, r listen_address inet, \
+                  r listen_port int, r native_protocol_version text, r partitioner text, r rack text, \
+                  r release_version text, r rpc_address inet, r rpc_port int, r schema_version uuid, r tokens texts, \
+                  r truncated_at blobs_by_uuid",
+    },
+    Definition {
+        keyspace: "system",
+        name: "local",
+        has: Has::Scylla,
         columns: "p key text, r bootstrapped text, r broadcast_address inet, r cluster_name text, r cql_version text, \
                   r data_center text, r gossip_generation int, r host_id uuid, r listen_address inet, \
                   r native_protocol_version text, r partitioner text, r rack text, r release_version text, \
@@ -66,9 +76,20 @@ const DEFINITIONS: [Definition; 28] = [
     Definition {
         keyspace: "system_schema",
         name: "tables",
-        has: Has::Both,
+        has: Has::Scylla,
         columns: concat!(
             "p keyspace_name text, c table_name text, r flags texts, ",
+            table_options!()
+        ),
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "tables",
+        has: Has::Cassandra,
+        columns: concat!(
+            "p keyspace_name text, c table_name text, r flags frozen_texts, r additional_write_policy text, \
+             r allow_auto_snapshot boolean, r cdc boolean, r incremental_backups boolean, r memtable text, \
+             r read_repair text, ",
             table_options!()
         ),
     },
@@ -95,10 +116,22 @@ const DEFINITIONS: [Definition; 28] = [
     Definition {
         keyspace: "system_schema",
         name: "views",
-        has: Has::Both,
+        has: Has::Scylla,
         columns: concat!(
             "p keyspace_name text, c view_name text, r base_table_id uuid, r base_table_name text, \
              r include_all_columns boolean, r where_clause text, ",
+            table_options!()
+        ),
+    },
+    Definition {
+        keyspace: "system_schema",
+        name: "views",
+        has: Has::Cassandra,
+        columns: concat!(
+            "p keyspace_name text, c view_name text, r base_table_id uuid, r base_table_name text, \
+             r include_all_columns boolean, r where_clause text, r additional_write_policy text, \
+             r allow_auto_snapshot boolean, r cdc boolean, r incremental_backups boolean, r memtable text, \
+             r read_repair text, ",
             table_options!()
         ),
     },
@@ -280,6 +313,7 @@ fn build(definition: &Definition) -> Table {
         columns,
         dropped: Vec::new(),
         options: TableOptions::default(),
+        indexes: Vec::new(),
     }
 }
 
@@ -296,8 +330,10 @@ fn column_type(word: &str) -> CqlType {
         "bigint" => CqlType::Bigint,
         "blob" => CqlType::Blob,
         "blobs" => frozen(CqlType::Map(text(), Box::new(CqlType::Blob))),
+        "blobs_by_uuid" => CqlType::Map(Box::new(CqlType::Uuid), Box::new(CqlType::Blob)),
         "boolean" => CqlType::Boolean,
         "double" => CqlType::Double,
+        "frozen_texts" => frozen(CqlType::Set(text())),
         "inet" => CqlType::Inet,
         "int" => CqlType::Int,
         "list" => frozen(CqlType::List(text())),

@@ -28,7 +28,7 @@ fn name(table: &Table) -> Fields {
 /// `system_schema.views`.
 pub(super) fn definitions(node: &NodeView<'_>) -> Vec<Fields> {
     let row = |(view, table, base): (&View, &Table, &Table)| {
-        let mut fields = option_fields(table);
+        let mut fields = option_fields(node, table);
         fields.extend(name(table));
         fields.extend([
             ("base_table_id", base.uuid.as_bytes().to_vec()),

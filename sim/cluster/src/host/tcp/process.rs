@@ -4,9 +4,11 @@
 use super::faults::Faults;
 use super::log_file::LogFile;
 use super::notice::{Notice, Tell};
+use crate::core::flavor::Flavor;
 use crate::core::message::{ClientRef, Effect, Input, Msg};
 use crate::core::{BoundaryHook, Node, Start};
 use crate::cql::frame::response::{self, Event};
+use crate::cql::frame::{VERSION, v5};
 use crate::cql::front::{Connection, Front, Outcome, Submission};
 use crate::cql::roles::Roles;
 use crate::cql::system::NodeView;
@@ -107,6 +109,7 @@ impl Process {
         let address = addresses[usize::from(node.index().0)];
         let front = Front::new(&view(&node, address.port()), None)
             .asking_for(around.roles.clone())
+            .speaking_up_to(greatest_version(node.config().flavor))
             .tracing_to(Some(around.traces.clone()));
         let schema_told = node.schema().clone();
         Process {
@@ -337,8 +340,9 @@ impl Process {
     pub(super) fn take_answers(&mut self, id: u64) -> Option<ToWrite> {
         let client = self.clients.get_mut(&id)?;
         client.is_woken = false;
+        let answers = std::mem::take(&mut client.out);
         Some(ToWrite {
-            bytes: std::mem::take(&mut client.out),
+            bytes: client.front.outgoing(answers),
             is_last: client.closing,
         })
     }
@@ -487,6 +491,14 @@ impl Process {
 fn wake(client: &mut Client) {
     if !std::mem::replace(&mut client.is_woken, true) {
         client.wake.notify_one();
+    }
+}
+
+/// The latest version of the protocol that servers of this flavour speak.
+fn greatest_version(flavor: Flavor) -> u8 {
+    match flavor {
+        Flavor::Scylla => VERSION,
+        Flavor::Cassandra => v5::BETA_VERSION,
     }
 }
 
