@@ -25,6 +25,11 @@ pub(super) fn create(context: &Context<'_>, create: &CreateIndex) -> Result<Sche
         };
         return Err(CqlError::invalid(missing));
     };
+    if context.schema.view(table.id).is_some() {
+        return Err(CqlError::invalid(
+            "Secondary indexes on materialized views aren't supported",
+        ));
+    }
     let class = class(create)?;
     let index = Index {
         // Given names are in lower case unless they were quoted, and taken as they are.

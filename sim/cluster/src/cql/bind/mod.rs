@@ -423,7 +423,7 @@ fn written_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, 
 fn deletable_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>, CqlError> {
     match keyspace_of(context, name)? {
         TRACES => system::table(context.server, TRACES, &name.table).ok_or_else(|| no_table(context, &name.table)),
-        _ => user_table(context, name),
+        _ => written_table(context, name),
     }
 }
 
