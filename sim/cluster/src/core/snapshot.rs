@@ -166,13 +166,14 @@ impl<'a> LentRow<'a> {
     }
 }
 
-/// Gives `each` the partition key and the live cells of every row a node holds of one table in memory, in storage order.
+/// Gives `each` the partition key and the live cells of every row a node holds of one table in memory, in the order in which
+/// rows came while none is undone: that is how they lie in memory, and sorting them would cost more than the visit.
 pub fn visit(node: &Node, table: TableId, now_us: u64, mut each: impl FnMut(&[u8], LentRow<'_>)) {
     let Some(t) = node.store().table(table) else { return };
     let now_s = wall_s(node.config(), now_us);
     let has_no_exceptions = !t.has_partition_states() && !t.hides_columns();
     let mut row = Row::default();
-    for (key, stored) in t.rows(node.log()) {
+    for (key, stored) in t.arrivals(node.log()) {
         if let Some(op) = stored.record().filter(|op| has_no_exceptions && is_all_visible(op)) {
             each(op.partition_key(), LentRow::Record(op));
         } else if stored.live_into(&mut row, covering(t, key, stored), now_s, t.is_strict(), |c| {
