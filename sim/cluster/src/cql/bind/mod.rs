@@ -157,6 +157,17 @@ impl Prepared {
         Ok(())
     }
 
+    /// As [`Prepared::check`], for a statement of a BATCH.
+    ///
+    /// # Errors
+    /// As [`Prepared::bind`].
+    #[inline]
+    pub fn check_in_batch(&self, bound: &[Value<'_>]) -> Result<(), CqlError> {
+        self.check(bound, |markers, given| {
+            format!("There were {markers} markers(?) in CQL but {given} bound variables")
+        })
+    }
+
     /// The values computed for these bound ones, to be put behind them; none for nearly all statements.
     ///
     /// # Errors

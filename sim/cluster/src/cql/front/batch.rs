@@ -1,6 +1,6 @@
 //! BATCH frames: their statements become one write, or one conditional request if any of them has conditions.
 
-use super::checks::{level, moment, only_counted};
+use super::checks::{level, moment, only_counted, with_computed};
 use super::{Answer, Call, Connection, Front, PendingKind, submit_cas, submit_write};
 use crate::cql::bind::batch::{batch_kind, only_stored, only_writes};
 use crate::cql::bind::{Plan, Prepared};
@@ -45,9 +45,7 @@ impl Front {
             if write.conditions.is_some() {
                 return self.conditional_batch(call, keyspace, whole);
             }
-            prepared.check(&bound, |markers, given| {
-                format!("There were {markers} markers(?) in CQL but {given} bound variables")
-            })?;
+            prepared.check_in_batch(&bound)?;
             has_counters |= write.is_counter;
             has_others |= !write.is_counter;
             if write.needs_read() {
@@ -57,11 +55,8 @@ impl Front {
             if prepared.computed.is_empty() {
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
             } else {
-                let moment = moment(call.node, &self.uuids);
-                let computed = prepared.compute(&bound, &moment)?;
-                let mut all = bound.clone();
-                all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
-                write.execute(&all, &mut self.scratch, &mut writes)?;
+                let computed = prepared.compute(&bound, &moment(call.node, &self.uuids))?;
+                write.execute(&with_computed(&bound, &computed), &mut self.scratch, &mut writes)?;
             }
             if first.is_none() {
                 first = Some(write.table.clone());
@@ -86,6 +81,19 @@ impl Front {
         ))
     }
 
+    /// A statement of a BATCH, to be kept for longer than the look at it.
+    pub(super) fn statement_of(
+        &mut self,
+        call: &Call<'_>,
+        keyspace: Option<&str>,
+        statement: StatementRef<'_>,
+    ) -> Answer<Arc<Prepared>> {
+        match statement {
+            StatementRef::Prepared(id) => self.statements.get(id, call.node.schema).cloned(),
+            StatementRef::Text(text) => self.resolve(call, keyspace, text).map(Arc::new),
+        }
+    }
+
     /// A BATCH of which some statement has conditions, from its first statement.
     fn conditional_batch(
         &mut self,
@@ -96,21 +104,14 @@ impl Front {
         let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
         let mut bound: Vec<Value<'_>> = Vec::new();
         while let Some(statement) = batch.next_statement(&mut bound)? {
-            let prepared = match statement {
-                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?.clone(),
-                StatementRef::Text(text) => Arc::new(self.resolve(call, keyspace, text)?),
-            };
+            let prepared = self.statement_of(call, keyspace, statement)?;
             let Plan::Write(write) = &prepared.plan else {
                 return Err(only_writes());
             };
             only_stored(write)?;
-            prepared.check(&bound, |markers, given| {
-                format!("There were {markers} markers(?) in CQL but {given} bound variables")
-            })?;
+            prepared.check_in_batch(&bound)?;
             let computed = self.computed(call.node, &prepared, &bound)?;
-            let mut all = bound.clone();
-            all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
-            gathered.add(write, &all, &mut self.scratch)?;
+            gathered.add(write, &with_computed(&bound, &computed), &mut self.scratch)?;
         }
         let params = batch.finish()?;
         submit_cas(

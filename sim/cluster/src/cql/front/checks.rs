@@ -2,11 +2,21 @@
 
 use super::{Answer, Call, Connection, PendingKind};
 use crate::cql::error::CqlError;
-use crate::cql::frame::{Request, response};
+use crate::cql::frame::{Request, Value, response};
 use crate::cql::functions::Moment;
 use crate::cql::system::NodeView;
 use crate::model::{self, Consistency, Table};
 use std::cell::Cell;
+
+/// Values that this node keeps, or computed, as those of a frame.
+pub(super) fn values(kept: &[Option<Vec<u8>>]) -> impl Iterator<Item = Value<'_>> {
+    kept.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes))
+}
+
+/// The bound values of a statement, and behind them those that were computed for it.
+pub(super) fn with_computed<'v>(bound: &[Value<'v>], computed: &'v [Option<Vec<u8>>]) -> Vec<Value<'v>> {
+    bound.iter().copied().chain(values(computed)).collect()
+}
 
 pub(super) fn custom_batch_timestamp() -> CqlError {
     CqlError::invalid("Cannot provide custom timestamp for conditional BATCH")

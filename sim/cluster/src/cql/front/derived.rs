@@ -1,13 +1,14 @@
 //! Writes that need to know what is there (elements of lists by index or value): gathered with their values, and made once
 //! the reads are answered.
 
+use super::checks::with_computed;
 use super::{Answer, Call, Front, PendingKind};
 use crate::cql::bind::batch::{only_stored, only_writes};
 use crate::cql::bind::write::{Scratch, WritePlan};
 use crate::cql::bind::write_parts::Found;
 use crate::cql::bind::{Plan, Prepared};
 use crate::cql::error::CqlError;
-use crate::cql::frame::{Batch, StatementRef, Value};
+use crate::cql::frame::{Batch, Value};
 use crate::model::{self, Consistency, Derive, DerivedWrite, ReadCommand, ReadResult, WriteKind, WriteSet};
 use std::sync::Arc;
 
@@ -143,22 +144,15 @@ impl Front {
         let mut gathered = Gathered::new(kind);
         let mut bound: Vec<Value<'_>> = Vec::new();
         while let Some(statement) = batch.next_statement(&mut bound)? {
-            let prepared = match statement {
-                StatementRef::Prepared(id) => self.statements.get(id, call.node.schema)?.clone(),
-                StatementRef::Text(text) => Arc::new(self.resolve(call, keyspace, text)?),
-            };
+            let prepared = self.statement_of(call, keyspace, statement)?;
             if matches!(&prepared.plan, Plan::Write(w) if w.conditions.is_some()) {
                 return Err(CqlError::unsupported(
                     "elements of a list by index or value in a conditional request",
                 ));
             }
-            prepared.check(&bound, |markers, given| {
-                format!("There were {markers} markers(?) in CQL but {given} bound variables")
-            })?;
+            prepared.check_in_batch(&bound)?;
             let computed = self.computed(call.node, &prepared, &bound)?;
-            let mut all = bound.clone();
-            all.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
-            gathered.add(&prepared, 0, &all)?;
+            gathered.add(&prepared, 0, &with_computed(&bound, &computed))?;
         }
         let params = batch.finish()?;
         let consistency = super::level(params.consistency)?;

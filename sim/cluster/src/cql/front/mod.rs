@@ -32,6 +32,7 @@ use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
 use checks::{
     check_startup, custom_batch_timestamp, level, moment, only_counted, only_unconditional, register, request_name,
+    values,
 };
 use login::Login;
 use reading::PendingRead;
@@ -409,7 +410,7 @@ impl Front {
         })?;
         let computed = self.computed(call.node, statement, &bound)?;
         let mut bound: Vec<Value<'_>> = bound;
-        bound.extend(computed.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes)));
+        bound.extend(values(&computed));
         match &statement.plan {
             Plan::Write(write) if write.conditions.is_some() => {
                 if write.has_timestamp() {

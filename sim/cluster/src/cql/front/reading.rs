@@ -186,11 +186,7 @@ impl PendingRead {
         let (Plan::Select(select), Some(columns)) = (&self.statement.plan, &self.statement.result) else {
             return Err(CqlError::server("a read that selects nothing"));
         };
-        let bound: Vec<Value<'_>> = self
-            .bound
-            .iter()
-            .map(|v| v.as_deref().map_or(Value::Null, Value::Bytes))
-            .collect();
+        let bound: Vec<Value<'_>> = super::values(&self.bound).collect();
         let mut cells = Vec::with_capacity(expected_bytes(result, columns.count));
         let mut count = 0;
         let scene = (&bound[..], &self.moment);

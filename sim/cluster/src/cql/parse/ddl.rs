@@ -182,7 +182,8 @@ impl Parser<'_> {
             if !create.partition_key.is_empty() {
                 return Err(multiple_keys(&create.table));
             }
-            return self.primary_key(create);
+            (create.partition_key, create.clustering_key) = self.primary_key()?;
+            return Ok(());
         }
         let name = self.name()?;
         let cql_type = self.cql_type(0)?;
@@ -207,17 +208,20 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn primary_key(&mut self, create: &mut CreateTable) -> Parse<()> {
+    /// `(p, c, …)` or `((p, …), c, …)`, what follows PRIMARY KEY of a table and of a view: partition and clustering columns.
+    pub(super) fn primary_key(&mut self) -> Parse<(Vec<String>, Vec<String>)> {
         self.expect("(")?;
-        create.partition_key = if self.is_symbol("(") {
+        let partition = if self.is_symbol("(") {
             self.parenthesised(Self::name)?
         } else {
             vec![self.name()?]
         };
+        let mut clustering = Vec::new();
         while self.accept(",") {
-            create.clustering_key.push(self.name()?);
+            clustering.push(self.name()?);
         }
-        self.expect(")")
+        self.expect(")")?;
+        Ok((partition, clustering))
     }
 
     fn table_property(&mut self, create: &mut CreateTable) -> Parse<()> {

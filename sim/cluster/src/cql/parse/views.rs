@@ -34,7 +34,9 @@ impl Parser<'_> {
             clustering_order: Vec::new(),
             options: BTreeMap::new(),
         };
-        self.view_key(&mut create)?;
+        self.expect_word("primary")?;
+        self.expect_word("key")?;
+        (create.partition_key, create.clustering_key) = self.primary_key()?;
         if self.accept_word("with") {
             self.view_property(&mut create)?;
             while self.accept_word("and") {
@@ -66,21 +68,6 @@ impl Parser<'_> {
         self.expect_word("not")?;
         self.expect_word("null")?;
         Ok(ViewRelation::NotNull(name))
-    }
-
-    fn view_key(&mut self, create: &mut CreateView) -> Parse<()> {
-        self.expect_word("primary")?;
-        self.expect_word("key")?;
-        self.expect("(")?;
-        create.partition_key = if self.is_symbol("(") {
-            self.parenthesised(Self::name)?
-        } else {
-            vec![self.name()?]
-        };
-        while self.accept(",") {
-            create.clustering_key.push(self.name()?);
-        }
-        self.expect(")")
     }
 
     fn view_property(&mut self, create: &mut CreateView) -> Parse<()> {
