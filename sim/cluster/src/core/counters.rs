@@ -14,7 +14,7 @@ use super::node::{Cx, Node, Op};
 use super::row::{CellKind, RowState};
 use super::seal::{Ops, Sealed, Stamp};
 use super::timers::Timer;
-use super::write::{Purpose, Stage, WriteOp};
+use super::write::{About, Purpose, WriteOp};
 use crate::model::parts::{Part, Shard, Shards};
 use crate::model::{
     ColumnId, Components, Consistency, CoordinatorError, NodeIdx, OpView, WriteKind, WriteRequest, WriteSet, WriteType,
@@ -118,27 +118,16 @@ impl Node {
         }
         let outcome = Sealed::of_ops(&writes);
         let groups = self.group_mutations(&outcome, false);
-        let purpose = Purpose::Lead { to: from, op };
         if let Err(error) = self.check_liveness(&groups, consistency) {
             return self.lead_over(cx, from, op, Err(error));
         }
-        let write = WriteOp {
-            purpose,
+        let about = About {
+            purpose: Purpose::Lead { to: from, op },
             kind: WriteKind::Counter,
             write_type: WriteType::Counter,
             consistency,
-            sealed: Arc::new(outcome),
-            groups,
-            batchlog: None,
-            stage: Stage::Mutations,
-            deadline_us: expires_us,
-            warnings: vec![],
-            observed: false,
-            sent: 0,
-            asked_already: false,
-            swallow: false,
-            leave_to_replay: false,
         };
+        let write = WriteOp::new(about, Arc::new(outcome), groups, expires_us);
         let id = self.ops.reserve();
         self.timers.set(expires_us, Timer::Deadline(id));
         self.send_mutations(cx, id, Box::new(write));

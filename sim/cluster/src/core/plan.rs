@@ -6,7 +6,7 @@ use super::message::{BatchId, Which};
 use super::node::{Cx, Node};
 use super::ring::NodeSet;
 use super::seal::{Mutation, Sealed, Stamp};
-use super::write::{Batchlog, Group, Manner, Purpose, Stage, WriteOp};
+use super::write::{About, Batchlog, Group, Manner, Purpose, WriteOp};
 use crate::model::{Consistency, CoordinatorError, Warning, WriteKind, WriteRequest, WriteType};
 use std::sync::Arc;
 
@@ -59,22 +59,19 @@ impl Node {
         let groups = self.group_mutations(&sealed, observed);
         self.check_liveness(&groups, consistency)?;
         let timeout_ms = request.timeout_ms.map_or(self.config.timeouts.write_ms, u64::from);
-        Ok(WriteOp {
+        let about = About {
             purpose,
             kind: request.kind,
             write_type,
             consistency,
-            sealed: Arc::new(sealed),
-            groups,
+        };
+        Ok(WriteOp {
             batchlog,
-            stage: Stage::Mutations,
-            deadline_us: cx.now_us + timeout_ms * 1000,
             warnings,
             observed,
-            sent: 0,
-            asked_already: false,
             swallow: manner.swallow,
             leave_to_replay: manner.leave_to_replay,
+            ..WriteOp::new(about, Arc::new(sealed), groups, cx.now_us + timeout_ms * 1000)
         })
     }
 
@@ -214,17 +211,6 @@ impl Node {
 
     /// Mutations by their replicas; one by one when a hook watches.
     pub(super) fn group_mutations(&self, sealed: &Sealed, observed: bool) -> Vec<Group> {
-        let group = |which, replicas| {
-            let none = NodeSet::default();
-            Group {
-                which,
-                replicas,
-                targets: none,
-                hinted: none,
-                acked: none,
-                failed: none,
-            }
-        };
         let replicas = |m: &Mutation| {
             self.placements[usize::from(m.table.0)]
                 .as_ref()
@@ -237,7 +223,7 @@ impl Node {
             // `BatchUpdatesCollector.toMutations`, a `HashMap`). By token is such an order, and the same in every run.
             let mut order: Vec<u16> = (0..mutations.len() as u16).collect();
             order.sort_by_key(|i| mutations[usize::from(*i)].token);
-            let mutation = |i: u16| group(Which::Range(i, i), replicas(&mutations[usize::from(i)]));
+            let mutation = |i: u16| Group::of(Which::Range(i, i), replicas(&mutations[usize::from(i)]));
             return order.into_iter().map(mutation).collect();
         }
         let mut sets: Vec<(NodeSet, Vec<u16>)> = vec![];
@@ -252,7 +238,9 @@ impl Node {
             (first, last) if usize::from(last - first) + 1 == list.len() => Which::Range(first, last),
             _ => Which::List(list.into()),
         };
-        sets.into_iter().map(|(set, list)| group(shape(list), set)).collect()
+        sets.into_iter()
+            .map(|(set, list)| Group::of(shape(list), set))
+            .collect()
     }
 
     pub(super) fn check_liveness(&self, groups: &[Group], consistency: Consistency) -> Result<(), CoordinatorError> {

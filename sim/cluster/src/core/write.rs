@@ -66,6 +66,19 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// Mutations that nobody was sent yet.
+    pub fn of(which: Which, replicas: NodeSet) -> Group {
+        let none = NodeSet::default();
+        Group {
+            which,
+            replicas,
+            targets: none,
+            hinted: none,
+            acked: none,
+            failed: none,
+        }
+    }
+
     /// Replicas that may still answer.
     fn open(&self) -> NodeSet {
         self.targets.minus(self.acked).minus(self.failed)
@@ -108,6 +121,38 @@ pub(super) struct WriteOp {
     pub swallow: bool,
     /// A hook wants the batch left to the replay.
     pub leave_to_replay: bool,
+}
+
+/// What a write is: for whom, of which kind and at which level.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About {
+    pub purpose: Purpose,
+    pub kind: WriteKind,
+    pub write_type: WriteType,
+    pub consistency: Consistency,
+}
+
+impl WriteOp {
+    /// A write that has not begun: without a batchlog, watched by nobody.
+    pub fn new(about: About, sealed: Arc<Sealed>, groups: Vec<Group>, deadline_us: u64) -> WriteOp {
+        WriteOp {
+            purpose: about.purpose,
+            kind: about.kind,
+            write_type: about.write_type,
+            consistency: about.consistency,
+            sealed,
+            groups,
+            batchlog: None,
+            stage: Stage::Mutations,
+            deadline_us,
+            warnings: vec![],
+            observed: false,
+            sent: 0,
+            asked_already: false,
+            swallow: false,
+            leave_to_replay: false,
+        }
+    }
 }
 
 /// How a write is to be executed.
@@ -485,23 +530,14 @@ impl Node {
     /// Replays mutations of a kept batch, with their original timestamps. False if that cannot even begin.
     pub(super) fn start_replay(&mut self, cx: &mut Cx<'_>, batch: BatchId, sealed: Arc<Sealed>) -> bool {
         let groups = self.group_mutations(&sealed, false);
-        let mut op = WriteOp {
+        let about = About {
             purpose: Purpose::Replay(batch),
             kind: WriteKind::Unlogged,
             write_type: WriteType::Simple,
             consistency: Consistency::EachQuorum,
-            sealed,
-            groups,
-            batchlog: None,
-            stage: Stage::Mutations,
-            deadline_us: cx.now_us + self.config.timeouts.write_ms * 2000,
-            warnings: vec![],
-            observed: false,
-            sent: 0,
-            asked_already: false,
-            swallow: false,
-            leave_to_replay: false,
         };
+        let deadline_us = cx.now_us + self.config.timeouts.write_ms * 2000;
+        let mut op = WriteOp::new(about, sealed, groups, deadline_us);
         if self.replays_to_live(&op) {
             op.deadline_us = cx.now_us + self.config.timeouts.write_ms * 1000;
         } else if self.check_liveness(&op.groups, op.consistency).is_err() {

@@ -31,7 +31,7 @@ use super::replica::{KeptBatch, batch_header};
 use super::ring::NodeSet;
 use super::seal::Sealed;
 use super::timers::Timer;
-use super::write::{Group, Purpose, Stage, WriteOp};
+use super::write::{About, Group, Purpose, WriteOp};
 use crate::model::{
     Consistency, NodeIdx, OpView, Replication, Table, TableId, Token, View, WriteKind, WriteSet, WriteType,
 };
@@ -237,37 +237,21 @@ impl Node {
     fn send_remote(&mut self, cx: &mut Cx<'_>, remote: &[(NodeIdx, WriteSet)], waiter: Option<u64>) {
         let sealed = Arc::new(Sealed::of_mutations(remote.iter().map(|(_, ops)| ops)));
         let batch = self.rules.view_batchlog.then(|| self.keep_view_updates(cx, &sealed));
-        let none = NodeSet::default();
-        let group = |(i, (partner, _)): (usize, &(NodeIdx, WriteSet))| Group {
-            which: Which::Range(i as u16, i as u16),
-            replicas: NodeSet::one(*partner),
-            targets: none,
-            hinted: none,
-            acked: none,
-            failed: none,
+        let group = |(i, (partner, _)): (usize, &(NodeIdx, WriteSet))| {
+            Group::of(Which::Range(i as u16, i as u16), NodeSet::one(*partner))
         };
-        let needs_partner = self.rules.view_needs_partner;
-        let op = WriteOp {
+        let groups = remote.iter().enumerate().map(group).collect();
+        let about = About {
             purpose: Purpose::View { batch, waiter },
             kind: WriteKind::Unlogged,
             write_type: WriteType::View,
-            consistency: if needs_partner {
-                Consistency::One
-            } else {
-                Consistency::Any
+            consistency: match self.rules.view_needs_partner {
+                true => Consistency::One,
+                false => Consistency::Any,
             },
-            groups: remote.iter().enumerate().map(group).collect(),
-            sealed,
-            batchlog: None,
-            stage: Stage::Mutations,
-            deadline_us: cx.now_us + self.rules.view_timeout_ms * 1000,
-            warnings: vec![],
-            observed: false,
-            sent: 0,
-            asked_already: false,
-            swallow: false,
-            leave_to_replay: false,
         };
+        let deadline_us = cx.now_us + self.rules.view_timeout_ms * 1000;
+        let op = WriteOp::new(about, sealed, groups, deadline_us);
         let id = self.ops.reserve();
         if let Some(waiter) = waiter.and_then(|w| self.views.waiters.get_mut(&w)) {
             waiter.left += 1;
