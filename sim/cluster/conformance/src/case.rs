@@ -133,6 +133,8 @@ pub enum Fault {
     Resume,
     /// Start it again after it was killed.
     Revive,
+    /// `nodetool repair --full` of `keyspace` by it.
+    Repair,
 }
 
 /// One step. Exactly one of `cql`, `prepare`, `execute`, `execute_id`, `batch`, `driver`, `fault` and `wait_ms` is said.
@@ -155,6 +157,8 @@ pub struct Step {
     pub fault: Option<Fault>,
     /// The nodes it is done to.
     pub nodes: Vec<usize>,
+    /// The keyspace that is repaired; `conf` if it is not said.
+    pub keyspace: Option<String>,
     /// Nothing is done for so long, milliseconds.
     pub wait_ms: Option<u64>,
 
@@ -164,6 +168,8 @@ pub struct Step {
     pub bind: Vec<String>,
     /// Consistency level; QUORUM if it is not said.
     pub level: Option<String>,
+    /// After a schema change the case goes on before all nodes know of it.
+    pub apart: bool,
     /// Serial consistency level.
     pub serial: Option<String>,
     /// The protocol's default timestamp, microseconds.

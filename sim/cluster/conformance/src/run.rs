@@ -109,6 +109,12 @@ impl Course<'_> {
     async fn step(&mut self, step: &Step) -> Result<Option<(Vec<String>, u64)>, String> {
         if let Some(fault) = step.fault {
             for node in &step.nodes {
+                if fault == Fault::Repair {
+                    self.target
+                        .repair(*node, step.keyspace.as_deref().unwrap_or("conf"))
+                        .await?;
+                    continue;
+                }
                 self.target.disturb(fault, *node).await?;
                 if matches!(fault, Fault::Kill) {
                     self.connections.remove(node);
@@ -159,7 +165,7 @@ impl Course<'_> {
         let reply = connection
             .ask(&request, &parameters, patience, self.target.now_us())
             .await;
-        if reply.lines[0].starts_with("schema change") {
+        if reply.lines[0].starts_with("schema change") && !step.apart {
             // As drivers do; until then other nodes refuse the requests for the table.
             self.target.agreement().await?;
         }

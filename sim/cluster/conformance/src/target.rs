@@ -33,6 +33,8 @@ pub type Done<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>
 pub trait NodeControl: Send + Sync {
     /// Does it to a node; nodes count from 1.
     fn disturb(&self, fault: Fault, node: usize) -> Done<'_>;
+    /// Has a node repair a keyspace, and waits for the end.
+    fn repair(&self, node: usize, keyspace: &str) -> Done<'_>;
 }
 
 /// A cluster to run cases against.
@@ -121,8 +123,18 @@ impl Target {
         match fault {
             Fault::Kill | Fault::Freeze => drop(disturbed.insert(node, fault)),
             Fault::Resume | Fault::Revive => drop(disturbed.remove(&node)),
+            Fault::Repair => {}
         }
         Ok(())
+    }
+
+    /// Has a node repair a keyspace.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn repair(&self, node: usize, keyspace: &str) -> Result<(), String> {
+        let control = self.control.as_ref().ok_or("no control over the nodes")?;
+        control.repair(node, keyspace).await
     }
 
     /// Undoes what was done to a node and not undone.
@@ -139,7 +151,7 @@ impl Target {
         match done {
             Some(Fault::Freeze) => self.disturb(Fault::Resume, node).await,
             Some(Fault::Kill) => self.disturb(Fault::Revive, node).await,
-            Some(Fault::Resume | Fault::Revive) | None => Ok(()),
+            Some(Fault::Resume | Fault::Revive | Fault::Repair) | None => Ok(()),
         }
     }
 

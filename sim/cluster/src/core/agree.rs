@@ -1,13 +1,15 @@
 //! Schema changes and truncation: what all nodes have to agree on.
 //!
-//! Changes go through one node, the lowest that the coordinator believes alive, which applies them one by one, hands the
-//! result to everybody and answers when a majority and everybody it believes alive have adopted it. Nodes that were away
-//! see a newer schema in a peer's heartbeat and fetch it. Of two schemas the one with more changes wins, then the larger
-//! version: a minority that changed its schema on its own loses that change.
+//! Changes go through one node, the lowest that the coordinator believes alive, which applies them one by one and hands the
+//! result to everybody. It answers when the coordinator has adopted it, in ScyllaDB when a majority has too
+//! (`Rules::schema_answered_alone`): others may learn of it later, and whoever needs them to know waits for agreement, as
+//! drivers do. Nodes that were away see a newer schema in a peer's heartbeat and fetch it (`behind`). Of two schemas the one
+//! with more changes wins, then the larger version: a minority that changed its schema on its own loses that change.
 
+use super::behind::is_later;
 use super::log::EntryKind;
 use super::message::{ClientRef, Effect, Event, Msg, OpId};
-use super::node::{Cx, Node, Op};
+use super::node::{Cx, Node, Op, Phase};
 use super::ring::NodeSet;
 use super::timers::Timer;
 use crate::model::{CoordinatorError, NodeIdx, Response, Schema, SchemaChange, SchemaEffect, SchemaError, TableId};
@@ -83,7 +85,7 @@ impl Node {
         while !self.schema_queue.busy
             && let Some((asker, asker_op, change, wall_us)) = self.schema_queue.waiting.pop_front()
         {
-            match self.schema.apply(&change, wall_us) {
+            match self.newest_schema().apply(&change, wall_us) {
                 Err(e) => self.send(
                     cx,
                     asker,
@@ -126,6 +128,8 @@ impl Node {
                             Msg::AdoptSchema {
                                 op: Some(id),
                                 schema: schema.clone(),
+                                // Who makes a change knows of it.
+                                is_needed: n == asker,
                             },
                         );
                     }
@@ -134,31 +138,50 @@ impl Node {
         }
     }
 
-    pub(super) fn on_adopt_schema(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: Option<OpId>, schema: Arc<Schema>) {
-        if (schema.change, schema.version) > (self.schema.change, self.schema.version) {
-            self.schema = schema;
-            self.install_schema();
-            match self.schema.to_bytes() {
-                Ok(bytes) => {
-                    self.replica.log.append(EntryKind::Schema, &[&bytes]);
-                    self.log_dirty(cx);
-                    // System tables are synced at every change, whatever the mode.
-                    self.sync_log(cx);
-                }
-                Err(e) => return self.halt(cx, format!("schema cannot be written: {e}")),
-            }
-            self.look_for_view_builds(cx);
-            cx.event(Event::Schema {
-                change: self.schema.change,
-                version: self.schema.version,
-            });
-            cx.fx.push(Effect::SchemaChanged {
-                schema: self.schema.clone(),
-            });
+    pub(super) fn on_adopt_schema(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: Option<OpId>,
+        schema: Arc<Schema>,
+        is_needed: bool,
+    ) {
+        if !is_needed && self.puts_aside(&schema) {
+            return;
         }
-        if let Some(op) = op {
+        if is_later(&schema, &self.schema) {
+            self.take_over_schema(cx, schema);
+        }
+        if let Some(op) = op.filter(|_| self.phase != Phase::Halted) {
             self.sync_then(cx, from, Msg::SchemaAdopted { op });
         }
+        if is_needed {
+            self.serve_those_behind(cx);
+        }
+    }
+
+    /// From now on this is the schema.
+    pub(super) fn take_over_schema(&mut self, cx: &mut Cx<'_>, schema: Arc<Schema>) {
+        self.schema = schema;
+        self.install_schema();
+        self.forget_put_aside();
+        match self.schema.to_bytes() {
+            Ok(bytes) => {
+                self.replica.log.append(EntryKind::Schema, &[&bytes]);
+                self.log_dirty(cx);
+                // System tables are synced at every change, whatever the mode.
+                self.sync_log(cx);
+            }
+            Err(e) => return self.halt(cx, format!("schema cannot be written: {e}")),
+        }
+        self.look_for_view_builds(cx);
+        cx.event(Event::Schema {
+            change: self.schema.change,
+            version: self.schema.version,
+        });
+        cx.fx.push(Effect::SchemaChanged {
+            schema: self.schema.clone(),
+        });
     }
 
     pub(super) fn on_schema_adopted(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId) {
@@ -179,7 +202,8 @@ impl Node {
                 adopted,
             } => {
                 let majority = self.config.nodes.len() as u32 / 2 + 1;
-                if adopted.len() < majority || !self.alive().minus(*adopted).is_empty() {
+                let is_enough = self.rules.schema_answered_alone || adopted.len() >= majority;
+                if !is_enough || !adopted.contains(*asker) {
                     return self.ops.put(id, Op::Schema(op));
                 }
                 let (asker, decided) = (
@@ -246,20 +270,6 @@ impl Node {
                 self.send(cx, asker, Msg::SchemaDecided { op: asker_op, outcome });
                 self.schema_queue.busy = false;
                 self.order_next_change(cx);
-            }
-        }
-    }
-
-    /// A peer went down: changes that waited for it need not any more.
-    pub(super) fn agree_after_down(&mut self, cx: &mut Cx<'_>, _peer: NodeIdx) {
-        let waiting: Vec<OpId> = self
-            .ops
-            .ids()
-            .filter(|id| matches!(self.ops.get(*id), Some(Op::Schema(_))))
-            .collect();
-        for id in waiting {
-            if let Some(Op::Schema(op)) = self.ops.take(id) {
-                self.look_at_change(cx, id, op);
             }
         }
     }

@@ -69,6 +69,9 @@ impl Node {
             out,
         };
         writer.entry(EntryKind::Boot, &[&self.generation.to_le_bytes()])?;
+        if let Some(record) = self.membership_record() {
+            writer.entry(EntryKind::Membership, &[&record])?;
+        }
         if let Ok(schema) = self.schema.to_bytes() {
             writer.entry(EntryKind::Schema, &[&schema])?;
         }

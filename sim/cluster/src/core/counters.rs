@@ -9,7 +9,7 @@
 //! the row goes on from before, and after DELETE of the cell it is never seen again (C `Cells.resolveCounter`, seen).
 
 use super::log::ENTRY_HEADER_BYTES;
-use super::message::{ClientRef, Msg, OpId};
+use super::message::{ClientRef, Msg, OpId, Which};
 use super::node::{Cx, Node, Op};
 use super::row::{CellKind, RowState};
 use super::seal::{Ops, Sealed, Stamp};
@@ -110,6 +110,19 @@ impl Node {
     ) {
         if cx.now_us > expires_us {
             return cx.event(super::message::Event::Expired { from });
+        }
+        if self.is_news(sealed, &Which::Range(index, index)) {
+            let again = || Msg::Lead {
+                op,
+                sealed: Arc::new(sealed.clone()),
+                index,
+                consistency,
+                expires_us,
+            };
+            if !self.waits_for_schema(cx, from, again) {
+                self.send(cx, from, Msg::Led { op, failed: true });
+            }
+            return;
         }
         let payload = &sealed.entry(usize::from(index))[ENTRY_HEADER_BYTES..];
         let mut writes = WriteSet::new();

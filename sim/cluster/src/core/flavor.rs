@@ -164,6 +164,28 @@ pub struct Rules {
     /// Whether the build of a view waits for the updates it sent before it goes on. S `wait_for_all_updates` (SP, `db/view`);
     /// C `ViewBuilderTask` does not.
     pub view_build_waits: bool,
+    /// Whether a replica that is asked about a table or a column it has not heard of fetches the schema from the sender, and
+    /// then does what it was asked. S `migration_manager::get_schema_for_write`, `get_schema_for_read`; C cannot read such a
+    /// message (`UnknownTableException`, `UnknownColumnException`) and answers INCOMPATIBLE_SCHEMA
+    /// (`InboundSink`, `RequestFailureReason.forException`).
+    pub fetches_schema: bool,
+    /// Whether a change of the schema is answered as soon as the coordinator has it. C `Schema.transform` tells others in
+    /// the background (seen: with a node frozen); S when a majority has it too (group 0 commits it).
+    pub schema_answered_alone: bool,
+    /// Whether a node in the place of a lost one reads each range from one replica. C `RangeStreamer` (`bootstrap`); S reads
+    /// from all that live (`enable_repair_based_node_ops`, `allowed_repair_based_node_ops` has `replace`).
+    pub replace_reads_one: bool,
+    /// Whether it has a host id of its own. S `storage_service::prepare_replacement_info` since raft topology; C keeps the
+    /// one of the lost node at the same address (`StorageService.prepareForReplacement`: "so we receive hints, etc").
+    pub replace_has_new_id: bool,
+    /// Whether writes are sent to it before it has joined, and wait for it beside their level. S pending replicas
+    /// (`effective_replication_map::get_pending_replicas`) `[inf]`; C at the same address is `hibernate`, a dead state, and is
+    /// written hints for.
+    pub replace_gets_writes: bool,
+    /// Whether a repair is refused, and given up, when a replica is down. C refuses (`Endpoint not alive: …`, seen) and `RepairSession.convict`; S repairs
+    /// each range among those that live and says at the end how many ranges failed (`repair/repair.cc`,
+    /// `shard_repair_task_impl::repair_range`).
+    pub repair_needs_all: bool,
 }
 
 const SCYLLA: Rules = Rules {
@@ -200,6 +222,12 @@ const SCYLLA: Rules = Rules {
     view_needs_partner: false,
     view_timeout_ms: 300_000,
     view_build_waits: true,
+    fetches_schema: true,
+    schema_answered_alone: false,
+    replace_reads_one: false,
+    replace_has_new_id: true,
+    replace_gets_writes: true,
+    repair_needs_all: false,
 };
 
 const CASSANDRA: Rules = Rules {
@@ -236,6 +264,12 @@ const CASSANDRA: Rules = Rules {
     view_needs_partner: true,
     view_timeout_ms: 2_000,
     view_build_waits: false,
+    fetches_schema: false,
+    schema_answered_alone: true,
+    replace_reads_one: true,
+    replace_has_new_id: false,
+    replace_gets_writes: false,
+    repair_needs_all: true,
 };
 
 impl Flavor {

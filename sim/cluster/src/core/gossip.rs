@@ -9,6 +9,7 @@ use super::node::{Cx, Node};
 use super::persist::Start;
 use super::timers::Timer;
 use crate::model::NodeIdx;
+use uuid::Uuid;
 
 /// A peer as this node sees it.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +26,21 @@ pub(super) struct Peer {
     pub up_at_us: Option<u64>,
 }
 
+/// What a node told of itself, as drivers find it in `system.peers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeFacts {
+    /// Its identity, if it is another one than was configured.
+    pub host_id: Option<Uuid>,
+    /// The version of its schema; `None` if it was never heard.
+    pub schema_version: Option<Uuid>,
+}
+
 impl Node {
+    /// What this node knows of each node from its heartbeats.
+    pub fn facts(&self) -> &[NodeFacts] {
+        &self.facts
+    }
+
     pub(super) fn start_gossip(&mut self, cx: &mut Cx<'_>, start: Start) {
         let together = start == Start::Together;
         for (i, p) in self.peers.iter_mut().enumerate() {
@@ -67,15 +82,12 @@ impl Node {
         self.timers.set(next_us, Timer::Gossip);
     }
 
-    fn send_heartbeat(&mut self, cx: &mut Cx<'_>, to: NodeIdx) {
-        let msg = Msg::Heartbeat {
-            generation: self.generation,
-            schema_change: self.schema.change,
-        };
+    pub(super) fn send_heartbeat(&mut self, cx: &mut Cx<'_>, to: NodeIdx) {
+        let msg = self.vitals();
         self.send(cx, to, msg);
     }
 
-    pub(super) fn on_heartbeat(&mut self, cx: &mut Cx<'_>, from: NodeIdx, generation: u32, schema_change: u64) {
+    pub(super) fn on_heartbeat(&mut self, cx: &mut Cx<'_>, from: NodeIdx, generation: u32, schema: (u64, Uuid)) {
         let starting = self.phase == super::node::Phase::Starting;
         let p = &mut self.peers[usize::from(from.0)];
         if generation < p.generation {
@@ -85,8 +97,10 @@ impl Node {
         let first_heard = p.generation == 0;
         p.heard_us = cx.now_us;
         p.generation = generation;
-        if schema_change > self.schema.change {
-            self.send(cx, from, Msg::PullSchema);
+        let (schema_change, schema_version) = schema;
+        self.facts[usize::from(from.0)].schema_version = Some(schema_version);
+        if schema_change > self.newest_schema().change {
+            self.send(cx, from, Msg::PullSchema { is_needed: false });
         }
         let p = &self.peers[usize::from(from.0)];
         if restarted || first_heard {
@@ -99,7 +113,7 @@ impl Node {
             // Restarted before it was convicted: it is called down and up again (C `StorageService.onRestart`).
             self.mark_down(cx, from);
         }
-        if self.peers[usize::from(from.0)].up {
+        if self.peers[usize::from(from.0)].up || self.pending.contains(from) {
             return;
         }
         if starting {
@@ -139,12 +153,16 @@ impl Node {
         }
         p.down_since_us = None;
         cx.event(Event::Status { peer, up: true });
+        if self.renewed.contains(peer) {
+            self.renewed.remove(peer);
+            cx.fx.push(Effect::Replaced { peer });
+        }
         cx.fx.push(Effect::Status { peer, up: true });
         self.hints_after_up(cx, peer);
         self.tell_view_builds(cx, peer);
     }
 
-    fn mark_down(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+    pub(super) fn mark_down(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
         let p = &mut self.peers[usize::from(peer.0)];
         p.up_at_us = None;
         if !std::mem::replace(&mut p.up, false) {
@@ -153,6 +171,6 @@ impl Node {
         p.down_since_us = Some(cx.now_us);
         cx.event(Event::Status { peer, up: false });
         cx.fx.push(Effect::Status { peer, up: false });
-        self.agree_after_down(cx, peer);
+        self.sweep_after_down(cx, peer);
     }
 }

@@ -46,6 +46,8 @@ pub enum EntryKind {
     Paxos = 9,
     /// This node's part of a materialized view is built.
     ViewBuilt = 10,
+    /// Who this node is, and whether it has joined; only of nodes that took the place of lost ones.
+    Membership = 11,
 }
 
 impl EntryKind {
@@ -71,6 +73,7 @@ impl EntryKind {
             Truncated,
             Paxos,
             ViewBuilt,
+            Membership,
         ]
         .into_iter()
         .find(|k| *k as u8 == code)

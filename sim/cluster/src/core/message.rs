@@ -7,6 +7,7 @@
 use super::paxos::{Ballot, PaxosKey, Promise, Proposal};
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
+use super::sweep::RepairScope;
 use super::views::ViewFault;
 use crate::model::{
     Consistency, FailureReason, NodeIdx, Position, ReadCommand, Request, Response, Schema, SchemaChange, SchemaEffect,
@@ -69,7 +70,11 @@ pub enum Msg {
         undo: Option<BatchId>,
     },
     /// They are applied, or refused.
-    Mutated { op: OpId, group: u16, failed: bool },
+    Mutated {
+        op: OpId,
+        group: u16,
+        failed: Option<FailureReason>,
+    },
     /// Keep this batch.
     StoreBatch {
         op: OpId,
@@ -155,7 +160,13 @@ pub enum Msg {
     /// Applied.
     Committed { op: OpId, ballot: Ballot },
     /// I live.
-    Heartbeat { generation: u32, schema_change: u64 },
+    Heartbeat {
+        generation: u32,
+        schema_change: u64,
+        schema_version: Uuid,
+        host_id: Uuid,
+        is_joining: bool,
+    },
     /// I am stopping, in good order.
     Leaving { generation: u32 },
     /// Lead this mutation, which adds to counters.
@@ -179,12 +190,16 @@ pub enum Msg {
         op: OpId,
         outcome: Result<SchemaEffect, Option<SchemaError>>,
     },
-    /// This is the schema now.
-    AdoptSchema { op: Option<OpId>, schema: Arc<Schema> },
+    /// This is the schema now. `is_needed`: the receiver asked for it, to go on.
+    AdoptSchema {
+        op: Option<OpId>,
+        schema: Arc<Schema>,
+        is_needed: bool,
+    },
     /// Adopted.
     SchemaAdopted { op: OpId },
-    /// Send me your schema.
-    PullSchema,
+    /// Send me your schema. `is_needed`: I cannot do what you asked without.
+    PullSchema { is_needed: bool },
     /// Empty this table.
     Truncate { op: OpId, table: TableId },
     /// Emptied.
@@ -298,6 +313,18 @@ pub enum Input {
         /// Which of it.
         fault: ViewFault,
     },
+    /// The node does not learn of changes to the schema any more, or learns of them again.
+    HoldSchema {
+        /// Whether it is kept from learning from now on.
+        on: bool,
+    },
+    /// Coordinate a repair (`nodetool repair --full`).
+    Repair {
+        /// Its number, by which its outcome is asked for ([`super::Node::repair_state`]).
+        number: u64,
+        /// What is to be repaired.
+        scope: RepairScope,
+    },
     /// Stop in good order (SIGTERM): announce, answer nothing new, sync, then [`Effect::Stopped`].
     Shutdown,
 }
@@ -343,6 +370,11 @@ pub enum Effect {
         /// Whether it is up.
         up: bool,
     },
+    /// Another node than before has this place in the cluster, and has joined: for TOPOLOGY_CHANGE events.
+    Replaced {
+        /// Which place.
+        peer: NodeIdx,
+    },
     /// The schema of this node changed: for SCHEMA_CHANGE events and prepared statements.
     SchemaChanged {
         /// The schema now.
@@ -354,6 +386,11 @@ pub enum Effect {
     PauseSelf {
         /// How long, milliseconds.
         ms: u64,
+    },
+    /// A repair is over: see [`super::Node::repair_state`].
+    RepairEnded {
+        /// Its number.
+        number: u64,
     },
     /// The node has stopped in good order.
     Stopped,
@@ -389,7 +426,7 @@ pub enum Event {
     HintStored { peer: NodeIdx },
     /// A hint could not be kept: the window is over or there are too many.
     HintRefused { peer: NodeIdx },
-    /// Hints that waited for this peer were lost on command.
+    /// Hints that waited for this peer were lost on command, or were for one whose place another node took.
     HintsLost { peer: NodeIdx, hints: u64 },
     /// A hint was delivered.
     HintDelivered { peer: NodeIdx },
@@ -434,6 +471,8 @@ pub enum Event {
         lost_bytes: u64,
         generation: u32,
     },
+    /// A node was asked about something that its schema does not have yet.
+    SchemaUnknown { from: NodeIdx },
     /// The schema changed.
     Schema { change: u64, version: Uuid },
     /// A table was emptied.
@@ -444,4 +483,16 @@ pub enum Event {
     ViewUpdatesLost { updates: u32 },
     /// This node has built its part of a view.
     ViewBuilt { view: TableId },
+    /// This node takes the place of a lost one: it has nothing yet.
+    Joining { host_id: Uuid },
+    /// It has read so many mutations from others, and serves.
+    Joined { mutations: u64 },
+    /// This node begins to coordinate a repair of so many ranges, each counted for each table.
+    RepairBegun { number: u64, what: String, ranges: u32 },
+    /// A repair is over: so many mutations were lacking on replicas. It failed if there is a reason.
+    RepairEnded {
+        number: u64,
+        mutations: u64,
+        failed: Option<String>,
+    },
 }

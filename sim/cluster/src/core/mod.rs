@@ -14,8 +14,9 @@
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
+//! | `sweep`, `join` | anti-entropy repair on demand, range by range; a node in the place of a lost one |
 //! | [`views`] | materialized views: what is written to them, sending it, building them |
-//! | `gossip`, `hints`, `replay`, `agree` | failure detection, handoff, batchlog replay, schema and truncation |
+//! | `gossip`, `hints`, `replay`, `agree`, `behind` | failure detection, handoff, batchlog replay, schema and truncation, nodes whose schema is old |
 //! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
 //! | [`snapshot`], [`marks`] | what a replica holds, and what changed since, for judges |
@@ -23,6 +24,7 @@
 //! | [`clock`], [`rng`], `timers`, `fold` | a node's clock, its draws, its timers; hashes of contents |
 
 mod agree;
+mod behind;
 pub mod boundary;
 pub mod clock;
 mod compact;
@@ -33,6 +35,7 @@ pub mod flavor;
 mod fold;
 mod gossip;
 mod hints;
+mod join;
 pub mod key;
 pub mod levels;
 pub mod log;
@@ -55,6 +58,7 @@ mod rowmap;
 pub mod seal;
 pub mod snapshot;
 pub mod store;
+mod sweep;
 pub mod timers;
 mod verdict;
 pub mod views;
@@ -65,8 +69,10 @@ pub use config::{
     ClockSpec, ClusterConfig, CommitlogSync, GossipConfig, HintConfig, Kindness, NodeSpec, Timeouts, ViewConfig,
 };
 pub use flavor::Flavor;
+pub use gossip::NodeFacts;
 pub use message::{BatchId, ClientRef, Effect, Event, Input, Msg, OpId};
 pub use node::{Node, Phase};
 pub use persist::Start;
 pub use ring::NodeSet;
+pub use sweep::{RepairScope, RepairState};
 pub use views::{ViewBuilds, ViewFault};

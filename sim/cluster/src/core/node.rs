@@ -6,14 +6,16 @@
 //! truncation), `persist` (the log's life), `views`.
 
 use super::agree::{SchemaOp, SchemaQueue, TruncateOp};
+use super::behind::Behind;
 use super::boundary::{Boundary, BoundaryHook, Point, Subject, Verdict};
 use super::clock::Clock;
 use super::config::{ClockSpec, ClusterConfig};
 use super::counters::CounterOp;
 use super::derived::DerivedOp;
 use super::flavor::Rules;
-use super::gossip::Peer;
+use super::gossip::{NodeFacts, Peer};
 use super::hints::Hints;
+use super::join::Membership;
 use super::key::KeyLayout;
 use super::levels::Levels;
 use super::message::{ClientRef, Effect, Event, Input, Msg, OpId};
@@ -22,6 +24,7 @@ use super::reads::ReadOp;
 use super::replica::Replica;
 use super::ring::{NodeSet, Placement, Ring};
 use super::rng::Rng;
+use super::sweep::{Repairs, SweepOp};
 use super::timers::{Slab, Timer, Timers};
 use super::verdict::Parked;
 use super::views::Views;
@@ -54,6 +57,7 @@ pub(super) enum Op {
     Parked(Box<Parked>),
     Schema(Box<SchemaOp>),
     Truncate(Box<TruncateOp>),
+    Sweep(Box<SweepOp>),
 }
 
 /// What a step works with: the time, the hook if one is armed, and where effects go.
@@ -85,8 +89,10 @@ pub struct Node {
     pub(super) ops: Slab<Op>,
     pub(super) timers: Timers,
     pub(super) peers: Vec<Peer>,
+    pub(super) facts: Vec<NodeFacts>,
     pub(super) hints: Hints,
     pub(super) schema_queue: SchemaQueue,
+    pub(super) behind: Behind,
     pub(super) clock: Clock,
     pub(super) connections: BTreeMap<u64, i64>,
     pub(super) rng: Rng,
@@ -102,6 +108,12 @@ pub struct Node {
     /// Whether entries to replay are being chosen just now.
     pub(super) replay_choosing: bool,
     pub(super) views: Views,
+    pub(super) repairs: Repairs,
+    pub(super) membership: Membership,
+    /// Peers that take the place of lost nodes and do not have the data yet.
+    pub(super) pending: NodeSet,
+    /// Peers with another identity than before, until they are up.
+    pub(super) renewed: NodeSet,
 }
 
 impl std::fmt::Debug for Node {
@@ -133,8 +145,10 @@ impl Node {
             ops: Slab::new(first_stamp),
             timers: Timers::default(),
             peers: vec![Peer::default(); config.nodes.len()],
+            facts: vec![NodeFacts::default(); config.nodes.len()],
             hints: Hints::default(),
             schema_queue: SchemaQueue::default(),
+            behind: Behind::default(),
             clock,
             connections: BTreeMap::new(),
             rng,
@@ -145,6 +159,10 @@ impl Node {
             replay_began_us: 0,
             replay_choosing: false,
             views: Views::default(),
+            repairs: Repairs::default(),
+            membership: Membership::default(),
+            pending: NodeSet::default(),
+            renewed: NodeSet::default(),
             ring,
             config,
         };
@@ -179,6 +197,8 @@ impl Node {
             Input::Handoff { on } => self.hints.is_off = !on,
             Input::LoseHints { peer } => self.lose_hints(cx, peer),
             Input::ViewUpdates { fault } => self.set_view_fault(cx, fault),
+            Input::HoldSchema { on } => self.hold_schema(cx, on),
+            Input::Repair { number, scope } => self.start_repair(cx, number, &scope),
         }
         self.finish_step(cx);
     }
@@ -214,7 +234,7 @@ impl Node {
         }
     }
 
-    fn peer(&mut self, cx: &mut Cx<'_>, from: NodeIdx, msg: Msg) {
+    pub(super) fn peer(&mut self, cx: &mut Cx<'_>, from: NodeIdx, msg: Msg) {
         match msg {
             Msg::Mutate {
                 op,
@@ -292,18 +312,27 @@ impl Node {
             Msg::Heartbeat {
                 generation,
                 schema_change,
-            } => self.on_heartbeat(cx, from, generation, schema_change),
+                schema_version,
+                host_id,
+                is_joining,
+            } => {
+                if generation >= self.peer_generation(from) {
+                    self.note_membership(cx, from, host_id, is_joining);
+                }
+                self.on_heartbeat(cx, from, generation, (schema_change, schema_version));
+            }
             Msg::Leaving { generation } => self.on_leaving(cx, from, generation),
             Msg::ProposeSchema { op, change, wall_us } => self.on_propose_schema(cx, from, op, *change, wall_us),
             Msg::SchemaDecided { op, outcome } => self.on_schema_decided(cx, op, outcome),
-            Msg::AdoptSchema { op, schema } => self.on_adopt_schema(cx, from, op, schema),
+            Msg::AdoptSchema { op, schema, is_needed } => self.on_adopt_schema(cx, from, op, schema, is_needed),
             Msg::SchemaAdopted { op } => self.on_schema_adopted(cx, from, op),
-            Msg::PullSchema => self.send(
+            Msg::PullSchema { is_needed } => self.send(
                 cx,
                 from,
                 Msg::AdoptSchema {
                     op: None,
                     schema: self.schema.clone(),
+                    is_needed,
                 },
             ),
             Msg::Truncate { op, table } => self.replica_truncate(cx, from, op, table),
@@ -326,6 +355,7 @@ impl Node {
                 Timer::Hints(peer) => self.on_hint_timer(cx, peer),
                 Timer::HintFlush => self.on_hint_flush(cx),
                 Timer::Ready => self.on_ready(cx),
+                Timer::Join => self.on_join(cx),
                 Timer::ViewBuild(view) => self.on_view_build(cx, view),
             }
             if self.phase == Phase::Halted {
@@ -342,6 +372,7 @@ impl Node {
             Some(Op::Counter(op)) => self.counter_deadline(cx, id, op),
             Some(Op::Schema(op)) => self.schema_deadline(cx, id, *op),
             Some(Op::Truncate(op)) => self.truncate_deadline(cx, id, *op),
+            Some(Op::Sweep(op)) => self.sweep_deadline(cx, id, op),
             // Its reads have deadlines of their own.
             Some(other @ (Op::Parked(_) | Op::Derived(_))) => self.ops.put(id, other),
             None => {}
@@ -508,6 +539,7 @@ impl Node {
         }
         self.phase = Phase::Stopping;
         self.leave_view_updates(cx);
+        self.leave_sweeps(cx);
         for peer in self.others().iter() {
             self.send(
                 cx,

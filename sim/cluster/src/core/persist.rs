@@ -21,6 +21,11 @@ pub enum Start {
     Together,
     /// Alone: it has to be heard before others call it up.
     Alone,
+    /// Alone, with an empty log, in the place of a node that is lost, whose last generation was this.
+    InPlaceOf {
+        /// Generation of the lost node, as far as anybody knows.
+        generation: u32,
+    },
 }
 
 /// From a node's start to its CQL port, when it starts alone (seen: a restarted node is called UP about 0.5 s after its
@@ -43,7 +48,11 @@ impl Node {
         fx: &mut Vec<Effect>,
     ) {
         let cx = &mut Cx { now_us, hook: None, fx };
-        let last_generation = self.recover(cx, log_file);
+        let mut last_generation = self.recover(cx, log_file);
+        if let Start::InPlaceOf { generation } = start {
+            last_generation = last_generation.max(generation);
+            self.take_place();
+        }
         self.generation = self.clock.wall_s(now_us).max(last_generation.saturating_add(1));
         self.replica
             .log
@@ -56,8 +65,11 @@ impl Node {
         let rules = self.rules;
         self.timers.set(now_us + rules.replay_first_ms * 1000, Timer::Replay);
         match start {
+            _ if self.is_joining() => self.start_join(cx),
             Start::Together => self.on_ready(cx),
-            Start::Alone => self.timers.set(now_us + ALONE_READY_MS * 1000, Timer::Ready),
+            Start::Alone | Start::InPlaceOf { .. } => {
+                self.timers.set(now_us + ALONE_READY_MS * 1000, Timer::Ready);
+            }
         }
     }
 
@@ -98,6 +110,7 @@ impl Node {
                         self.install_schema();
                     }
                 }
+                EntryKind::Membership => self.recover_membership(payload),
                 EntryKind::Paxos => self.recover_paxos(payload),
                 EntryKind::ViewBuilt => {
                     if let Some(view) = payload.first_chunk::<2>() {

@@ -212,9 +212,9 @@ impl Node {
     /// Mutations by their replicas; one by one when a hook watches.
     pub(super) fn group_mutations(&self, sealed: &Sealed, observed: bool) -> Vec<Group> {
         let replicas = |m: &Mutation| {
-            self.placements[usize::from(m.table.0)]
-                .as_ref()
-                .map_or(NodeSet::default(), |p| p.replicas(m.token))
+            // A table that this node has not heard of has no replicas for it.
+            let placement = self.placements.get(usize::from(m.table.0)).and_then(Option::as_ref);
+            placement.map_or(NodeSet::default(), |p| p.replicas(m.token))
         };
         let mutations = sealed.mutations();
         if observed {

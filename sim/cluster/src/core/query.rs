@@ -9,6 +9,7 @@ use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::CommitLog;
 use super::row::{Deletion, RowState};
 use super::store::{PartitionState, RangeTombstone, StoredRow, TableStore};
+use super::sweep::STEP_BYTES;
 use crate::model::{
     ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Token, TokenRange,
 };
@@ -56,6 +57,8 @@ pub struct ReadLimits {
     pub per_partition: u32,
     /// Wall clock of the coordinator, seconds, for TTLs.
     pub now_s: u32,
+    /// Whether this is a step of a sweep: rows that are deleted count too, and many bytes end it.
+    pub is_sweep: bool,
 }
 
 /// What is kept of the rows that a read comes across.
@@ -74,6 +77,8 @@ struct Reader<'a> {
     command: &'a ReadCommand,
     limits: ReadLimits,
     live: u32,
+    /// Bytes of cells that a step of a sweep has taken.
+    bytes: usize,
     out: ReplicaRows,
 }
 
@@ -127,6 +132,7 @@ impl<'a> Reader<'a> {
             command,
             limits,
             live: 0,
+            bytes: 0,
             out: ReplicaRows::default(),
         }
     }
@@ -301,8 +307,16 @@ impl Reader<'_> {
         };
         let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !no_rows;
         // A partition of static cells alone is one row for a client, and one for the limit.
-        if known && no_rows && found.statics.is_live(found.deletion, self.limits.now_s, false) {
+        let is_row = |statics: &RowState| statics.is_live(found.deletion, self.limits.now_s, false);
+        if known && no_rows && (self.limits.is_sweep || is_row(&found.statics)) {
             self.live += 1;
+            if self.full() && self.out.stopped_at.is_none() {
+                self.out.stopped_at = Some(Position {
+                    partition: key.clone(),
+                    clustering: None,
+                    rows_of_partition: 0,
+                });
+            }
         }
         match &mut self.keep {
             Keep::Rows if known => self.out.partitions.push(found),
@@ -348,8 +362,11 @@ impl Reader<'_> {
                     live
                 }
             };
-            if live {
+            if live || self.limits.is_sweep {
                 self.live += 1;
+                if self.limits.is_sweep {
+                    self.weigh(found);
+                }
                 *budget -= 1;
                 if *budget == 0 || self.full() {
                     return true;
@@ -357,6 +374,15 @@ impl Reader<'_> {
             }
         }
         false
+    }
+
+    /// Takes the bytes of the last row into account: a step that has enough of them is full.
+    fn weigh(&mut self, found: &ReplicaPartition) {
+        let row = found.rows.last().map(|(_, row)| row);
+        self.bytes += row.map_or(0, |row| row.cells().map(|(_, value)| value.len()).sum());
+        if self.bytes >= STEP_BYTES {
+            self.live = self.limits.rows;
+        }
     }
 
     fn note_stop(&mut self, key: &PartitionKey, found: &ReplicaPartition, stopped: bool, after: Option<&Position>) {
@@ -425,6 +451,19 @@ impl ReplicaRows {
             }
         }
         digest.value()
+    }
+}
+
+impl ReplicaRows {
+    /// Leaves out what lies behind a place, for a read in storage order.
+    pub(super) fn cut(&mut self, layout: &KeyLayout, until: &Position) {
+        let end = (until.partition.token, &until.partition.bytes);
+        self.partitions.retain(|p| (p.key.token, &p.key.bytes) <= end);
+        if let Ok(Some(last)) = boundary_key(layout, until)
+            && let Some(p) = self.partitions.last_mut().filter(|p| p.key == until.partition)
+        {
+            p.rows.retain(|(key, _)| *key <= last);
+        }
     }
 }
 

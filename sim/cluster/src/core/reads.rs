@@ -224,6 +224,7 @@ impl Node {
             rows: command.limit,
             per_partition: command.per_partition_limit,
             now_s,
+            is_sweep: false,
         };
         let part = |part, replicas, after: Option<&Position>| PartState {
             part,
@@ -375,7 +376,9 @@ impl Node {
         round: u16,
         rows: ReplicaRows,
     ) {
-        let Some(mut op) = self.take_read(id) else { return };
+        let Some(mut op) = self.take_read(id) else {
+            return self.on_sweep_rows(cx, from, id, round, rows);
+        };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
             && !p.rows.iter().any(|(n, _)| *n == from)
@@ -412,7 +415,9 @@ impl Node {
         round: u16,
         reason: FailureReason,
     ) {
-        let Some(mut op) = self.take_read(id) else { return };
+        let Some(mut op) = self.take_read(id) else {
+            return self.on_sweep_refused(cx, from, id, round);
+        };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
         {
@@ -499,9 +504,7 @@ impl Node {
             Stage::Data if self.levels.reached(op.consistency, p.replicas, p.with_rows()) => {
                 let answers: Vec<&ReplicaRows> = p.rows.iter().map(|(_, r)| r).collect();
                 p.merged = query::merge(&answers);
-                p.until = first_stop(&answers, op.command.reversed, |pos| {
-                    order_key(self, op.command.as_ref(), pos)
-                });
+                p.until = first_stop(self, &op.command, &answers);
                 self.begin_repair(cx, id, op, index)
             }
             Stage::Repair if p.repairing.iter().all(|(_, missing)| *missing == 0) => self.end_round(cx, id, op, index),
@@ -741,21 +744,19 @@ fn order_key(
     (p.partition.token, p.partition.bytes.clone(), row)
 }
 
-/// Where the first of several replicas stopped.
-fn first_stop<K: Ord>(
-    answers: &[&ReplicaRows],
-    reversed: bool,
-    key: impl Fn(&Position) -> (crate::model::Token, Vec<u8>, K),
-) -> Option<Position> {
+/// Where the first of several replicas stopped, in reading order.
+pub(super) fn first_stop(node: &Node, command: &ReadCommand, answers: &[&ReplicaRows]) -> Option<Position> {
     let stops = answers.iter().filter_map(|a| a.stopped_at.as_ref());
-    stops
-        .min_by(|a, b| {
-            let ((ta, pa, ka), (tb, pb, kb)) = (key(a), key(b));
-            (ta, pa)
-                .cmp(&(tb, pb))
-                .then_with(|| if reversed { kb.cmp(&ka) } else { ka.cmp(&kb) })
-        })
-        .cloned()
+    let first = stops.min_by(|a, b| {
+        let ((ta, pa, ka), (tb, pb, kb)) = (order_key(node, command, a), order_key(node, command, b));
+        // A partition that is finished is further than any row of it.
+        let in_partition = (ka.is_none().cmp(&kb.is_none())).then_with(|| match command.reversed {
+            true => kb.cmp(&ka),
+            false => ka.cmp(&kb),
+        });
+        (ta, pa).cmp(&(tb, pb)).then(in_partition)
+    });
+    first.cloned()
 }
 
 /// Appends partitions; rows of one that goes on are joined to it.

@@ -151,6 +151,9 @@ impl Node {
         if cx.now_us > expires_us {
             return cx.event(Event::Expired { from });
         }
+        if self.is_news(sealed, which) {
+            return self.mutate_news(cx, from, op, group, sealed, which, expires_us, undo);
+        }
         if let Some(id) = undo {
             if self.replica.undone.contains(&id) {
                 return;
@@ -160,11 +163,41 @@ impl Node {
         let answer = |failed| Msg::Mutated { op, group, failed };
         let pushed = self.push_view_updates(cx, sealed, which);
         if pushed == Pushed::Refused || !self.apply_here(cx, sealed, which) {
-            return self.send(cx, from, answer(true));
+            return self.send(cx, from, answer(Some(FailureReason::Unknown)));
         }
         match pushed {
-            Pushed::Awaited(waiter) => self.acknowledge_after_views(cx, waiter, from, [answer(false), answer(true)]),
-            _ => self.acknowledge(cx, from, answer(false)),
+            Pushed::Awaited(waiter) => {
+                let answers = [answer(None), answer(Some(FailureReason::Unknown))];
+                self.acknowledge_after_views(cx, waiter, from, answers);
+            }
+            _ => self.acknowledge(cx, from, answer(None)),
+        }
+    }
+
+    /// As [`Node::replica_mutate`], for something that this node has not heard of.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn mutate_news(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: OpId,
+        group: u16,
+        sealed: &Sealed,
+        which: &Which,
+        expires_us: u64,
+        undo: Option<BatchId>,
+    ) {
+        let again = || Msg::Mutate {
+            op,
+            group,
+            sealed: Arc::new(sealed.clone()),
+            which: which.clone(),
+            expires_us,
+            undo,
+        };
+        if !self.waits_for_schema(cx, from, again) {
+            let failed = Some(FailureReason::IncompatibleSchema);
+            self.send(cx, from, Msg::Mutated { op, group, failed });
         }
     }
 
@@ -249,6 +282,11 @@ impl Node {
     }
 
     pub(super) fn replica_hint(&mut self, cx: &mut Cx<'_>, from: NodeIdx, number: u64, sealed: &Sealed, index: u16) {
+        let is_unheard_of = |node: &Node| sealed.ops(usize::from(index)).any(|op| node.is_unheard_of(op.table()));
+        if self.is_news(sealed, &Which::Range(index, index)) || is_unheard_of(self) {
+            // It will be sent again, and the schema comes of itself.
+            return;
+        }
         if self.push_view_updates(cx, sealed, &Which::Range(index, index)) == Pushed::Refused {
             // It will be sent again.
             return;
@@ -273,7 +311,11 @@ impl Node {
         if cx.now_us > expires_us {
             return cx.event(Event::Expired { from });
         }
-        self.replica.store.make_order(query.command.table);
+        let table = query.command.table;
+        if self.is_unheard_of(table) {
+            return self.read_news(cx, from, op, part, round, query, digest, expires_us);
+        }
+        self.replica.store.make_order(table);
         let answer = match self.answer_query(query, op, part, round, digest) {
             Some(answer) => answer,
             None => Msg::ReadRefused {
@@ -284,6 +326,39 @@ impl Node {
             },
         };
         self.send(cx, from, answer);
+    }
+
+    /// As [`Node::replica_read`], of a table that this node has not heard of.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn read_news(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        op: OpId,
+        part: u16,
+        round: u16,
+        query: &Query,
+        digest: bool,
+        expires_us: u64,
+    ) {
+        let again = || Msg::Read {
+            op,
+            part,
+            round,
+            query: Arc::new(query.clone()),
+            digest,
+            expires_us,
+        };
+        if !self.waits_for_schema(cx, from, again) {
+            let reason = FailureReason::IncompatibleSchema;
+            let refused = Msg::ReadRefused {
+                op,
+                part,
+                round,
+                reason,
+            };
+            self.send(cx, from, refused);
+        }
     }
 
     /// The rows, or their digest; `None` when this replica has no such table or the keys are not of its types.

@@ -71,6 +71,8 @@ pub struct Sealed {
     /// Storage key of each operation (of the row, or of the partition for what is about a partition), computed once for
     /// all replicas. Empty when it came from a log or a repair: replicas then compute their own.
     keys: Vec<Key>,
+    /// Number of the schema change that it was made with; 0 when that is not known.
+    schema_change: u64,
 }
 
 /// Why a write cannot be sealed: the request is wrong, nothing was done.
@@ -191,6 +193,7 @@ impl Sealed {
             bytes: builder.bytes.into(),
             mutations: builder.mutations,
             keys,
+            schema_change: schema.change,
         })
     }
 
@@ -251,6 +254,11 @@ impl Sealed {
     /// The mutations.
     pub fn mutations(&self) -> &[Mutation] {
         &self.mutations
+    }
+
+    /// Number of the schema change that it was made with; 0 when that is not known.
+    pub fn schema_change(&self) -> u64 {
+        self.schema_change
     }
 
     /// All log entries, one after the other.

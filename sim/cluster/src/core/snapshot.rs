@@ -107,8 +107,12 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
                     store.truncate(TableId(u16::from_le_bytes(*t)), u64::from_le_bytes(*at));
                 }
             }
-            EntryKind::HintStored | EntryKind::HintDone | EntryKind::Boot | EntryKind::Paxos | EntryKind::ViewBuilt => {
-            }
+            EntryKind::HintStored
+            | EntryKind::HintDone
+            | EntryKind::Boot
+            | EntryKind::Paxos
+            | EntryKind::ViewBuilt
+            | EntryKind::Membership => {}
         }
     }
     ReplicaSnapshot {

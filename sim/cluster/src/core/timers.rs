@@ -33,6 +33,8 @@ pub enum Timer {
     HintFlush,
     /// Open the CQL port.
     Ready,
+    /// Get the data of the node whose place this one takes.
+    Join,
     /// Go on building a view.
     ViewBuild(TableId),
 }

@@ -10,7 +10,9 @@ use super::node::{Cx, Node, Op};
 use super::ring::NodeSet;
 use super::seal::Sealed;
 use super::timers::Timer;
-use crate::model::{Consistency, CoordinatorError, NodeIdx, Warning, WriteKind, WriteRequest, WriteType};
+use crate::model::{
+    Consistency, CoordinatorError, FailureReason, NodeIdx, Warning, WriteKind, WriteRequest, WriteType,
+};
 use std::sync::Arc;
 
 /// For whom a write is done.
@@ -63,6 +65,10 @@ pub(super) struct Group {
     pub hinted: NodeSet,
     pub acked: NodeSet,
     pub failed: NodeSet,
+    /// Replicas that do not have their data yet: they are written to and waited for, and count for no level.
+    pub pending: NodeSet,
+    /// Those of the failed that could not understand the mutations.
+    pub incompatible: NodeSet,
 }
 
 impl Group {
@@ -76,7 +82,17 @@ impl Group {
             hinted: none,
             acked: none,
             failed: none,
+            pending: none,
+            incompatible: none,
         }
+    }
+
+    fn failures(&self) -> Vec<(NodeIdx, FailureReason)> {
+        let reason = |node: NodeIdx| match self.incompatible.contains(node) {
+            true => FailureReason::IncompatibleSchema,
+            false => FailureReason::Unknown,
+        };
+        self.failed.iter().map(|node| (node, reason(node))).collect()
     }
 
     /// Replicas that may still answer.
@@ -286,9 +302,11 @@ impl Node {
             _ => None,
         };
         let (replicas, which) = (op.groups[g].replicas, op.groups[g].which.clone());
-        let targets = replicas.and(alive);
+        let pending = replicas.and(self.pending());
+        let targets = replicas.and(alive).or(pending);
         op.groups[g].targets = targets;
-        for dead in replicas.minus(alive).iter() {
+        op.groups[g].pending = pending;
+        for dead in replicas.minus(targets).iter() {
             if self.hint(cx, dead, &op.sealed, &which) {
                 op.groups[g].hinted.insert(dead);
             }
@@ -307,19 +325,31 @@ impl Node {
         }
     }
 
-    pub(super) fn on_mutated(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId, group: u16, failed: bool) {
+    pub(super) fn on_mutated(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        id: OpId,
+        group: u16,
+        failed: Option<FailureReason>,
+    ) {
         match self.ops.take(id) {
             Some(Op::Write(mut op)) => {
                 if let Some(g) = op.groups.get_mut(usize::from(group)) {
-                    if failed {
-                        g.failed.insert(from)
-                    } else {
-                        g.acked.insert(from)
+                    match failed {
+                        None => g.acked.insert(from),
+                        Some(reason) => {
+                            g.failed.insert(from);
+                            if reason == FailureReason::IncompatibleSchema {
+                                g.incompatible.insert(from);
+                            }
+                        }
                     }
                 }
                 self.advance(cx, id, op);
             }
             Some(Op::Read(op)) => self.on_repaired(cx, from, id, op, group),
+            Some(Op::Sweep(op)) => self.on_sweep_written(cx, from, id, op, group, failed.is_some()),
             Some(other) => self.ops.put(id, other),
             None => {}
         }
@@ -357,7 +387,10 @@ impl Node {
         op.groups.iter().all(|g| match live_only {
             true => g.open().is_empty() && g.failed.is_empty(),
             false if op.consistency == Consistency::Any => !g.acked.or(g.hinted).is_empty(),
-            false => self.levels.reached(op.consistency, g.replicas, g.acked),
+            false => {
+                let counted = g.acked.minus(g.pending);
+                self.levels.reached(op.consistency, g.replicas, counted) && g.pending.minus(g.acked).is_empty()
+            }
         })
     }
 
@@ -368,18 +401,19 @@ impl Node {
         let lost = op.groups.iter().find(|g| {
             // A replica that is not alive was never asked: the liveness check let it pass, so it does not count here.
             !g.failed.is_empty()
-                && !self
-                    .levels
-                    .reached(op.consistency, g.replicas, g.targets.minus(g.failed).or(g.hinted))
+                && (!g.pending.and(g.failed).is_empty() || {
+                    let left = g.targets.minus(g.failed).minus(g.pending).or(g.hinted);
+                    !self.levels.reached(op.consistency, g.replicas, left)
+                })
         })?;
         let (scope, required) = self.levels.need(op.consistency, lost.replicas);
-        let received = lost.acked.and(scope).len();
+        let (required, received) = (required + lost.pending.len(), lost.acked.and(scope).len());
         let (consistency, write_type) = (op.consistency, op.write_type);
         Some(CoordinatorError::WriteFailure {
             consistency,
             received,
             required,
-            failures: unknown(lost.failed),
+            failures: lost.failures(),
             write_type,
         })
     }
@@ -480,13 +514,12 @@ impl Node {
     }
 
     fn mutations_timed_out(&self, op: &WriteOp) -> CoordinatorError {
-        let missed = op
-            .groups
-            .iter()
-            .find(|g| !self.levels.reached(op.consistency, g.replicas, g.acked));
+        let missed = op.groups.iter().find(|g| {
+            !self.levels.reached(op.consistency, g.replicas, g.acked) || !g.pending.minus(g.acked).is_empty()
+        });
         let (received, required) = missed.map_or((0, 1), |g| {
             let (scope, required) = self.levels.need(op.consistency, g.replicas);
-            (g.acked.and(scope).len(), required)
+            (g.acked.and(scope).len(), required + g.pending.len())
         });
         CoordinatorError::WriteTimeout {
             consistency: op.consistency,
@@ -570,15 +603,12 @@ impl Node {
                 self.on_batch_kept(cx, peer, id, true);
             }
             for g in groups {
-                self.on_mutated(cx, peer, id, g, true);
+                self.on_mutated(cx, peer, id, g, Some(FailureReason::Unknown));
             }
         }
     }
 }
 
-fn unknown(failed: NodeSet) -> Vec<(NodeIdx, crate::model::FailureReason)> {
-    failed
-        .iter()
-        .map(|n| (n, crate::model::FailureReason::Unknown))
-        .collect()
+fn unknown(failed: NodeSet) -> Vec<(NodeIdx, FailureReason)> {
+    failed.iter().map(|n| (n, FailureReason::Unknown)).collect()
 }

@@ -292,6 +292,7 @@ fn failed(
                     let reason = match reason {
                         FailureReason::Unknown => "UNKNOWN",
                         FailureReason::ReadTooManyTombstones => "READ_TOO_MANY_TOMBSTONES",
+                        FailureReason::IncompatibleSchema => "INCOMPATIBLE_SCHEMA",
                     };
                     let ip = words
                         .config

@@ -448,6 +448,7 @@ mod tests {
             port: 9042,
             schema: &schema,
             lists_own_tables,
+            facts: &[],
             view_builds: &crate::core::ViewBuilds::new(),
         };
         let Ok(Statement::Describe(what)) = parse(text).map(|p| p.statement) else {

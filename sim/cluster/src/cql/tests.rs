@@ -65,6 +65,7 @@ impl Node {
             port: 9042,
             schema,
             lists_own_tables: false,
+            facts: &[],
             view_builds: &NO_BUILDS,
         }
     }

@@ -172,6 +172,7 @@ fn view(node: &Node) -> NodeView<'_> {
         port: 9042,
         schema: node.schema(),
         lists_own_tables: true,
+        facts: node.facts(),
         view_builds: node.view_builds(),
         wall_us: 0,
     }

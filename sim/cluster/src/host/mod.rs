@@ -16,3 +16,11 @@ pub mod sim;
 pub mod tap;
 #[cfg(not(madsim))]
 pub mod tcp;
+
+/// Why a node cannot be added to a running cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "adding a node is not supported: the ring of a simulated cluster is fixed when it starts. Start it with all nodes \
+     (`scylla-sim --nodes N` with an empty directory, `ClusterConfig::new(N, …)`), or have a lost node replaced (`replace`)"
+)]
+pub struct NoNewNodes;

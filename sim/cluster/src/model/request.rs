@@ -216,6 +216,8 @@ pub enum FailureReason {
     Unknown,
     /// 0x0001 READ_TOO_MANY_TOMBSTONES.
     ReadTooManyTombstones,
+    /// 0x0003 INCOMPATIBLE_SCHEMA.
+    IncompatibleSchema,
 }
 
 /// Errors of a coordinator. Each says what is known of the effect; the edge adds codes and exact texts.

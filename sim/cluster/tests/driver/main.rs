@@ -5,6 +5,7 @@
 mod basics;
 mod failures;
 mod hooks;
+mod operators;
 #[path = "../../examples/own_test.rs"]
 mod own_test;
 mod raw;

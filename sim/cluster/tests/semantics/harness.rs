@@ -181,7 +181,7 @@ impl Cluster {
                     return;
                 }
                 Effect::Event(e) => self.events.push((self.now, me, e)),
-                Effect::SchemaChanged { .. } => {}
+                Effect::SchemaChanged { .. } | Effect::RepairEnded { .. } | Effect::Replaced { .. } => {}
             }
         }
     }
@@ -316,6 +316,17 @@ impl Cluster {
 
     pub fn restart(&mut self, n: u8) {
         self.boot(n, Start::Alone);
+    }
+
+    /// The node's machine and disk are lost, and another one is started in its place.
+    pub fn replace(&mut self, n: u8) {
+        let heard = |h: &Host| h.node.as_ref().map(|node| node.peer_generation(NodeIdx(n)));
+        let generation = self.hosts.iter().filter_map(heard).max().unwrap_or(0);
+        self.kill(n);
+        let h = &mut self.hosts[usize::from(n)];
+        h.file.clear();
+        (h.synced, h.stopped) = (0, false);
+        self.boot(n, Start::InPlaceOf { generation });
     }
 
     pub fn pause(&mut self, n: u8) {

@@ -20,7 +20,7 @@ fn versions(c: &Cluster) -> Vec<u64> {
 }
 
 #[test]
-fn a_change_is_answered_when_every_live_node_has_it() {
+fn a_change_is_answered_when_its_coordinator_has_it_and_others_follow() {
     let mut c = Cluster::new(3, Flavor::Scylla);
     let r = c.call(2, create("new", false));
     let target = SchemaTarget::Table {
@@ -28,6 +28,8 @@ fn a_change_is_answered_when_every_live_node_has_it() {
         table: "new".into(),
     };
     assert!(matches!(r, Response::Schema(SchemaEffect::Created(t)) if t == target));
+    assert_eq!(versions(&c)[2], 4);
+    c.run_for(10 * MS);
     assert_eq!(versions(&c), [4, 4, 4]);
     assert!(matches!(
         c.call(1, create("new", true)),

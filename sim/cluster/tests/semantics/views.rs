@@ -11,12 +11,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// `k.by_v`: `rows` by `v`, `p`, `c`; also has `w`.
-const VIEW: TableId = TableId(2);
+pub const VIEW: TableId = TableId(2);
 /// `w` in the view.
 const VIEW_W: ColumnId = ColumnId(3);
 const FLAVORS: [Flavor; 2] = [Flavor::Scylla, Flavor::Cassandra];
 
-fn create_view(flavor: Flavor) -> SchemaChange {
+pub fn create_view(flavor: Flavor) -> SchemaChange {
     let column = |name: &str, kind| NewColumn {
         name: name.into(),
         kind,
@@ -58,6 +58,11 @@ fn cluster(nodes: usize, rf: u8, flavor: Flavor, edit: impl FnOnce(&mut ClusterC
     let mut c = Cluster::with(config);
     c.run_for(5 * S);
     c
+}
+
+/// Three nodes with three copies, for other chapters.
+pub fn cluster_of_three(flavor: Flavor) -> Cluster {
+    cluster(3, 3, flavor, |_| {})
 }
 
 /// INSERT INTO rows (p, c, v, w).

@@ -5,6 +5,7 @@
 mod auth;
 mod control;
 mod faults;
+mod operators;
 #[path = "../../examples/own_test.rs"]
 mod own_test;
 mod program;

@@ -36,9 +36,15 @@ impl NodeControl for Control {
                 Fault::Freeze => self.0.freeze(node),
                 Fault::Resume => self.0.resume(node),
                 Fault::Revive => self.0.revive(node).await.map_err(|e| e.to_string())?,
+                Fault::Repair => {}
             }
             Ok(())
         })
+    }
+
+    fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
+        let keyspace = keyspace.to_owned();
+        Box::pin(async move { self.0.repair(Some(node - 1), &keyspace, None).await.map(drop) })
     }
 }
 

@@ -16,15 +16,15 @@ pub struct Server {
     pub nodes: usize,
     /// What it is.
     pub flavor: Flavor,
-    /// A command that takes `kill|freeze|resume|revive N`.
+    /// A command that takes `kill|freeze|resume|revive N` and `repair N KEYSPACE`.
     pub control: Option<String>,
 }
 
 struct Control(String);
 
-impl NodeControl for Control {
-    fn disturb(&self, fault: Fault, node: usize) -> Done<'_> {
-        let text = format!("{} {} {node}", self.0, format!("{fault:?}").to_lowercase());
+impl Control {
+    fn command(&self, words: String) -> Done<'_> {
+        let text = format!("{} {words}", self.0);
         Box::pin(async move {
             let command = text.clone();
             let run = move || Command::new("bash").arg("-c").arg(command).output();
@@ -35,6 +35,16 @@ impl NodeControl for Control {
                 false => Err(format!("{text}: {}", String::from_utf8_lossy(&output.stderr).trim())),
             }
         })
+    }
+}
+
+impl NodeControl for Control {
+    fn disturb(&self, fault: Fault, node: usize) -> Done<'_> {
+        self.command(format!("{} {node}", format!("{fault:?}").to_lowercase()))
+    }
+
+    fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
+        self.command(format!("repair {node} {keyspace}"))
     }
 }
 

@@ -24,8 +24,14 @@ impl NodeControl for Control {
             Fault::Freeze => self.0.pause(node),
             Fault::Resume => self.0.resume(node),
             Fault::Revive => self.0.restart(node),
+            Fault::Repair => {}
         }
         Box::pin(async { Ok(()) })
+    }
+
+    fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
+        let (node, keyspace) = (NodeIdx((node - 1) as u8), keyspace.to_owned());
+        Box::pin(async move { self.0.repair(Some(node), &keyspace, None).await.map(drop) })
     }
 }
 

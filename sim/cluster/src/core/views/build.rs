@@ -61,6 +61,10 @@ impl Node {
 
     /// After a start or a change of the schema: views that are new here are to be built, those that are gone are forgotten.
     pub(in crate::core) fn look_for_view_builds(&mut self, cx: &mut Cx<'_>) {
+        if self.only_joins() {
+            // What there is to build from is not here yet.
+            return;
+        }
         let schema = self.schema.clone();
         let is_there = |view: &TableId| schema.views.contains_key(view);
         self.views.builds.retain(|view, _| is_there(view));
@@ -76,6 +80,16 @@ impl Node {
             }
             // Others are told when the build begins, and whoever comes up.
             self.views.set_status(*view, self.me, is_built);
+        }
+    }
+
+    /// This node's parts of all views came from others.
+    pub(in crate::core) fn mark_views_built(&mut self) {
+        let views: Vec<TableId> = self.schema.views.keys().copied().collect();
+        for view in views {
+            if self.views.built.insert(view) {
+                self.replica.log.append(EntryKind::ViewBuilt, &[&view.0.to_le_bytes()]);
+            }
         }
     }
 

@@ -271,7 +271,11 @@ fn reasons(message: &str) -> impl Iterator<Item = (Ipv4Addr, u16)> + '_ {
         .zip(message.split(" from /").skip(1))
         .map(|(before, after)| {
             let address = after.split(':').next().and_then(|a| a.parse().ok());
-            let reason = u16::from(before.ends_with("READ_TOO_MANY_TOMBSTONES"));
+            let reason = match () {
+                () if before.ends_with("READ_TOO_MANY_TOMBSTONES") => 1,
+                () if before.ends_with("INCOMPATIBLE_SCHEMA") => 3,
+                () => 0,
+            };
             (address.unwrap_or(Ipv4Addr::UNSPECIFIED), reason)
         })
 }

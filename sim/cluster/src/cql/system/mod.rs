@@ -9,6 +9,7 @@ mod views;
 
 use super::bind::Server;
 use super::error::{CqlError, Detail};
+use crate::core::NodeFacts;
 use crate::core::config::ClusterConfig;
 use crate::core::ring::Ring;
 use crate::core::views::ViewBuilds;
@@ -36,6 +37,8 @@ pub struct NodeView<'a> {
     /// Whether `system_schema` lists the server's own tables too, as real servers do; cqlsh reads none that it does not
     /// find there. Drivers read the whole list with every session, so the simulator, where nobody looks, leaves them out.
     pub lists_own_tables: bool,
+    /// What the node knows of each node from its heartbeats, itself included; what is not there is as it is configured.
+    pub facts: &'a [NodeFacts],
     /// Which nodes have built their part of which view, as far as the node knows.
     pub view_builds: &'a ViewBuilds,
     /// What the node's clock shows while it answers a request, Unix microseconds: for `now()` and its like.

@@ -7,6 +7,7 @@ use crate::cql::types;
 use crate::model::{ClusteringOrder, ColumnKind, Index, Keyspace, NodeIdx, Replication, Table, UserType};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// Version that cluster software reports; drivers choose their queries by it.
 fn release_version(node: &NodeView<'_>) -> &'static str {
@@ -17,6 +18,19 @@ fn release_version(node: &NodeView<'_>) -> &'static str {
 impl NodeView<'_> {
     fn is_scylla(&self) -> bool {
         self.config.flavor == crate::core::flavor::Flavor::Scylla
+    }
+
+    /// A node's identity, as this one knows it.
+    pub(super) fn host_id(&self, of: NodeIdx) -> Uuid {
+        let place = usize::from(of.0);
+        let known = self.facts.get(place).and_then(|f| f.host_id);
+        known.unwrap_or(self.config.nodes[place].host_id)
+    }
+
+    /// The version of a node's schema, as this one knows it; of one that was never heard, its own.
+    fn schema_version(&self, of: NodeIdx) -> Uuid {
+        let told = self.facts.get(usize::from(of.0)).and_then(|f| f.schema_version);
+        told.filter(|_| of != self.me).unwrap_or(self.schema.version)
     }
 
     /// The server's own tables, if they are listed.
@@ -102,10 +116,10 @@ fn common(node: &NodeView<'_>, of: NodeIdx) -> Fields {
     sorted.sort();
     BTreeMap::from([
         ("data_center", text(&spec.dc)),
-        ("host_id", spec.host_id.as_bytes().to_vec()),
+        ("host_id", node.host_id(of).as_bytes().to_vec()),
         ("rack", text(&spec.rack)),
         ("release_version", text(release_version(node))),
-        ("schema_version", node.schema.version.as_bytes().to_vec()),
+        ("schema_version", node.schema_version(of).as_bytes().to_vec()),
         ("tokens", list(&sorted)),
     ])
 }

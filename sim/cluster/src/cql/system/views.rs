@@ -59,10 +59,7 @@ pub(super) fn build_status(node: &NodeView<'_>) -> Vec<Fields> {
             let status = if *is_built { "SUCCESS" } else { "STARTED" };
             let mut fields = name(table);
             fields.extend([
-                (
-                    "host_id",
-                    node.config.nodes[usize::from(of.0)].host_id.as_bytes().to_vec(),
-                ),
+                ("host_id", node.host_id(*of).as_bytes().to_vec()),
                 ("status", text(status)),
             ]);
             rows.push(fields);

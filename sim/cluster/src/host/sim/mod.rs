@@ -6,6 +6,7 @@
 //! - `connection`: one client of it,
 //! - `inbox`: what is on its way to it,
 //! - `record`: what the trace is told,
+//! - `repair`, `replace`: anti-entropy repair on command; a node in the place of a lost one,
 //! - `snapshot`: what the replicas hold, for checks.
 //!
 //! Locks: each node's process and inbox have one; a process may lock inboxes, never another process. A hook runs under
@@ -17,6 +18,8 @@ mod inbox;
 mod process;
 mod program;
 mod record;
+mod repair;
+mod replace;
 mod snapshot;
 
 pub use process::CQL_PORT;
@@ -66,6 +69,10 @@ struct Slot {
     /// Whether the machine itself is off, and not only its process dead.
     powered_off: AtomicBool,
     clock: Mutex<ClockSpec>,
+    /// Whether the next process takes the place of a lost node, and the generation of that one.
+    replacing: Mutex<Option<u32>>,
+    /// Why the last process could not go on, if so.
+    halted: Mutex<Option<String>>,
 }
 
 /// What the handles and the tasks of a cluster share.
@@ -79,10 +86,12 @@ struct Cluster {
     hooked: AtomicBool,
     registry: Registry,
     deliveries: AtomicU64,
+    /// Repairs so far: their numbers.
+    repairs: AtomicU64,
     /// How late the last write that a hook put off is to be executed, milliseconds: for the trace.
     late_ms: AtomicU64,
     draws: Stream,
-    /// Who waits for nodes to serve.
+    /// Who waits for nodes to serve, or for what they were told to do.
     waiting: Mutex<Vec<Waker>>,
 }
 
@@ -124,6 +133,8 @@ impl SimCluster {
             starts: AtomicU64::new(0),
             powered_off: AtomicBool::new(false),
             clock: Mutex::new(spec.clock),
+            replacing: Mutex::default(),
+            halted: Mutex::default(),
         });
         let inner = Arc::new(Cluster {
             world: world.clone(),
@@ -134,6 +145,7 @@ impl SimCluster {
             hooked: AtomicBool::new(false),
             registry: Registry::default(),
             deliveries: AtomicU64::new(0),
+            repairs: AtomicU64::new(0),
             late_ms: AtomicU64::new(0),
             draws: world.stream("cluster/nodes"),
             waiting: Mutex::default(),
@@ -261,6 +273,15 @@ impl SimCluster {
     /// Ends a pause. Timers that came due meanwhile fire now.
     pub fn resume(&self, node: NodeIdx) {
         self.inner.slot(node).host.resume();
+    }
+
+    /// Keeps a running node from learning of changes to the schema that others make, or lets it learn of them again. Its
+    /// restart ends that.
+    pub fn hold_schema(&self, node: NodeIdx, on: bool) {
+        let inner = &self.inner;
+        inner.turn(node, |process, now_us| {
+            process.step(inner, now_us, Input::HoldSchema { on });
+        });
     }
 
     /// Sets how far a node's clock is ahead of simulated time, microseconds; it keeps that over restarts.
@@ -431,6 +452,9 @@ impl Cluster {
         if let Some(waker) = after.wake_program {
             waker.wake();
         }
+        if after.look_again {
+            self.look_again();
+        }
         for id in after.dirty {
             self.write_answers(node, id);
         }
@@ -479,7 +503,7 @@ impl Cluster {
         drop(old);
     }
 
-    /// Who waits for nodes to serve looks again: one serves now, or will not.
+    /// Who waits for nodes to serve, or for what they were told to do, looks again.
     fn look_again(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiting));
         waiting.into_iter().for_each(Waker::wake);

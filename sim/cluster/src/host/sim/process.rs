@@ -31,6 +31,8 @@ pub(super) struct After {
     pub(super) kill: bool,
     /// Freeze this node for so many milliseconds.
     pub(super) pause_ms: Option<u64>,
+    /// Who waits for something looks again.
+    pub(super) look_again: bool,
     /// Open the CQL port.
     pub(super) wake_program: Option<Waker>,
 }
@@ -73,6 +75,7 @@ pub(super) fn view(node: &Node) -> NodeView<'_> {
         port: CQL_PORT,
         schema: node.schema(),
         lists_own_tables: false,
+        facts: node.facts(),
         view_builds: node.view_builds(),
         wall_us: 0,
     }
@@ -222,6 +225,14 @@ impl Process {
                     port: CQL_PORT,
                 });
             }
+            Effect::Replaced { peer } => {
+                let address = cluster.config.nodes[usize::from(peer.0)].ip;
+                self.tell(&Event::Topology {
+                    joined: true,
+                    address,
+                    port: CQL_PORT,
+                });
+            }
             Effect::SchemaChanged { schema } => {
                 let before = std::mem::replace(&mut self.schema_told, schema.clone());
                 for change in schema_changes(&before, &schema) {
@@ -230,8 +241,11 @@ impl Process {
             }
             Effect::KillSelf => self.after.kill = true,
             Effect::PauseSelf { ms } => self.after.pause_ms = Some(ms),
+            Effect::RepairEnded { .. } => self.after.look_again = true,
             Effect::Stopped => self.stop(),
             Effect::Halted { reason } => {
+                *super::lock(&cluster.slot(me).halted) = Some(reason.clone());
+                self.after.look_again = true;
                 record::halted(cluster, me, reason);
                 self.stop();
             }

@@ -99,7 +99,13 @@ fn boot(cluster: &Arc<Cluster>, me: NodeIdx, start: u64, log: DiskFile, bytes: &
     let now_us = cluster.now_us();
     node.set_clock(now_us, cluster.clock(me));
     let mut process = Process::new(cluster, node, log);
-    process.boot(now_us, bytes, if start == 1 { Start::Together } else { Start::Alone });
+    let replacing = super::lock(&cluster.slot(me).replacing).take();
+    let start = match replacing {
+        Some(generation) => Start::InPlaceOf { generation },
+        None if start == 1 => Start::Together,
+        None => Start::Alone,
+    };
+    process.boot(now_us, bytes, start);
     cluster.install(me, process);
     cluster.turn(me, |_, _| {});
 }

@@ -170,6 +170,44 @@ pub(super) fn event(cluster: &Cluster, node: NodeIdx, event: &Event) {
                 }
             });
         }
+        Event::SchemaUnknown { from } => {
+            trace.mark("schema unknown");
+            let detail = format!("{from} asked about something that its schema does not have");
+            other(cluster, node, "schema unknown", detail);
+        }
+        Event::Joining { host_id } => {
+            trace.mark("node joining");
+            other(
+                cluster,
+                node,
+                "joining",
+                format!("in the place of a lost node, as {host_id}"),
+            );
+        }
+        Event::Joined { mutations } => {
+            trace.mark("node joined");
+            other(cluster, node, "joined", format!("with {mutations} mutations of others"));
+        }
+        Event::RepairBegun { number, what, ranges } => {
+            trace.mark("repair begun");
+            let detail = format!("repair {number} of {what}: {ranges} ranges");
+            other(cluster, node, "repair begun", detail);
+        }
+        Event::RepairEnded {
+            number,
+            mutations,
+            failed,
+        } => {
+            let outcome = failed.as_ref().map_or("done", |_| "failed");
+            trace.mark(if failed.is_some() {
+                "repair failed"
+            } else {
+                "repair done"
+            });
+            let why = failed.as_ref().map_or_else(String::new, |f| format!(": {f}"));
+            let detail = format!("repair {number} {outcome}, {mutations} mutations{why}");
+            other(cluster, node, "repair ended", detail);
+        }
         Event::Status { peer, up } => keep(status(cluster.host_id(*peer), host, *up)),
         answer => self::answer(cluster, node, answer),
     }

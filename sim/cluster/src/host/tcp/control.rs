@@ -48,18 +48,18 @@ impl Body {
         self.faults.inject(self.shared.clock.now_us(), fault)
     }
 
-    /// Does what a fault says.
-    pub(super) async fn perform(&self, fault: u32, deed: Deed) -> Result<(), String> {
+    /// Does what a fault says; returns what there is to be told of it.
+    pub(super) async fn perform(&self, fault: u32, deed: Deed) -> Result<String, String> {
         match deed {
             Deed::Kill { node, power } => {
                 self.kill(node);
                 if power {
                     let lost = self.shared.with(node, Process::lose_unsynced);
-                    return lost.map_err(|e| e.to_string());
+                    lost.map_err(|e| e.to_string())?;
                 }
             }
             Deed::Bury(node) => self.listeners.abort(usize::from(node.0)),
-            Deed::Start(node) => return self.revive(node).await.map_err(|e| e.to_string()),
+            Deed::Start(node) => self.revive(node).await.map_err(|e| e.to_string())?,
             Deed::Freeze(node) => self.freeze(node),
             Deed::Resume(node) => self.resume(node),
             Deed::Cut(links) => {
@@ -87,8 +87,14 @@ impl Body {
                 state.process(node).node.set_clock(now_us, spec);
             }),
             Deed::FailDisk(node) => self.shared.turn(|state, now_us| state.process(node).fail_disk(now_us)),
+            Deed::Replace(node) => self.replace(node).await?,
+            Deed::HoldSchema { node, on } => self.give(node, Input::HoldSchema { on }),
+            Deed::Repair { by, scope } => {
+                let mutations = self.repair(by, scope).await?;
+                return Ok(format!("done, {mutations} mutations were lacking"));
+            }
         }
-        Ok(())
+        Ok(String::new())
     }
 
     fn give(&self, node: NodeIdx, input: Input) {
@@ -123,30 +129,46 @@ impl Body {
     }
 
     pub(super) async fn revive(&self, node: NodeIdx) -> Result<(), StartError> {
-        let place = usize::from(node.0);
         self.kill(node);
+        let socket = self.take_port(node).await?;
+        self.launch(node, Start::Alone)?;
+        self.open_port(node, socket);
+        Ok(())
+    }
+
+    /// The CQL port of a node that was killed.
+    pub(super) async fn take_port(&self, node: NodeIdx) -> Result<TcpListener, StartError> {
+        let place = usize::from(node.0);
         let address = self.addresses[place];
         let failed = |e| cannot_listen(address, self.addresses[0], place + 1, e);
         // The task that held the port was told to end; the runtime needs a moment for it.
         while !self.listeners.is_closed(place) {
             sleep(LOOK).await;
         }
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        TcpListener::bind(address).await.map_err(failed)
+    }
+
+    /// From now on the node answers there.
+    pub(super) fn open_port(&self, node: NodeIdx, socket: TcpListener) {
+        let shared = self.shared.clone();
+        let accept = connection::accept(shared, node, socket);
+        self.listeners.spawn(usize::from(node.0), accept);
+    }
+
+    /// Starts the process that follows one that was killed.
+    pub(super) fn launch(&self, node: NodeIdx, start: Start) -> Result<(), StartError> {
         let log = self.data.open_log(node)?;
         let booted = self.shared.turn(|state, now_us| {
             let old = state.process(node);
             let seed = Shared::seed(now_us, node);
             let core = Node::new(old.node.config().clone(), node, seed);
             let mut process = old.successor(core, log);
-            process.boot(now_us, Start::Alone)?;
+            process.boot(now_us, start)?;
             *old = process;
             self.trace.note(now_us, Some(node), "started", None, String::new());
             Ok(())
         });
-        booted.map_err(|e| self.data.unreadable(node, e))?;
-        let shared = self.shared.clone();
-        self.listeners.spawn(place, connection::accept(shared, node, socket));
-        Ok(())
+        booted.map_err(|e| self.data.unreadable(node, e))
     }
 }
 

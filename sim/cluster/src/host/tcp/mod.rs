@@ -4,6 +4,7 @@
 //! - `process`: one node, and the carrying out of what its core asks for,
 //! - `connection`: one client of it,
 //! - `control`: kill, freeze, resume and start again one node of them, cut links, lose hints,
+//! - `repair`, `replace`: anti-entropy repair on command; a node in the place of a lost one,
 //! - `faults`, `trace`: faults on command (`--plan`, the control endpoint), and what happened,
 //! - `http`: the control endpoint,
 //! - `status`: how the nodes are,
@@ -27,6 +28,8 @@ mod http;
 mod log_file;
 mod notice;
 mod process;
+mod repair;
+mod replace;
 mod status;
 mod trace;
 
@@ -51,6 +54,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -145,6 +149,8 @@ struct Body {
     trace: Arc<Trace>,
     addresses: Arc<[SocketAddr]>,
     is_new: bool,
+    /// Repairs so far: their numbers.
+    repairs: AtomicU64,
     listeners: Listeners,
     /// Its lock is held until the last.
     data: DataDir,
@@ -255,6 +261,7 @@ impl TcpCluster {
             trace,
             addresses,
             is_new: data.is_new,
+            repairs: AtomicU64::new(0),
             listeners,
             data,
         });

@@ -57,7 +57,13 @@ impl Notice {
         match self {
             Notice::Event { event, .. } => !matches!(
                 event,
-                Event::BatchReplayed { .. } | Event::HintRefused { .. } | Event::Recovered { .. }
+                Event::BatchReplayed { .. }
+                    | Event::HintRefused { .. }
+                    | Event::Recovered { .. }
+                    | Event::Joining { .. }
+                    | Event::Joined { .. }
+                    | Event::RepairBegun { .. }
+                    | Event::RepairEnded { .. }
             ),
             Notice::Compacted { .. } => true,
             Notice::Halted { .. } | Notice::Accept { .. } | Notice::NotCompacted { .. } => false,
@@ -136,6 +142,31 @@ fn told(event: &Event, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Event::HintRefused { peer } => write!(f, "keeps no more hints for node {}", number(*peer)),
         Event::Schema { change, version } => write!(f, "schema change {change}, version {version}"),
         Event::Truncated { table } => write!(f, "emptied table number {}", table.0),
+        Event::SchemaUnknown { from } => {
+            let from = number(*from);
+            write!(
+                f,
+                "was asked by node {from} about something that its schema does not have"
+            )
+        }
+        Event::Joining { host_id } => write!(f, "takes the place of a lost node, as {host_id}"),
+        Event::Joined { mutations } => write!(f, "has joined with {mutations} mutations of others"),
+        Event::RepairBegun { number, what, ranges } => {
+            write!(f, "begins repair {number} of {what}, {ranges} ranges")
+        }
+        Event::RepairEnded {
+            number,
+            mutations,
+            failed: None,
+        } => write!(
+            f,
+            "repair {number} is done, {mutations} mutations were lacking on replicas"
+        ),
+        Event::RepairEnded {
+            number,
+            failed: Some(reason),
+            ..
+        } => write!(f, "repair {number} failed: {reason}"),
         Event::ViewBuilt { view } => write!(f, "has built its part of the view with table number {}", view.0),
         other => write!(f, "{other:?}"),
     }

@@ -268,6 +268,11 @@ impl Process {
         self.log.lose_unsynced()
     }
 
+    /// The disk is another one. For a process that was killed.
+    pub(super) fn lose_log(&mut self) -> io::Result<()> {
+        self.log.truncate(0)
+    }
+
     /// Bytes of its log.
     pub(super) fn log_bytes(&self) -> u64 {
         self.log.length()
@@ -420,6 +425,14 @@ impl Process {
                     port: of_peer.port(),
                 });
             }
+            Effect::Replaced { peer } => {
+                let of_peer = self.addresses[usize::from(peer.0)];
+                self.tell_clients(&Event::Topology {
+                    joined: true,
+                    address: of_peer.ip(),
+                    port: of_peer.port(),
+                });
+            }
             Effect::SchemaChanged { schema } => {
                 let before = std::mem::replace(&mut self.schema_told, schema.clone());
                 for change in schema_changes(&before, &schema) {
@@ -432,6 +445,8 @@ impl Process {
             }
             // The director of faults knows when it goes on.
             Effect::PauseSelf { .. } => self.is_frozen = true,
+            // Whoever waits for it looks now and then.
+            Effect::RepairEnded { .. } => {}
             Effect::Stopped => self.end(),
             Effect::Halted { reason } => {
                 let node = self.node.index();
@@ -512,6 +527,7 @@ fn view(node: &Node, port: u16) -> NodeView<'_> {
         port,
         schema: node.schema(),
         lists_own_tables: true,
+        facts: node.facts(),
         view_builds: node.view_builds(),
         wall_us: 0,
     }

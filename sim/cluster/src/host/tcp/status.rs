@@ -13,7 +13,7 @@ pub struct NodeStatus {
     pub node: u16,
     /// Its CQL address.
     pub address: SocketAddr,
-    /// `up`, `starting`, `frozen`, `down`, or `halted` (it cannot go on).
+    /// `up`, `starting`, `joining` (it takes the place of a lost one), `frozen`, `down`, or `halted` (it cannot go on).
     pub state: &'static str,
     /// `gossip_generation`: grows with every start.
     pub generation: u32,
@@ -61,6 +61,7 @@ fn status(process: &Process, address: SocketAddr) -> NodeStatus {
             () if process.is_over => "down",
             () if process.is_frozen => "frozen",
             () if process.is_serving => "up",
+            () if node.is_joining() => "joining",
             () => "starting",
         },
         generation: node.generation(),

@@ -3,7 +3,7 @@
 
 use super::spec::{Action, Applied, Direction, FaultSpec, PointName, SpecError, Statements, WriteTypeName};
 use super::values::row_holds;
-use crate::core::{BatchInfo, Boundary, Point, Then, Told, Verdict, ViewFault};
+use crate::core::{BatchInfo, Boundary, Point, RepairScope, Then, Told, Verdict, ViewFault};
 use crate::model::{Consistency, NodeIdx, Replication, Schema, Table, WriteKind, WriteType};
 
 /// Something done to nodes.
@@ -33,6 +33,12 @@ pub(in crate::host::tcp) enum Deed {
     Clock { node: NodeIdx, skew_ms: i64 },
     /// The log cannot be written.
     FailDisk(NodeIdx),
+    /// A node is lost, and another one takes its place.
+    Replace(NodeIdx),
+    /// A node does not learn of changes to the schema, or learns of them again.
+    HoldSchema { node: NodeIdx, on: bool },
+    /// A repair is made.
+    Repair { by: Option<NodeIdx>, scope: RepairScope },
 }
 
 /// What a fault aims at.
@@ -98,6 +104,10 @@ fn deeds(spec: &FaultSpec, node: Option<NodeIdx>, nodes: usize) -> Result<(Deed,
     match spec.action {
         Action::LoseViewUpdates => return Ok(of_views(ViewFault::Lose)),
         Action::HoldViewUpdates => return Ok(of_views(ViewFault::Hold)),
+        Action::Repair => {
+            let scope = repair_scope(spec)?;
+            return Ok((Deed::Repair { by: node, scope }, None));
+        }
         _ => {}
     }
     let Some(node) = node else {
@@ -122,11 +132,38 @@ fn deeds(spec: &FaultSpec, node: Option<NodeIdx>, nodes: usize) -> Result<(Deed,
                 Some(Deed::KeepHints(nodes)),
             )
         }
+        Action::HoldSchema => {
+            let hold = |on| Deed::HoldSchema { node, on };
+            (hold(true), Some(hold(false)))
+        }
+        Action::Replace => (Deed::Replace(node), None),
         Action::Clock => {
             let skew_ms = spec.skew.map_or(0, |s| s.0);
             (Deed::Clock { node, skew_ms }, None)
         }
         _ => (Deed::FailDisk(node), None),
+    })
+}
+
+/// `keyspace`, or `table = "ks.t"`, or both with `table = "t"`.
+fn repair_scope(spec: &FaultSpec) -> Result<RepairScope, SpecError> {
+    let (of_table, table) = match spec.table.as_deref() {
+        Some(name) => match name.split_once('.') {
+            Some((keyspace, table)) => (Some(keyspace), Some(table)),
+            None => (None, Some(name)),
+        },
+        None => (None, None),
+    };
+    let keyspace = spec.keyspace.as_deref().or(of_table);
+    let Some(keyspace) = keyspace.filter(|k| of_table.is_none_or(|of| of == *k)) else {
+        let what =
+            "`repair` needs `keyspace = \"ks\"` or `table = \"ks.t\"`: nodetool repair --full of a keyspace or table";
+        return Err(SpecError::of("keyspace", what));
+    };
+    Ok(RepairScope {
+        keyspace: keyspace.to_owned(),
+        table: table.map(str::to_owned),
+        whole_ring: spec.node.is_none(),
     })
 }
 

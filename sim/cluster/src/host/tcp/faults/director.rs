@@ -6,6 +6,7 @@ use crate::core::ViewFault;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 /// Something for the director.
@@ -45,10 +46,15 @@ impl Deed {
     /// Whether it goes on until something ends it.
     pub(super) fn lasts(&self) -> bool {
         match self {
-            Deed::Freeze(_) | Deed::Cut(_) => true,
+            Deed::Freeze(_) | Deed::Cut(_) | Deed::HoldSchema { on: true, .. } => true,
             Deed::ViewUpdates { fault, .. } => *fault != ViewFault::None,
             _ => false,
         }
+    }
+
+    /// Whether it takes its time, and ends by itself.
+    pub(super) fn is_long(&self) -> bool {
+        matches!(self, Deed::Repair { .. } | Deed::Replace(_))
     }
 
     /// What ends it, if it lasts.
@@ -56,6 +62,7 @@ impl Deed {
         match self {
             Deed::Freeze(node) => Some(Deed::Resume(*node)),
             Deed::Cut(_) => Some(Deed::Heal),
+            Deed::HoldSchema { node, on: true } => Some(Deed::HoldSchema { node: *node, on: false }),
             Deed::ViewUpdates { nodes, fault } if *fault != ViewFault::None => Some(Deed::ViewUpdates {
                 nodes: nodes.clone(),
                 fault: ViewFault::None,
@@ -95,6 +102,14 @@ impl Deed {
             Deed::KeepHints(nodes) => format!("hints are kept again on {}", all(nodes)),
             Deed::Clock { node, skew_ms } => format!("the clock of node {} is off by {skew_ms} ms", number(*node)),
             Deed::FailDisk(node) => format!("node {} cannot write its log", number(*node)),
+            Deed::Replace(node) => format!("another node in the place of node {}", number(*node)),
+            Deed::HoldSchema { node, on: true } => format!("node {} learns of no change to the schema", number(*node)),
+            Deed::HoldSchema { node, .. } => format!("node {} learns of changes to the schema again", number(*node)),
+            Deed::Repair { by, scope } => {
+                let by = by.map_or_else(String::new, |n| format!(" by node {}", number(n)));
+                let table = scope.table.as_ref().map_or_else(String::new, |t| format!(".{t}"));
+                format!("repair of {}{table}{by}", scope.keyspace)
+            }
         }
     }
 }
@@ -108,6 +123,8 @@ pub(in crate::host::tcp) async fn direct(body: Weak<Body>, mut orders: Receiver<
     let mut arrived = 0;
     // What lasts, by fault: what would end it.
     let mut lasting: BTreeMap<u32, Deed> = BTreeMap::new();
+    // What takes its time; the agenda goes on meanwhile. As many as there are faults, at most.
+    let mut long = JoinSet::new();
     loop {
         let next = agenda.first_key_value().map(|(key, _)| key.0);
         let Some(clock) = body.upgrade().map(|b| b.shared.clock) else {
@@ -147,9 +164,16 @@ pub(in crate::host::tcp) async fn direct(body: Weak<Body>, mut orders: Receiver<
                         None if due.ends => drop(lasting.remove(&due.id)),
                         None => {}
                     }
-                    carry_out(&body, due).await;
+                    if due.deed.is_long() {
+                        let told = format!("{} begins", due.deed.told());
+                        body.faults.was_done(body.shared.clock.now_us(), due.id, true, false, told, None);
+                        long.spawn(async move { carry_out(&body, Due { begins: false, ..due }).await });
+                    } else {
+                        carry_out(&body, due).await;
+                    }
                 }
             }
+            Some(_over) = long.join_next() => {}
         }
     }
 }
@@ -159,8 +183,13 @@ async fn carry_out(body: &Arc<Body>, due: Due) {
         id, deed, begins, ends, ..
     } = due;
     let mut told = deed.told();
-    if let Err(error) = body.perform(id, deed).await {
-        told = format!("{told}: {error}");
+    let (done, failed) = match body.perform(id, deed).await {
+        Ok(done) => (done, None),
+        Err(error) => (error.clone(), Some(error)),
+    };
+    if !done.is_empty() {
+        told = format!("{told}: {done}");
     }
-    body.faults.was_done(body.shared.clock.now_us(), id, begins, ends, told);
+    let now_us = body.shared.clock.now_us();
+    body.faults.was_done(now_us, id, begins, ends, told, failed);
 }

@@ -44,7 +44,7 @@ pub enum FaultState {
     Waiting,
     /// It is being done: a node stands still or is down, links are cut.
     Active,
-    /// It is over.
+    /// It is over, or could not be done ([`Fault::failed`]).
     Done,
     /// It was taken back before it was over.
     Cancelled,
@@ -65,6 +65,9 @@ pub struct Fault {
     pub state: FaultState,
     /// How often it struck.
     pub struck: u32,
+    /// Why it could not be done, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// What it is.
     pub fault: FaultSpec,
     /// Statements that it let pass or struck.
@@ -142,6 +145,7 @@ impl Faults {
             id,
             state: FaultState::Waiting,
             struck: 0,
+            failed: None,
             fault: spec,
             seen: 0,
         });
@@ -186,11 +190,22 @@ impl Faults {
     }
 
     /// The director did what a fault says.
-    pub(super) fn was_done(&self, now_us: u64, id: u32, began: bool, is_over: bool, told: String) {
+    pub(super) fn was_done(
+        &self,
+        now_us: u64,
+        id: u32,
+        began: bool,
+        is_over: bool,
+        told: String,
+        failed: Option<String>,
+    ) {
         let mut list = self.lock();
         let Some(fault) = list.find(id) else { return };
         if began {
             fault.struck += 1;
+        }
+        if failed.is_some() {
+            fault.failed = failed;
         }
         if !fault.state.is_over() {
             fault.state = if is_over { FaultState::Done } else { FaultState::Active };

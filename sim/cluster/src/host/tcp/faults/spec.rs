@@ -31,6 +31,10 @@ pub enum Action {
     HoldViewUpdates,
     Clock,
     FailDisk,
+    HoldSchema,
+    Repair,
+    Replace,
+    AddNode,
 }
 
 /// Which statements a fault looks at.
@@ -117,6 +121,8 @@ pub struct FaultSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyspace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statements: Option<Statements>,
@@ -166,7 +172,7 @@ struct About {
 /// The fields that say which statements are struck.
 const WHICH: [&str; 6] = ["table", "statements", "row", "node", "skip", "count"];
 
-const ACTIONS: [About; 19] = [
+const ACTIONS: [About; 23] = [
     About {
         action: Action::WriteTimeout,
         name: "write-timeout",
@@ -300,6 +306,34 @@ const ACTIONS: [About; 19] = [
         needs: &["node"],
         takes: &["at"],
     },
+    About {
+        action: Action::HoldSchema,
+        name: "hold-schema",
+        what: "a node does not learn of changes to the schema made through others; without `for`, until it is cancelled",
+        needs: &["node"],
+        takes: &["at", "for"],
+    },
+    About {
+        action: Action::Repair,
+        name: "repair",
+        what: "nodetool repair --full of a keyspace or table, by a node for its ranges, or for all of them",
+        needs: &[],
+        takes: &["keyspace", "table", "node", "at"],
+    },
+    About {
+        action: Action::Replace,
+        name: "replace",
+        what: "a node and its disk are lost, and a new one in its place gets its data from the other replicas",
+        needs: &["node"],
+        takes: &["at"],
+    },
+    About {
+        action: Action::AddNode,
+        name: "add-node",
+        what: "refused: start with --nodes N",
+        needs: &[],
+        takes: &[],
+    },
 ];
 
 /// The fields, for people.
@@ -307,6 +341,7 @@ const FIELDS: &str =
     "  when        at = \"30s\"                 so long after the plan is loaded or the fault is injected; else at once
   which       table = \"ks.t\" or \"t\"      statements that touch this table; else any
               statements = \"any\"         any, read, write, batch, conditional; what a fault can strike if not given
+              keyspace = \"ks\"            what is to be repaired, with or without a table
               row = { k = 7, s = \"a\" }   writes with a row of these values (integers and texts)
               node = 2                   through this coordinator; else any. Nodes count from 1
               skip = 0, count = 1        let so many pass, then strike so many
@@ -390,6 +425,9 @@ impl FaultSpec {
 
     /// Whether its fields belong together.
     pub(super) fn check(&self) -> Result<(), SpecError> {
+        if self.action == Action::AddNode {
+            return Err(SpecError::of("do", crate::host::NoNewNodes.to_string()));
+        }
         let about = self.action.about();
         let given = self.given();
         let statement = if self.action.is_on_statements() {
@@ -476,12 +514,13 @@ impl Action {
 }
 
 /// Names of fields as they are written, to point at them.
-const FIELD_NAMES: [&str; 23] = [
+const FIELD_NAMES: [&str; 24] = [
     "do",
     "name",
     "at",
     "node",
     "peer",
+    "keyspace",
     "table",
     "statements",
     "row",
