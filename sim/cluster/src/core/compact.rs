@@ -69,7 +69,7 @@ impl Node {
             out,
         };
         writer.entry(EntryKind::Boot, &[&self.generation.to_le_bytes()])?;
-        if let Some(record) = self.membership_record() {
+        for record in self.membership_records() {
             writer.entry(EntryKind::Membership, &[&record])?;
         }
         if let Ok(schema) = self.schema.to_bytes() {

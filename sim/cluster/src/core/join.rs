@@ -65,36 +65,45 @@ impl Node {
             self.membership.host_id = Some(id.into_uuid());
         }
         self.facts[usize::from(self.me.0)].host_id = self.membership.host_id;
-        self.log_membership();
+        self.log_membership(self.me);
     }
 
-    /// The log says who this node is.
+    /// The log says who this node is, or who a peer is (`system.peers`).
     pub(super) fn recover_membership(&mut self, payload: &[u8]) {
-        if let Some((id, rest)) = payload.split_first_chunk::<16>() {
-            let id = Uuid::from_bytes(*id);
-            let configured = self.config.nodes[usize::from(self.me.0)].host_id;
-            self.membership.host_id = Some(id).filter(|id| *id != configured);
-            self.membership.is_joining = rest.first() == Some(&1);
-            self.facts[usize::from(self.me.0)].host_id = self.membership.host_id;
+        let Some((id, [of, joining])) = payload.split_first_chunk::<16>() else {
+            return;
+        };
+        let place = usize::from(*of);
+        let (Some(fact), Some(node)) = (self.facts.get_mut(place), self.config.nodes.get(place)) else {
+            return;
+        };
+        fact.host_id = Some(Uuid::from_bytes(*id)).filter(|id| *id != node.host_id);
+        if *of == self.me.0 {
+            self.membership.host_id = fact.host_id;
+            self.membership.is_joining = *joining == 1;
         }
     }
 
-    /// What the log has to say of who this node is; nothing of one that was never replaced.
-    pub(super) fn membership_record(&self) -> Option<[u8; 17]> {
-        let Membership {
-            host_id, is_joining, ..
-        } = self.membership;
-        if host_id.is_none() && !is_joining {
-            return None;
-        }
-        let mut record = [u8::from(is_joining); 17];
-        record[..16].copy_from_slice(self.host_id().as_bytes());
-        Some(record)
+    /// What the log has to say of who nodes are; nothing of those that are as they are configured.
+    pub(super) fn membership_records(&self) -> impl Iterator<Item = [u8; 18]> {
+        let is_own = |n: NodeIdx| n == self.me && self.membership.is_joining;
+        let is_told = move |n: &NodeIdx| is_own(*n) || self.facts[usize::from(n.0)].host_id.is_some();
+        let all = self.config.node_indices().filter(is_told);
+        all.map(|n| self.membership_record(n))
     }
 
-    fn log_membership(&mut self) {
-        let mut record = [u8::from(self.membership.is_joining); 17];
-        record[..16].copy_from_slice(self.host_id().as_bytes());
+    fn membership_record(&self, of: NodeIdx) -> [u8; 18] {
+        let place = usize::from(of.0);
+        let id = self.facts[place].host_id.unwrap_or(self.config.nodes[place].host_id);
+        let is_joining = of == self.me && self.membership.is_joining;
+        let mut record = [0; 18];
+        record[..16].copy_from_slice(id.as_bytes());
+        record[16..].copy_from_slice(&[of.0, u8::from(is_joining)]);
+        record
+    }
+
+    fn log_membership(&mut self, of: NodeIdx) {
+        let record = self.membership_record(of);
         self.replica.log.append(EntryKind::Membership, &[&record]);
     }
 
@@ -174,7 +183,7 @@ impl Node {
             Err(reason) => return self.halt(cx, format!("it cannot take the place of the lost node: {reason}")),
         };
         self.membership.is_joining = false;
-        self.log_membership();
+        self.log_membership(self.me);
         // Views came as tables (C `StorageService.markViewsAsBuilt`, S `mark_existing_views_as_built`).
         self.mark_views_built();
         self.log_dirty(cx);
@@ -203,6 +212,9 @@ impl Node {
             self.mark_down(cx, from);
         }
         if known != host_id {
+            self.log_membership(from);
+            self.log_dirty(cx);
+            self.sync_log(cx);
             // They were for somebody else.
             self.lose_hints(cx, Some(from));
             self.renewed.insert(from);

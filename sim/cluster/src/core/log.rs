@@ -46,7 +46,7 @@ pub enum EntryKind {
     Paxos = 9,
     /// This node's part of a materialized view is built.
     ViewBuilt = 10,
-    /// Who this node is, and whether it has joined; only of nodes that took the place of lost ones.
+    /// Who a node is, and whether this one has joined; only of nodes that took the place of lost ones.
     Membership = 11,
 }
 
