@@ -9,8 +9,8 @@ use crate::cql::parse::ast::{
 use crate::cql::types::Scope;
 use crate::cql::{system, types};
 use crate::model::{
-    ClusteringOrder, ColumnKind, CqlType, NewColumn, NewTable, Replication, Schema, SchemaChange, SchemaEffect,
-    SchemaError, SchemaTarget, Table, TableOptions,
+    ClusteringOrder, ColumnKind, CqlType, Keyspace, NewColumn, NewTable, Replication, Schema, SchemaChange,
+    SchemaEffect, SchemaError, SchemaTarget, Table, TableOptions,
 };
 use std::collections::BTreeMap;
 
@@ -448,10 +448,21 @@ fn alter_keyspace(
     let (mut replication, mut durable_writes) = (None, None);
     for (option, value) in options {
         match (option.as_str(), value) {
-            ("replication", PropertyValue::Map(map)) => replication = Some(parse_replication(context, name, map)?),
+            ("replication", PropertyValue::Map(map)) => {
+                let mut new = parse_replication(context, name, map)?;
+                keep_factors(&mut new, context.schema.keyspaces.get(name), map);
+                replication = Some(new);
+            }
             ("durable_writes", PropertyValue::Simple(text)) => durable_writes = Some(boolean(option, text)?),
             _ => return Err(syntax(format!("Unknown property '{option}'"))),
         }
+    }
+    if let Some(old) = context.schema.keyspaces.get(name).filter(|_| !context.server.is_scylla)
+        && replication.as_ref().is_none_or(|new| *new == old.replication)
+        && durable_writes.is_none_or(|new| new == old.durable_writes)
+    {
+        // Seen: nothing to tell anybody.
+        return Ok(Ddl::Nothing);
     }
     // With another replication rows do not move: repair does that, as on real servers.
     Ok(Ddl::Change(SchemaChange::AlterKeyspace {
@@ -459,6 +470,20 @@ fn alter_keyspace(
         replication,
         durable_writes,
     }))
+}
+
+/// `replication_factor` of an ALTER is for data centres that have no factor yet (seen; C `NetworkTopologyStrategy
+/// .prepareOptions`, S `network_topology_strategy::prepare_options`).
+fn keep_factors(new: &mut Replication, old: Option<&Keyspace>, given: &BTreeMap<String, String>) {
+    let (Replication::NetworkTopology(new), Some(Replication::NetworkTopology(old))) =
+        (new, old.map(|k| &k.replication))
+    else {
+        return;
+    };
+    if given.contains_key("replication_factor") {
+        let unnamed = old.iter().filter(|(dc, _)| !given.contains_key(*dc));
+        new.extend(unnamed.map(|(dc, factor)| (dc.clone(), *factor)));
+    }
 }
 
 /// What Cassandra warns of when a keyspace gets more copies.
