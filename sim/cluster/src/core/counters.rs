@@ -11,6 +11,7 @@
 use super::log::ENTRY_HEADER_BYTES;
 use super::message::{ClientRef, Msg, OpId, Which};
 use super::node::{Cx, Node, Op};
+use super::ring::NodeSet;
 use super::row::{CellKind, RowState};
 use super::seal::{Ops, Sealed, Stamp};
 use super::timers::Timer;
@@ -83,7 +84,7 @@ impl Node {
                 .as_ref()
                 .map(|p| p.replicas(mutation.token))
                 .unwrap_or_default();
-            let leader = self.choose_replicas(replicas, 1).first().copied();
+            let leader = self.choose_leader(replicas);
             let lead = Msg::Lead {
                 op: id,
                 sealed: sealed.clone(),
@@ -94,6 +95,25 @@ impl Node {
             // Some replica is alive: the level was checked.
             self.send(cx, leader.unwrap_or(self.me), lead);
         }
+    }
+
+    /// Until when a leader waits for the other replicas.
+    fn led_until(&mut self, cx: &Cx<'_>, expires_us: u64) -> u64 {
+        let Some(after_ms) = self.rules.counter_mutations_expire_after_ms else {
+            return expires_us;
+        };
+        let until_us = cx.now_us + self.config.timeouts.write_ms * 1000 + self.rng.below(after_ms * 1000);
+        until_us.min(expires_us)
+    }
+
+    /// Who leads an addition, of the replicas that are alive.
+    fn choose_leader(&mut self, replicas: NodeSet) -> Option<NodeIdx> {
+        if !self.rules.counter_leader_is_drawn {
+            return self.choose_replicas(replicas, 1).first().copied();
+        }
+        let live = replicas.and(self.alive());
+        let drawn = self.rng.below(u64::from(live.len().max(1)));
+        live.iter().nth(drawn as usize)
     }
 
     /// Leads one mutation: adds here, then writes the outcome to every replica.
@@ -108,7 +128,7 @@ impl Node {
         consistency: Consistency,
         expires_us: u64,
     ) {
-        if cx.now_us > expires_us {
+        if self.has_expired(cx, expires_us) {
             return cx.event(super::message::Event::Expired { from });
         }
         if self.is_news(sealed, &Which::Range(index, index)) {
@@ -140,9 +160,10 @@ impl Node {
             write_type: WriteType::Counter,
             consistency,
         };
-        let write = WriteOp::new(about, Arc::new(outcome), groups, expires_us);
+        let deadline_us = self.led_until(cx, expires_us);
+        let write = WriteOp::new(about, Arc::new(outcome), groups, deadline_us);
         let id = self.ops.reserve();
-        self.timers.set(expires_us, Timer::Deadline(id));
+        self.timers.set(write.deadline_us, Timer::Deadline(id));
         self.send_mutations(cx, id, Box::new(write));
     }
 

@@ -66,7 +66,7 @@ impl Node {
                 p.heard_us = cx.now_us;
             }
         }
-        let convict_us = self.rules.convict_after_ms * 1000;
+        let convict_us = self.rules.convict_after_ms * 10 * (100 + gossip.slower_percent);
         for peer in self.others().iter() {
             self.send_heartbeat(cx, peer);
             let p = &self.peers[usize::from(peer.0)];

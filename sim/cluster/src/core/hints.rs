@@ -30,6 +30,8 @@ pub(super) struct Hints {
     /// Sent and not acknowledged.
     in_flight: BTreeSet<(NodeIdx, u64)>,
     flush_set: bool,
+    /// Peers to which a delivery is planned already.
+    planned: BTreeSet<NodeIdx>,
     /// Whether no new ones are kept.
     pub(super) is_off: bool,
 }
@@ -131,7 +133,9 @@ impl Node {
         }
         // The peer may be up already (it was only slow): nothing else would start the delivery.
         if self.peers[usize::from(peer.0)].up {
-            self.schedule_hints(cx, peer);
+            // It waits for the flush first, and then for the next delivery.
+            let flushed_ms = self.rng.below(self.config.hints.flush_every_ms);
+            self.schedule_hints(cx, peer, flushed_ms);
         }
         true
     }
@@ -157,7 +161,7 @@ impl Node {
     pub(super) fn start_hints(&mut self, cx: &mut Cx<'_>) {
         for peer in self.others().iter() {
             if self.peers[usize::from(peer.0)].up && self.hints.of_peer(peer).next().is_some() {
-                self.schedule_hints(cx, peer);
+                self.schedule_hints(cx, peer, 0);
             }
         }
     }
@@ -166,21 +170,27 @@ impl Node {
         // What was under way when it went down may be lost.
         self.hints.in_flight.retain(|(p, _)| *p != peer);
         if self.hints.of_peer(peer).next().is_some() {
-            self.schedule_hints(cx, peer);
+            self.schedule_hints(cx, peer, 0);
         }
     }
 
-    fn schedule_hints(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+    /// Plans the next delivery after `from_ms`; one that is planned already brings all hints.
+    fn schedule_hints(&mut self, cx: &mut Cx<'_>, peer: NodeIdx, from_ms: u64) {
+        if !self.hints.planned.insert(peer) {
+            return;
+        }
         let (low, high) = self.config.hints.deliver_after_up_ms;
-        let at_us = cx.now_us + self.rng.between(low * 1000, high * 1000);
+        let at_us = cx.now_us + from_ms * 1000 + self.rng.between(low * 1000, high * 1000);
         self.timers.set(at_us, Timer::Hints(peer));
     }
 
     /// Time to deliver to a peer, or to try again.
     pub(super) fn on_hint_timer(&mut self, cx: &mut Cx<'_>, peer: NodeIdx) {
+        self.hints.planned.remove(&peer);
         if !self.peers[usize::from(peer.0)].up || self.hints.of_peer(peer).next().is_none() {
             return;
         }
+        self.hints.planned.insert(peer);
         self.hints.in_flight.retain(|(p, _)| *p != peer);
         self.deliver_hints(cx, peer);
         self.timers
@@ -206,6 +216,7 @@ impl Node {
                     number,
                     sealed: hint.sealed,
                     index: hint.index,
+                    expires_us: cx.now_us + self.config.timeouts.write_ms * 1000,
                 },
             );
         }

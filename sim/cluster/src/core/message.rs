@@ -91,11 +91,13 @@ pub enum Msg {
     BatchForgotten { op: OpId },
     /// Kind clusters only: undo what this batch did.
     UndoBatch { id: BatchId },
-    /// A hint: apply this mutation.
+    /// A hint: apply this mutation. It expires as a mutation does: one that lay in the socket of a node that stood still is
+    /// sent again (seen).
     Hint {
         number: u64,
         sealed: Arc<Sealed>,
         index: u16,
+        expires_us: u64,
     },
     /// The hint is applied.
     HintApplied { number: u64 },

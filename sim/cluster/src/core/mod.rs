@@ -10,6 +10,7 @@
 //! | [`message`] | inputs, effects, messages between nodes, facts for the trace |
 //! | [`boundary`] | the points of a request's life at which a fault may strike |
 //! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
+//! | `waking` | what a coordinator that stood still makes of answers and requests that waited for it |
 //! | `reads`, `derived` | coordinating reads, and writes that need them |
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
@@ -62,6 +63,7 @@ mod sweep;
 pub mod timers;
 mod verdict;
 pub mod views;
+mod waking;
 mod write;
 
 pub use boundary::{BatchInfo, Boundary, BoundaryHook, Point, RowInfo, Then, Told, Verdict};

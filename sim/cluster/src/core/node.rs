@@ -28,6 +28,7 @@ use super::sweep::{Repairs, SweepOp};
 use super::timers::{Slab, Timer, Timers};
 use super::verdict::Parked;
 use super::views::Views;
+use super::waking::Waking;
 use super::write::WriteOp;
 use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteKind, WriteType};
 use std::collections::{BTreeMap, VecDeque};
@@ -108,6 +109,7 @@ pub struct Node {
     /// Whether entries to replay are being chosen just now.
     pub(super) replay_choosing: bool,
     pub(super) views: Views,
+    pub(super) waking: Waking,
     pub(super) repairs: Repairs,
     pub(super) membership: Membership,
     /// Peers that take the place of lost nodes and do not have the data yet.
@@ -159,6 +161,7 @@ impl Node {
             replay_began_us: 0,
             replay_choosing: false,
             views: Views::default(),
+            waking: Waking::default(),
             repairs: Repairs::default(),
             membership: Membership::default(),
             pending: NodeSet::default(),
@@ -182,6 +185,7 @@ impl Node {
         if self.phase == Phase::Halted {
             return;
         }
+        self.waking.step(now_us);
         let cx = &mut Cx { now_us, hook, fx };
         match input {
             Input::Client { from, request } => self.client(cx, from, request),
@@ -260,7 +264,10 @@ impl Node {
             Msg::RemoveBatch { op, id } => self.replica_remove_batch(cx, from, op, id),
             Msg::BatchForgotten { op } => self.on_batch_forgotten(cx, from, op),
             Msg::UndoBatch { id } => self.replica_undo_batch(cx, id),
-            Msg::Hint { number, sealed, index } => self.replica_hint(cx, from, number, &sealed, index),
+            Msg::Hint { expires_us, .. } if cx.now_us > expires_us => cx.event(Event::Expired { from }),
+            Msg::Hint {
+                number, sealed, index, ..
+            } => self.replica_hint(cx, from, number, &sealed, index),
             Msg::HintApplied { number } => self.on_hint_applied(cx, from, number),
             Msg::Read {
                 op,
@@ -411,7 +418,7 @@ impl Node {
     pub(super) fn send(&mut self, cx: &mut Cx<'_>, to: NodeIdx, msg: Msg) {
         if to == self.me {
             self.loopback.push_back(msg);
-        } else {
+        } else if !self.is_unsent(to) {
             cx.fx.push(Effect::Send { to, msg });
         }
     }

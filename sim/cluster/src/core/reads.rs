@@ -326,12 +326,18 @@ impl Node {
             .replicas
             .and(self.alive())
             .minus(op.parts[index].contacted);
-        if !others.is_empty() {
+        if !others.is_empty() && !self.is_without_speculation(&chosen) {
             self.timers.set(
                 cx.now_us + self.config.speculative_retry_ms * 1000,
                 Timer::Speculate(id),
             );
         }
+    }
+
+    /// A read whose data come from afar though this node has them does not speculate: the percentile that it waits for is
+    /// beyond its timeout then (seen; see `Rules::data_from_afar_one_in`).
+    fn is_without_speculation(&self, chosen: &[NodeIdx]) -> bool {
+        self.rules.data_from_afar_one_in > 0 && chosen.iter().skip(1).any(|node| *node == self.me)
     }
 
     /// The replicas to ask: this node first if it is one, then others at random (what a snitch does among equals).
@@ -340,7 +346,12 @@ impl Node {
         let mut others: Vec<NodeIdx> = live.minus(NodeSet::one(self.me)).iter().collect();
         self.rng.shuffle(&mut others);
         let me = live.contains(self.me).then_some(self.me);
-        me.into_iter().chain(others).take(need as usize).collect()
+        let mut chosen: Vec<NodeIdx> = me.into_iter().chain(others).take(need as usize).collect();
+        let afar_one_in = self.rules.data_from_afar_one_in;
+        if afar_one_in > 0 && chosen.len() > 1 && self.rng.below(afar_one_in) == 0 {
+            chosen.rotate_left(1);
+        }
+        chosen
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>, id: OpId, op: &mut ReadOp, index: usize, node: NodeIdx, digest: bool) {

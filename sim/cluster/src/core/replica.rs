@@ -148,7 +148,7 @@ impl Node {
         expires_us: u64,
         undo: Option<BatchId>,
     ) {
-        if cx.now_us > expires_us {
+        if self.has_expired(cx, expires_us) {
             return cx.event(Event::Expired { from });
         }
         if self.is_news(sealed, which) {
@@ -224,7 +224,7 @@ impl Node {
         written_at_us: u64,
         expires_us: u64,
     ) {
-        if cx.now_us > expires_us {
+        if self.has_expired(cx, expires_us) {
             return cx.event(Event::Expired { from });
         }
         if self.replica.undone.contains(&id) {
@@ -308,7 +308,7 @@ impl Node {
         digest: bool,
         expires_us: u64,
     ) {
-        if cx.now_us > expires_us {
+        if self.has_expired(cx, expires_us) {
             return cx.event(Event::Expired { from });
         }
         let table = query.command.table;

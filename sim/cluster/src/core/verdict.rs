@@ -8,7 +8,7 @@ use super::message::{ClientRef, Effect, Event, Msg, OpId};
 use super::node::{Cx, Node, Op};
 use super::timers::Timer;
 use super::write::{Manner, Purpose, Stage, WriteOp};
-use crate::model::{Consistency, CoordinatorError, Request, Response, WriteRequest, WriteType};
+use crate::model::{Consistency, CoordinatorError, Request, Response, WriteKind, WriteRequest, WriteType};
 
 /// A request that waits to be executed: its coordinator is frozen, or executes it late.
 #[derive(Debug)]
@@ -20,6 +20,15 @@ pub(super) struct Parked {
 impl Node {
     /// A client's write arrives.
     pub(super) fn client_write(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: WriteRequest) {
+        if request.kind == WriteKind::Logged && self.is_lost_on_waking(cx) {
+            let over = Manner {
+                is_over: true,
+                ..Manner::default()
+            };
+            return self.mutely(cx, |node, cx| {
+                node.execute_write(cx, Purpose::Client(client), request, over);
+            });
+        }
         if cx.hook.is_none() {
             return self.execute_write(cx, Purpose::Client(client), request, Manner::default());
         }

@@ -149,6 +149,11 @@ pub(super) struct About {
 }
 
 impl WriteOp {
+    /// Whether a client waits for it.
+    fn is_awaited(&self) -> bool {
+        matches!(self.purpose, Purpose::Client(_))
+    }
+
     /// A write that has not begun: without a batchlog, watched by nobody.
     pub fn new(about: About, sealed: Arc<Sealed>, groups: Vec<Group>, deadline_us: u64) -> WriteOp {
         WriteOp {
@@ -180,12 +185,17 @@ pub(super) struct Manner {
     pub swallow: bool,
     /// After the batchlog has it, the rest is the replay's.
     pub leave_to_replay: bool,
+    /// Its time is over before it begins.
+    pub is_over: bool,
 }
 
 impl Node {
     pub(super) fn execute_write(&mut self, cx: &mut Cx<'_>, purpose: Purpose, request: WriteRequest, manner: Manner) {
         match self.plan_write(cx, purpose, request, manner) {
-            Ok(op) => {
+            Ok(mut op) => {
+                if manner.is_over && op.batchlog.is_some() {
+                    op.deadline_us = cx.now_us;
+                }
                 let id = self.ops.reserve();
                 self.timers.set(op.deadline_us, Timer::Deadline(id));
                 self.start_write(cx, id, Box::new(op));
@@ -234,6 +244,9 @@ impl Node {
             return self.ops.put(id, Op::Write(op));
         }
         if b.acked.len() >= b.need {
+            if op.is_awaited() && self.is_too_late(cx, op.deadline_us) {
+                return self.write_deadline(cx, id, op);
+            }
             return self.batchlog_written(cx, id, op);
         }
         if b.holders.len() - b.failed.len() < b.need {
@@ -359,6 +372,9 @@ impl Node {
     fn advance(&mut self, cx: &mut Cx<'_>, id: OpId, mut op: Box<WriteOp>) {
         if op.stage == Stage::Mutations {
             if self.mutations_done(&op) {
+                if op.is_awaited() && self.is_too_late(cx, op.deadline_us) {
+                    return self.write_deadline(cx, id, op);
+                }
                 return self.mutations_succeeded(cx, id, op);
             }
             if let Some(error) = self.unreachable_level(&op) {
@@ -474,6 +490,7 @@ impl Node {
         match stage {
             Stage::Batchlog => {
                 let (received, required) = op.batchlog.as_ref().map_or((0, 1), |b| (b.acked.len(), b.need));
+                let received = self.told_of(received, required);
                 let consistency = self.timeout_level(WriteType::BatchLog, required, op.consistency);
                 let write_type = WriteType::BatchLog;
                 let error = CoordinatorError::WriteTimeout {
@@ -513,14 +530,17 @@ impl Node {
         is_of_views || self.rules.silent_hint == super::flavor::SilentHint::Always
     }
 
-    fn mutations_timed_out(&self, op: &WriteOp) -> CoordinatorError {
-        let missed = op.groups.iter().find(|g| {
+    fn mutations_timed_out(&mut self, op: &WriteOp) -> CoordinatorError {
+        let is_missed = |g: &&Group| {
             !self.levels.reached(op.consistency, g.replicas, g.acked) || !g.pending.minus(g.acked).is_empty()
-        });
+        };
+        // When all answers came, and too late, it is the first that is told.
+        let missed = op.groups.iter().find(is_missed).or(op.groups.first());
         let (received, required) = missed.map_or((0, 1), |g| {
             let (scope, required) = self.levels.need(op.consistency, g.replicas);
             (g.acked.and(scope).len(), required + g.pending.len())
         });
+        let received = self.told_of(received, required);
         CoordinatorError::WriteTimeout {
             consistency: op.consistency,
             received,

@@ -19,3 +19,4 @@ mod replacing;
 mod replay;
 mod schema;
 mod views;
+mod waking;

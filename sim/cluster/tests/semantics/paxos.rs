@@ -43,7 +43,7 @@ fn cas_at(commit: Consistency, p: i64, from: Option<i64>, to: i64) -> Request {
     }))
 }
 
-fn serial_read(p: i64) -> Request {
+pub fn serial_read(p: i64) -> Request {
     Request::Cas(Box::new(CasRequest {
         read: ReadCommand::row(ROWS, pk(p), ck(0)),
         action: CasAction::Read,

@@ -68,7 +68,7 @@ impl Node {
         key: &PaxosKey,
         expires_us: u64,
     ) {
-        if cx.now_us > expires_us {
+        if self.has_expired(cx, expires_us) {
             return cx.event(Event::Expired { from });
         }
         let row = self.replica.paxos.entry(key.clone()).or_default();
@@ -96,7 +96,7 @@ impl Node {
         proposal: Proposal,
         expires_us: u64,
     ) {
-        if cx.now_us > expires_us {
+        if self.has_expired(cx, expires_us) {
             return cx.event(Event::Expired { from });
         }
         let ballot = proposal.ballot;

@@ -50,6 +50,8 @@ pub(in crate::core) struct CasOp {
     need: u32,
     ballot: Ballot,
     stage: Stage,
+    /// When it began.
+    begun_us: u64,
     /// After this no new round is begun.
     give_up_us: u64,
     /// End of the stage.
@@ -72,6 +74,9 @@ pub(in crate::core) struct CasOp {
 impl Node {
     /// A client's conditional write or serial read arrives.
     pub(in crate::core) fn client_cas(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: CasRequest) {
+        if self.is_lost_on_waking(cx) {
+            return self.mutely(cx, |node, cx| node.start_cas(cx, client, request));
+        }
         if cx.hook.is_none() {
             return self.start_cas(cx, client, request);
         }
@@ -144,6 +149,7 @@ impl Node {
             need,
             ballot: Ballot::default(),
             stage: Stage::Preparing,
+            begun_us: cx.now_us,
             give_up_us: cx.now_us + self.rules.cas_contention_ms * 1000,
             deadline_us: 0,
             contentions: 0,
@@ -188,7 +194,7 @@ impl Node {
         op.promises.clear();
         self.begin_stage(cx, id, &mut op, Stage::Preparing);
         for to in op.asked.iter() {
-            let (ballot, key, expires_us) = (op.ballot, op.key.clone(), op.deadline_us);
+            let (ballot, key, expires_us) = (op.ballot, op.key.clone(), self.paxos_expires_us(cx));
             let msg = Msg::Prepare {
                 op: id,
                 ballot,
@@ -200,10 +206,20 @@ impl Node {
         self.ops.put(id, Op::Cas(op));
     }
 
+    /// When a message that leaves now is of no use any more: it does not know when its request began.
+    fn paxos_expires_us(&self, cx: &Cx<'_>) -> u64 {
+        cx.now_us + self.config.timeouts.write_ms * 1000
+    }
+
     fn begin_stage(&mut self, cx: &mut Cx<'_>, id: OpId, op: &mut CasOp, stage: Stage) {
         op.stage = stage;
         (op.yes, op.no) = (NodeSet::default(), NodeSet::default());
-        op.deadline_us = cx.now_us + self.config.timeouts.write_ms * 1000;
+        let from_us = if self.rules.cas_has_one_timeout {
+            op.begun_us
+        } else {
+            cx.now_us
+        };
+        op.deadline_us = from_us + self.config.timeouts.write_ms * 1000;
         self.timers.set(op.deadline_us, Timer::Deadline(id));
     }
 
@@ -242,6 +258,9 @@ impl Node {
         op.promises.push((from, promise));
         if (op.promises.len() as u32) < op.need {
             return self.ops.put(id, Op::Cas(op));
+        }
+        if self.is_too_late(cx, op.deadline_us) {
+            return self.cas_deadline(cx, id, op);
         }
         self.promises_suffice(cx, id, op);
     }
@@ -335,7 +354,7 @@ impl Node {
         self.begin_stage(cx, id, &mut op, Stage::Proposing);
         op.asked = op.scope.and(self.alive());
         for to in op.asked.iter() {
-            let (key, proposal, expires_us) = (op.key.clone(), op.proposal(), op.deadline_us);
+            let (key, proposal, expires_us) = (op.key.clone(), op.proposal(), self.paxos_expires_us(cx));
             let msg = Msg::Propose {
                 op: id,
                 key,
@@ -364,6 +383,9 @@ impl Node {
             op.no.insert(from)
         }
         if op.yes.len() >= op.need {
+            if self.is_too_late(cx, op.deadline_us) {
+                return self.cas_deadline(cx, id, op);
+            }
             return self.accepted(cx, id, op);
         }
         let open = op.asked.minus(op.yes).minus(op.no);
@@ -427,6 +449,9 @@ impl Node {
         };
         op.yes.insert(from);
         if self.levels.reached(op.commit_level(), op.replicas, op.yes) {
+            if self.is_too_late(cx, op.deadline_us) {
+                return self.cas_deadline(cx, id, op);
+            }
             return self.committed(cx, id, op);
         }
         self.ops.put(id, Op::Cas(op));
@@ -460,7 +485,10 @@ impl Node {
         let serial = op.request.serial;
         let error = match op.stage {
             Stage::Waiting | Stage::Reading => return self.ops.put(id, Op::Cas(op)),
-            Stage::Preparing => timed_out(&op, serial, op.promises.len() as u32, op.need, false),
+            Stage::Preparing => {
+                let received = self.told_of(op.promises.len() as u32, op.need);
+                timed_out(&op, serial, received, op.need, false)
+            }
             Stage::Proposing => timed_out(&op, serial, op.yes.or(op.no).len(), op.asked.len(), false),
             Stage::Committing => {
                 let level = op.commit_level();
@@ -470,7 +498,8 @@ impl Node {
                         self.hint(cx, silent, update, &all_of(update));
                     }
                 }
-                timed_out(&op, level, op.yes.and(scope).len(), required, false)
+                let received = self.told_of(op.yes.and(scope).len(), required);
+                timed_out(&op, level, received, required, false)
             }
         };
         self.fail_cas(cx, id, &op, error);
@@ -478,7 +507,25 @@ impl Node {
 
     fn fail_cas(&mut self, cx: &mut Cx<'_>, id: OpId, op: &CasOp, error: CoordinatorError) {
         self.ops.release(id);
+        let error = self.told_to_reader(op, error);
         self.answer_error(cx, op.client, error);
+    }
+
+    /// A round that timed out for a read is a read that timed out, where the flavour says so. One of which it is not known
+    /// whether it was accepted stays what it is (seen).
+    fn told_to_reader(&self, op: &CasOp, error: CoordinatorError) -> CoordinatorError {
+        let is_read = matches!(op.request.action, CasAction::Read);
+        match error {
+            CoordinatorError::CasTimeout { unknown: false, .. } if is_read && self.rules.serial_read_times_out => {
+                CoordinatorError::ReadTimeout {
+                    consistency: op.request.serial,
+                    received: 0,
+                    required: op.need,
+                    data_present: false,
+                }
+            }
+            error => error,
+        }
     }
 
     /// The operation, if it stands there with that ballot; answers of earlier rounds mean nothing.

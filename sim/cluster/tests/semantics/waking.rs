@@ -1,0 +1,160 @@
+//! A node that stood still and goes on: answers that came too late, requests and messages that waited in its sockets.
+//! What is expected of Cassandra was counted on real nodes (`conformance/cases/frequencies.cassandra-5.0.5.json`).
+
+use crate::harness::*;
+use crate::paxos::serial_read;
+use sim_cluster::core::Flavor;
+use sim_cluster::model::*;
+
+const STANDSTILL: u64 = 4 * S;
+
+/// A batch of two partitions of its own.
+fn pair(k: i64) -> WriteSet {
+    let mut set = WriteSet::new();
+    insert(&mut set, ROWS, 2 * k + 1, 0, 1, None);
+    insert(&mut set, ROWS, 2 * k + 2, 0, 1, None);
+    set
+}
+
+/// A cluster that is up for a while, and what a node answers to requests that it had begun when it fell asleep.
+fn answered_on_waking(flavor: Flavor, kind: WriteKind, requests: i64) -> (Cluster, Vec<Response>) {
+    let mut c = Cluster::new(3, flavor);
+    c.run_for(5 * S);
+    let asked: Vec<u64> = (0..requests)
+        .map(|k| {
+            let writes = match kind {
+                WriteKind::Logged => pair(k),
+                _ => one(k, 1),
+            };
+            c.ask(0, write_request(kind, Consistency::Quorum, writes))
+        })
+        .collect();
+    c.pause(0);
+    c.run_for(STANDSTILL);
+    c.resume(0);
+    let answers = asked
+        .into_iter()
+        .map(|id| c.answer_within(id, S).expect("it is awake").1);
+    let answers = answers.collect();
+    (c, answers)
+}
+
+#[test]
+fn answers_that_waited_too_long_are_one_too_few_for_cassandra() {
+    let (mut c, answers) = answered_on_waking(Flavor::Cassandra, WriteKind::Single, 40);
+    let mut told = [0; 2];
+    for answer in answers {
+        match answer {
+            Response::Error(CoordinatorError::WriteTimeout {
+                received, required: 2, ..
+            }) if received < 2 => told[received as usize] += 1,
+            other => panic!("its time was over: {other:?}"),
+        }
+    }
+    assert!(
+        told[0] > 0 && told[1] > 3 * told[0],
+        "{told:?}: mostly one fewer than needed"
+    );
+    c.run_for(S);
+    for k in 0..40 {
+        assert_eq!(c.stored(1, k, 0).map(|v| v.0), Some(1), "and everybody has it");
+    }
+    let (_, answers) = answered_on_waking(Flavor::Scylla, WriteKind::Single, 5);
+    assert!(
+        answers.iter().all(|a| matches!(a, Response::Done { .. })),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn a_batch_whose_batchlog_was_acknowledged_too_late_is_refused_and_comes_by_replay() {
+    let (mut c, answers) = answered_on_waking(Flavor::Cassandra, WriteKind::Logged, 1);
+    let late = |a: &Response| {
+        matches!(
+            a,
+            Response::Error(CoordinatorError::WriteTimeout {
+                consistency: Consistency::Two,
+                write_type: WriteType::BatchLog,
+                required: 2,
+                ..
+            })
+        )
+    };
+    assert!(answers.iter().all(late), "{answers:?}");
+    assert_eq!(c.stored(1, 1, 0), None);
+    c.run_for(30 * S);
+    assert_eq!(c.stored(1, 1, 0).map(|v| v.0), Some(1));
+}
+
+/// LOGGED batches that reach a node in its sleep: how many of them never left it.
+fn lost_of_those_that_waited(flavor: Flavor) -> usize {
+    let mut c = Cluster::new(3, flavor);
+    c.run_for(5 * S);
+    c.pause(0);
+    c.run_for(STANDSTILL);
+    let ask = |c: &mut Cluster, k: i64| c.ask(0, write_request(WriteKind::Logged, Consistency::Quorum, pair(k)));
+    let asked: Vec<u64> = (0..24).map(|k| ask(&mut c, k)).collect();
+    c.resume(0);
+    let answers: Vec<Response> = asked
+        .into_iter()
+        .map(|id| c.answer_within(id, 5 * S).expect("it is awake").1)
+        .collect();
+    c.run_for(60 * S);
+    let mut lost = 0;
+    for (k, answer) in answers.iter().enumerate() {
+        let is_there = c.stored(1, 2 * k as i64 + 1, 0).is_some();
+        let is_done = matches!(answer, Response::Done { .. });
+        assert_eq!(is_there, is_done, "batch {k}: {answer:?}");
+        lost += usize::from(!is_done);
+    }
+    lost
+}
+
+#[test]
+fn some_batches_that_waited_in_the_sockets_of_a_cassandra_never_leave_it() {
+    assert_eq!(lost_of_those_that_waited(Flavor::Cassandra), 3);
+    assert_eq!(lost_of_those_that_waited(Flavor::Scylla), 0);
+}
+
+#[test]
+fn a_hint_that_waited_in_the_socket_of_a_sleeping_node_is_sent_again() {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    c.run_for(5 * S);
+    c.pause(2);
+    // Nobody misses it yet, so hints are sent to it, and expire there.
+    c.ok(0, WriteKind::Single, Consistency::Quorum, one(1, 1));
+    c.run_for(15 * S);
+    c.resume(2);
+    assert_eq!(
+        c.stored(2, 1, 0),
+        None,
+        "neither the write nor its hint counts any more"
+    );
+    c.run_for(30 * S);
+    assert_eq!(c.stored(2, 1, 0).map(|v| v.0), Some(1));
+}
+
+#[test]
+fn a_serial_read_whose_round_times_out_is_a_read_that_timed_out() {
+    for (flavor, is_read) in [(Flavor::Cassandra, true), (Flavor::Scylla, false)] {
+        let mut c = Cluster::new(3, flavor);
+        c.run_for(5 * S);
+        c.pause(1);
+        c.pause(2);
+        let told = error(c.call(0, serial_read(1)));
+        match told {
+            CoordinatorError::ReadTimeout {
+                received: 0,
+                required: 2,
+                data_present: false,
+                ..
+            } => assert!(is_read),
+            CoordinatorError::CasTimeout {
+                received: 1,
+                required: 2,
+                ..
+            } => assert!(!is_read),
+            other => panic!("{flavor:?}: {other}"),
+        }
+    }
+}
