@@ -133,6 +133,10 @@ pub enum Fault {
     Resume,
     /// Start it again after it was killed.
     Revive,
+    /// Its peers and it do not hear each other; clients reach it.
+    Cut,
+    /// They do again.
+    Join,
     /// `nodetool repair --full` of `keyspace` by it.
     Repair,
 }
@@ -327,7 +331,12 @@ pub fn parse(group: &str, text: &str) -> Result<Vec<Case>, String> {
 
 /// The statements that make the schema, for so many copies of each row.
 pub fn schema(replicas: usize) -> Vec<String> {
-    let lines = SCHEMA.lines().filter(|l| !l.starts_with("--"));
+    statements(SCHEMA, replicas)
+}
+
+/// The statements of a file, for so many copies of each row.
+pub(crate) fn statements(text: &str, replicas: usize) -> Vec<String> {
+    let lines = text.lines().filter(|l| !l.starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
     let statements = text.split(";\n").map(str::trim).filter(|s| !s.is_empty());
     let replicas = replicas.to_string();

@@ -6,7 +6,8 @@
 //! - [`target`]: a cluster to ask, and what can be done to its nodes,
 //! - [`run`]: runs a case,
 //! - [`backend`]: the clusters: simulated (`--cfg madsim`), on TCP in this process, or whatever answers at an address,
-//! - [`report`]: what was found.
+//! - [`report`]: what was found,
+//! - [`frequency`]: faults under load: outcomes counted, with their shares and delays.
 //!
 //! One source, two builds: with `--cfg madsim` the backend is the simulator, without it the other two.
 //! To add a case, write it into the file of its group; `cases/README.md` has the format.
@@ -16,6 +17,7 @@ pub mod backend;
 pub mod bind;
 pub mod case;
 pub mod driver;
+pub mod frequency;
 pub mod report;
 pub mod run;
 pub mod target;

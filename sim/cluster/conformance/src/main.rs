@@ -3,6 +3,8 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use conformance::case::{self, Case};
+use conformance::frequency::summary::{Group, Observation, Summary, count};
+use conformance::frequency::{self, Experiment, compare};
 use conformance::report::{self, Outcome, Verdict};
 use sim_cluster::core::Flavor;
 use std::collections::BTreeMap;
@@ -14,6 +16,9 @@ use std::process::ExitCode;
 const EXIT_DIFFERS: u8 = 10;
 /// It could not be found out.
 const EXIT_FAILED: u8 = 1;
+
+/// Injections of each experiment on nodes that take real time for it.
+const REAL_INJECTIONS: u64 = 10;
 
 /// The same CQL cases against the simulated cluster, scylla-sim on TCP, and a real server.
 #[derive(Parser)]
@@ -37,10 +42,19 @@ enum Todo {
         #[arg(long, value_name = "NAME=WHY")]
         absent: Vec<String>,
     },
+    /// Strike nodes under load again and again, and count the outcomes.
+    Measure(Measure),
+    /// Put the counts of a real server and of ours side by side; exit code 10 if they differ and it is not explained.
+    Compare {
+        /// A file of `measure --out`; `recorded` for what Cassandra 5.0.5 did.
+        real: PathBuf,
+        /// Another.
+        ours: PathBuf,
+    },
 }
 
 #[derive(clap::Args)]
-struct Run {
+struct Place {
     /// What to run against.
     #[arg(long)]
     backend: Backend,
@@ -53,9 +67,15 @@ struct Run {
     /// How many nodes the real server has.
     #[arg(long, default_value_t = 1)]
     nodes: usize,
-    /// A command that takes `kill|freeze|resume|revive N`, for real nodes.
+    /// A command that takes `kill|freeze|resume|revive|cut|join N`, for real nodes.
     #[arg(long, value_name = "COMMAND")]
     node_control: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    #[command(flatten)]
+    place: Place,
     /// Only cases whose group or name contains this.
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
@@ -68,6 +88,21 @@ struct Run {
     /// Print every question and answer.
     #[arg(long)]
     transcript: bool,
+}
+
+#[derive(clap::Args)]
+struct Measure {
+    #[command(flatten)]
+    place: Place,
+    /// Only experiments whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    experiment: Option<String>,
+    /// How often each is done; 10, and in the simulator what the experiment says, if it is not said.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    injections: Option<u64>,
+    /// Write the counts there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +137,8 @@ fn main() -> ExitCode {
         Todo::List => list(),
         Todo::Run(run) => run.run(),
         Todo::Table { files, absent } => table(&files, &absent),
+        Todo::Measure(measure) => measure.run(),
+        Todo::Compare { real, ours } => compare(&real, &ours),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -129,6 +166,17 @@ fn list() -> Result<bool, String> {
     Ok(true)
 }
 
+impl Place {
+    /// The column of the table.
+    fn label(&self) -> String {
+        match self.backend {
+            Backend::Sim => format!("sim/{}", self.flavor.flavor().name()),
+            Backend::ScyllaSim => format!("scylla-sim/{}", self.flavor.flavor().name()),
+            Backend::Server => format!("real {}", self.flavor.flavor().name()),
+        }
+    }
+}
+
 impl Run {
     fn run(&self) -> Result<bool, String> {
         let cases: Vec<Case> = case::all()?.into_iter().filter(|c| self.wants(c)).collect();
@@ -150,15 +198,6 @@ impl Run {
         named && self.only_nodes.is_none_or(|n| case.nodes.unwrap_or(0) == n)
     }
 
-    /// The column of the table.
-    fn label(&self) -> String {
-        match self.backend {
-            Backend::Sim => format!("sim/{}", self.flavor.flavor().name()),
-            Backend::ScyllaSim => format!("scylla-sim/{}", self.flavor.flavor().name()),
-            Backend::Server => format!("real {}", self.flavor.flavor().name()),
-        }
-    }
-
     fn tell(&self, outcome: &Outcome) {
         let (verdict, lines): (&str, &[String]) = match &outcome.verdict {
             Verdict::Ok => ("ok", &[]),
@@ -176,38 +215,158 @@ impl Run {
 
     #[cfg(madsim)]
     fn on_backend(&self, cases: &[Case]) -> Result<Vec<Outcome>, String> {
-        if self.backend != Backend::Sim {
-            return Err("this is the simulated build; build it without --cfg madsim for the other backends".into());
-        }
-        let flavor = self.flavor.flavor();
-        Ok(conformance::backend::sim::run_all(cases, flavor, &self.label(), &|o| {
-            self.tell(o)
-        }))
+        let place = &self.place;
+        place.only_simulated()?;
+        let label = place.label();
+        let tell = |o: &Outcome| self.tell(o);
+        Ok(conformance::backend::sim::run_all(
+            cases,
+            place.flavor.flavor(),
+            &label,
+            &tell,
+        ))
     }
 
     #[cfg(not(madsim))]
     fn on_backend(&self, cases: &[Case]) -> Result<Vec<Outcome>, String> {
         use conformance::backend::{scylla_sim, server};
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| format!("the runtime cannot be started: {e}"))?;
-        let (label, flavor) = (self.label(), self.flavor.flavor());
+        let place = &self.place;
+        let (runtime, label, flavor) = (place.runtime()?, place.label(), place.flavor.flavor());
         let tell = |o: &Outcome| self.tell(o);
-        match self.backend {
-            Backend::Sim => Err("build it with --cfg madsim for the simulator: cargo sim-run -p conformance".into()),
+        match place.backend {
             Backend::ScyllaSim => Ok(runtime.block_on(scylla_sim::run_all(cases, flavor, &label, &tell))),
-            Backend::Server => {
-                let server = server::Server {
-                    contact: self.contact,
-                    nodes: self.nodes,
-                    flavor,
-                    control: self.node_control.clone(),
-                };
-                runtime.block_on(server::run_all(cases, &server, &label, &tell))
-            }
+            Backend::Sim | Backend::Server => runtime.block_on(server::run_all(cases, &place.server(), &label, &tell)),
         }
     }
+}
+
+impl Place {
+    #[cfg(madsim)]
+    fn only_simulated(&self) -> Result<(), String> {
+        match self.backend {
+            Backend::Sim => Ok(()),
+            _ => Err("this is the simulated build; build it without --cfg madsim for the other backends".into()),
+        }
+    }
+
+    #[cfg(not(madsim))]
+    fn runtime(&self) -> Result<tokio::runtime::Runtime, String> {
+        if self.backend == Backend::Sim {
+            return Err("build it with --cfg madsim for the simulator: cargo sim-run -p conformance".into());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.map_err(|e| format!("the runtime cannot be started: {e}"))
+    }
+
+    #[cfg(not(madsim))]
+    fn server(&self) -> conformance::backend::server::Server {
+        conformance::backend::server::Server {
+            contact: self.contact,
+            nodes: self.nodes,
+            flavor: self.flavor.flavor(),
+            control: self.node_control.clone(),
+        }
+    }
+}
+
+impl Measure {
+    fn run(&self) -> Result<bool, String> {
+        let (experiments, _) = frequency::all()?;
+        let named = |e: &Experiment| self.experiment.as_ref().is_none_or(|text| e.name.contains(text));
+        let chosen: Vec<Experiment> = experiments.into_iter().filter(named).collect();
+        if chosen.is_empty() {
+            return Err("no experiment is called so; see cases/frequencies.toml".into());
+        }
+        let mut groups = Vec::new();
+        for experiment in &chosen {
+            let injections = self.injections_of(experiment);
+            let tell = |n: u64| {
+                say(&format!(
+                    "[{}] {}: {n} of {}\n",
+                    self.place.label(),
+                    experiment.name,
+                    injections
+                ));
+            };
+            let seen = self.on_backend(experiment, &tell)?;
+            groups.extend(count(&experiment.name, injections, &seen));
+            // What was measured is there even if a later experiment cannot be done: half an hour of a real server.
+            self.write(&groups)?;
+        }
+        Ok(true)
+    }
+
+    fn injections_of(&self, experiment: &Experiment) -> u64 {
+        let usual = match self.place.backend {
+            Backend::Sim => experiment.simulated,
+            Backend::ScyllaSim | Backend::Server => REAL_INJECTIONS,
+        };
+        self.injections.unwrap_or(usual)
+    }
+
+    fn write(&self, groups: &[Group]) -> Result<(), String> {
+        let summary = Summary {
+            server: self.place.label(),
+            groups: groups.to_vec(),
+        };
+        let text = serde_json::to_string(&summary).map_err(|e| e.to_string())?;
+        std::fs::write(&self.out, text + "\n").map_err(|e| format!("{}: {e}", self.out.display()))
+    }
+
+    #[cfg(madsim)]
+    fn on_backend(&self, experiment: &Experiment, tell: &dyn Fn(u64)) -> Result<Vec<Observation>, String> {
+        let place = &self.place;
+        place.only_simulated()?;
+        let (label, flavor) = (place.label(), place.flavor.flavor());
+        conformance::backend::sim::measure(experiment, self.injections_of(experiment), flavor, &label, tell)
+    }
+
+    #[cfg(not(madsim))]
+    fn on_backend(&self, experiment: &Experiment, tell: &(dyn Fn(u64) + Sync)) -> Result<Vec<Observation>, String> {
+        use conformance::backend::{scylla_sim, server};
+        let place = &self.place;
+        let (runtime, label, flavor) = (place.runtime()?, place.label(), place.flavor.flavor());
+        match place.backend {
+            Backend::ScyllaSim => runtime.block_on(scylla_sim::measure(
+                experiment,
+                self.injections_of(experiment),
+                flavor,
+                &label,
+                tell,
+            )),
+            Backend::Sim | Backend::Server => runtime.block_on(server::measure(
+                experiment,
+                self.injections_of(experiment),
+                &place.server(),
+                &label,
+                tell,
+            )),
+        }
+    }
+}
+
+fn compare(real: &Path, ours: &Path) -> Result<bool, String> {
+    let (_, explained) = frequency::all()?;
+    let real = match real.to_str() {
+        Some("recorded") => frequency::recorded()?,
+        _ => summary(real)?,
+    };
+    let compared = compare::compare(&real, &summary(ours)?, &explained);
+    say(&compared.text);
+    for line in &compared.idle {
+        say(&format!("\nexplained, and no difference this time: {line}"));
+    }
+    let (outcomes, explained, differences) = (compared.outcomes, compared.explained, compared.differences);
+    say(&format!(
+        "\n{outcomes} outcomes compared, {explained} differences explained, {differences} DIFFER\n"
+    ));
+    Ok(differences == 0 && outcomes > 0)
+}
+
+fn summary(path: &Path) -> Result<Summary, String> {
+    let bad = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| bad(&e))?;
+    serde_json::from_str(&text).map_err(|e| bad(&e))
 }
 
 fn write(path: &Path, outcomes: &[Outcome]) -> std::io::Result<()> {

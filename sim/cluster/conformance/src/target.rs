@@ -121,8 +121,8 @@ impl Target {
         control.disturb(fault, node).await?;
         let mut disturbed = self.disturbed.lock().unwrap_or_else(PoisonError::into_inner);
         match fault {
-            Fault::Kill | Fault::Freeze => drop(disturbed.insert(node, fault)),
-            Fault::Resume | Fault::Revive => drop(disturbed.remove(&node)),
+            Fault::Kill | Fault::Freeze | Fault::Cut => drop(disturbed.insert(node, fault)),
+            Fault::Resume | Fault::Revive | Fault::Join => drop(disturbed.remove(&node)),
             Fault::Repair => {}
         }
         Ok(())
@@ -151,7 +151,8 @@ impl Target {
         match done {
             Some(Fault::Freeze) => self.disturb(Fault::Resume, node).await,
             Some(Fault::Kill) => self.disturb(Fault::Revive, node).await,
-            Some(Fault::Resume | Fault::Revive | Fault::Repair) | None => Ok(()),
+            Some(Fault::Cut) => self.disturb(Fault::Join, node).await,
+            Some(Fault::Resume | Fault::Revive | Fault::Join | Fault::Repair) | None => Ok(()),
         }
     }
 
@@ -160,9 +161,18 @@ impl Target {
     /// # Errors
     /// The statement that was refused.
     pub async fn prepare(&self) -> Result<(), String> {
-        let mut connection = Connection::open(self.address(1)?).await?;
         let drop_old = ["DROP KEYSPACE IF EXISTS conf".to_owned()];
-        for text in drop_old.iter().chain(&crate::case::schema(self.nodes())) {
+        self.say(&drop_old).await?;
+        self.say(&crate::case::schema(self.nodes())).await
+    }
+
+    /// Says statements that answer nothing to node 1, one after another, and waits until all nodes have their schema.
+    ///
+    /// # Errors
+    /// The statement that was refused.
+    pub async fn say(&self, statements: &[String]) -> Result<(), String> {
+        let mut connection = Connection::open(self.address(1)?).await?;
+        for text in statements {
             let lines = ask(&mut connection, text, Consistency::Quorum, DDL_PATIENCE).await;
             if lines[0] != "void" && !lines[0].starts_with("schema change") {
                 return Err(format!("{text}: {}", lines.join("; ")));

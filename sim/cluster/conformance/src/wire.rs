@@ -100,7 +100,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn failed(line: String, is_alive: bool) -> Reply {
+    pub(crate) fn failed(line: String, is_alive: bool) -> Reply {
         Reply {
             lines: vec![line],
             paging_state: None,

@@ -3,13 +3,16 @@
 
 use super::{failed, not_run};
 use crate::case::{Case, Fault};
+use crate::frequency::summary::Observation;
+use crate::frequency::{self, Experiment};
 use crate::report::Outcome;
 use crate::target::{Done, NodeControl, Target};
 use crate::{backend, run};
 use sim_cluster::core::{CommitlogSync, Flavor};
 use sim_cluster::host::tcp::{Options, TcpCluster};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Cases that disturb nodes wait most of the time, so several run at once, each on a cluster of its own: enough that all of
 /// them are done in the time of the longest.
@@ -25,17 +28,42 @@ struct Cluster {
     _directory: tempfile::TempDir,
 }
 
-struct Control(Arc<TcpCluster>);
+struct Control {
+    tcp: Arc<TcpCluster>,
+    /// The faults that cut nodes off, by node.
+    cuts: Mutex<BTreeMap<usize, u32>>,
+}
+
+impl Control {
+    fn cut(&self, node: usize) -> Result<(), String> {
+        let spec = serde_json::json!({"do": "cut", "node": node + 1});
+        let spec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
+        let fault = self.tcp.inject(spec).map_err(|e| e.to_string())?;
+        self.cuts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node, fault);
+        Ok(())
+    }
+
+    fn join(&self, node: usize) {
+        if let Some(fault) = self.cuts.lock().unwrap_or_else(PoisonError::into_inner).remove(&node) {
+            self.tcp.cancel(fault);
+        }
+    }
+}
 
 impl NodeControl for Control {
     fn disturb(&self, fault: Fault, node: usize) -> Done<'_> {
         Box::pin(async move {
             let node = node - 1;
             match fault {
-                Fault::Kill => self.0.kill(node),
-                Fault::Freeze => self.0.freeze(node),
-                Fault::Resume => self.0.resume(node),
-                Fault::Revive => self.0.revive(node).await.map_err(|e| e.to_string())?,
+                Fault::Kill => self.tcp.kill(node),
+                Fault::Freeze => self.tcp.freeze(node),
+                Fault::Resume => self.tcp.resume(node),
+                Fault::Revive => self.tcp.revive(node).await.map_err(|e| e.to_string())?,
+                Fault::Cut => self.cut(node)?,
+                Fault::Join => self.join(node),
                 Fault::Repair => {}
             }
             Ok(())
@@ -44,7 +72,7 @@ impl NodeControl for Control {
 
     fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
         let keyspace = keyspace.to_owned();
-        Box::pin(async move { self.0.repair(Some(node - 1), &keyspace, None).await.map(drop) })
+        Box::pin(async move { self.tcp.repair(Some(node - 1), &keyspace, None).await.map(drop) })
     }
 }
 
@@ -79,8 +107,11 @@ async fn start_once(nodes: usize, flavor: Flavor, network: u8) -> Result<Cluster
 
 fn target(cluster: &Cluster, flavor: Flavor, label: &str) -> Target {
     let contacts = cluster.tcp.contact_points().to_vec();
-    Target::new(label, flavor, contacts, super::server::machine_clock_us)
-        .controlled_by(Box::new(Control(cluster.tcp.clone())))
+    let control = Control {
+        tcp: cluster.tcp.clone(),
+        cuts: Mutex::default(),
+    };
+    Target::new(label, flavor, contacts, super::server::machine_clock_us).controlled_by(Box::new(control))
 }
 
 /// Runs the cases of a flavour: the plain ones on one node, those with their own number of nodes each on a new cluster.
@@ -110,6 +141,21 @@ pub async fn run_all(cases: &[Case], flavor: Flavor, label: &str, tell: &(dyn Fn
         }
     }
     outcomes
+}
+
+/// Does an experiment so many times on a new cluster.
+///
+/// # Errors
+/// What kept it from being done.
+pub async fn measure(
+    experiment: &Experiment,
+    injections: u64,
+    flavor: Flavor,
+    label: &str,
+    tell: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Observation>, String> {
+    let cluster = start(frequency::NODES, flavor, FIRST_NETWORK).await?;
+    frequency::measure(&target(&cluster, flavor, label), experiment, injections, tell).await
 }
 
 async fn run_one(case: &Case, flavor: Flavor, label: &str, network: u8) -> Outcome {

@@ -1,6 +1,8 @@
 //! A real server at an address, Cassandra or ScyllaDB, and a command that does things to its nodes.
 
 use crate::case::{Case, Fault};
+use crate::frequency::summary::Observation;
+use crate::frequency::{self, Experiment};
 use crate::report::Outcome;
 use crate::target::{Done, NodeControl, Target};
 use sim_cluster::core::Flavor;
@@ -16,7 +18,7 @@ pub struct Server {
     pub nodes: usize,
     /// What it is.
     pub flavor: Flavor,
-    /// A command that takes `kill|freeze|resume|revive N` and `repair N KEYSPACE`.
+    /// A command that takes `kill|freeze|resume|revive|cut|join N` and `repair N KEYSPACE`.
     pub control: Option<String>,
 }
 
@@ -69,13 +71,32 @@ pub async fn run_all(
     label: &str,
     tell: &(dyn Fn(&Outcome) + Sync),
 ) -> Result<Vec<Outcome>, String> {
+    let target = target(server, label)?;
+    target.prepare().await?;
+    Ok(super::run_all(cases, &target, tell).await)
+}
+
+/// Does an experiment so many times.
+///
+/// # Errors
+/// The server does not answer or refuses the schema, or its nodes cannot be disturbed.
+pub async fn measure(
+    experiment: &Experiment,
+    injections: u64,
+    server: &Server,
+    label: &str,
+    tell: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Observation>, String> {
+    frequency::measure(&target(server, label)?, experiment, injections, tell).await
+}
+
+fn target(server: &Server, label: &str) -> Result<Target, String> {
     let mut target = Target::new(label, server.flavor, contacts(server)?, machine_clock_us);
     target.is_ours = false;
     if let Some(command) = &server.control {
         target = target.controlled_by(Box::new(Control(command.clone())));
     }
-    target.prepare().await?;
-    Ok(super::run_all(cases, &target, tell).await)
+    Ok(target)
 }
 
 fn contacts(server: &Server) -> Result<Vec<SocketAddr>, String> {
