@@ -291,11 +291,13 @@ fn build(definition: &Definition) -> Table {
             "c" => ColumnKind::Clustering,
             _ => ColumnKind::Regular,
         };
+        // Columns of a key count from 0, those of the clustering too: drivers drop a keyspace where they do not.
+        let position = columns.iter().filter(|c: &&Column| c.kind == kind).count() as u16;
         columns.push(Column {
             id: ColumnId(i as u16),
             name: name.to_string(),
             kind,
-            position: i as u16,
+            position,
             order: ClusteringOrder::Asc,
             ty: column_type(ty),
             hidden_until_us: None,
@@ -368,5 +370,25 @@ mod tests {
         assert!(find(false, "system_schema", "scylla_tables").is_none());
         assert!(find(false, "system", "peers_v2").is_some());
         assert!(find(true, "system", "peers_v2").is_none());
+    }
+    /// The Rust driver drops a keyspace with a table of which it finds no first column of the clustering.
+    #[test]
+    fn columns_of_a_key_count_from_zero() {
+        for table in [true, false].into_iter().flat_map(all) {
+            for (kind, count) in [
+                (ColumnKind::PartitionKey, table.partition_columns),
+                (ColumnKind::Clustering, table.clustering_columns),
+            ] {
+                let of_kind = table.columns.iter().filter(|c| c.kind == kind);
+                let positions: Vec<usize> = of_kind.map(|c| usize::from(c.position)).collect();
+                assert_eq!(
+                    positions,
+                    (0..count).collect::<Vec<_>>(),
+                    "{}.{}",
+                    table.keyspace,
+                    table.name
+                );
+            }
+        }
     }
 }
