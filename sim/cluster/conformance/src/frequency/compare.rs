@@ -256,9 +256,12 @@ mod tests {
             line: line.into(),
             why: "so".into(),
         };
-        let (real, ours) = (summary("real", &[("a", 100, 1)]), summary("ours", &[("c", 100, 1)]));
-        let compared = compare(&real, &ours, &[why("a"), why("c"), why("b")]);
+        let (real, ours) = (
+            summary("real", &[("first", 100, 1)]),
+            summary("ours", &[("second", 100, 1)]),
+        );
+        let compared = compare(&real, &ours, &[why("first"), why("second"), why("third")]);
         assert_eq!((compared.differences, compared.explained), (0, 2));
-        assert_eq!(compared.idle, ["b"]);
+        assert_eq!(compared.idle, ["third"]);
     }
 }
