@@ -357,8 +357,10 @@ fn compare(real: &Path, ours: &Path) -> Result<bool, String> {
         say(&format!("\nexplained, and no difference this time: {line}"));
     }
     let (outcomes, explained, differences) = (compared.outcomes, compared.explained, compared.differences);
+    let (there, here) = compared.statements;
     say(&format!(
-        "\n{outcomes} outcomes compared, {explained} differences explained, {differences} DIFFER\n"
+        "\n{there} statements on the real server, {here} on ours\n\
+         {outcomes} outcomes compared, {explained} differences explained, {differences} DIFFER\n"
     ));
     Ok(differences == 0 && outcomes > 0)
 }

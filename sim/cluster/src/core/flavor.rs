@@ -143,6 +143,10 @@ pub struct Rules {
     /// Whether a serial read whose Paxos round times out is told as a read: ReadTimeout with nothing received. C
     /// `StorageProxy.legacyReadWithPaxos` (seen); S answers the round's own error `[inf]`.
     pub serial_read_times_out: bool,
+    /// Whether what Paxos keeps, and what it commits, is on the disk before it is told, whatever `commitlog_sync` says. S
+    /// `system_keyspace.cc` (`wait_for_sync_to_commitlog` of `system.paxos`); C writes it as anything else
+    /// (`SystemKeyspace.savePaxosWritePromise`).
+    pub paxos_is_synced: bool,
     /// Whether the commit of a conditional write is hinted for replicas that are away. C yes (seen); S no (SP: learn
     /// without hints).
     pub cas_is_hinted: bool,
@@ -241,6 +245,7 @@ const SCYLLA: Rules = Rules {
     sync_lag_percent: 200,
     cas_contention_ms: 1_000,
     serial_read_times_out: false,
+    paxos_is_synced: true,
     cas_is_hinted: false,
     counter_leader_is_drawn: false,
     counter_mutations_expire_after_ms: None,
@@ -291,6 +296,7 @@ const CASSANDRA: Rules = Rules {
     sync_lag_percent: 150,
     cas_contention_ms: 1_800,
     serial_read_times_out: true,
+    paxos_is_synced: false,
     cas_is_hinted: true,
     counter_leader_is_drawn: true,
     counter_mutations_expire_after_ms: Some(1_000),

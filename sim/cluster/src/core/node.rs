@@ -19,7 +19,7 @@ use super::join::Membership;
 use super::key::KeyLayout;
 use super::levels::Levels;
 use super::message::{ClientRef, Effect, Event, Input, Msg, OpId};
-use super::paxos::CasOp;
+use super::paxos::{CasOp, Turns};
 use super::reads::ReadOp;
 use super::replica::Replica;
 use super::ring::{NodeSet, Placement, Ring};
@@ -109,6 +109,7 @@ pub struct Node {
     /// Whether entries to replay are being chosen just now.
     pub(super) replay_choosing: bool,
     pub(super) views: Views,
+    pub(super) turns: Turns,
     pub(super) waking: Waking,
     pub(super) repairs: Repairs,
     pub(super) membership: Membership,
@@ -161,6 +162,7 @@ impl Node {
             replay_began_us: 0,
             replay_choosing: false,
             views: Views::default(),
+            turns: Turns::default(),
             waking: Waking::default(),
             repairs: Repairs::default(),
             membership: Membership::default(),
@@ -292,21 +294,9 @@ impl Node {
                 round,
                 reason,
             } => self.on_read_refused(cx, from, op, part, round, reason),
-            Msg::Prepare {
-                op,
-                ballot,
-                key,
-                expires_us,
-            } => self.replica_prepare(cx, from, op, ballot, &key, expires_us),
             Msg::Promised { op, ballot, promise } => self.on_promised(cx, from, op, ballot, *promise),
-            Msg::Propose {
-                op,
-                key,
-                proposal,
-                expires_us,
-            } => self.replica_propose(cx, from, op, &key, proposal, expires_us),
             Msg::Accepted { op, ballot, granted } => self.on_accepted(cx, from, op, ballot, granted),
-            Msg::Commit { op, key, proposal } => self.replica_commit(cx, from, op, &key, proposal),
+            Msg::Prepare { .. } | Msg::Propose { .. } | Msg::Commit { .. } => self.await_turn(cx, from, msg),
             Msg::Committed { op, ballot } => self.on_committed(cx, from, op, ballot),
             Msg::Lead {
                 op,
@@ -364,6 +354,7 @@ impl Node {
                 Timer::Ready => self.on_ready(cx),
                 Timer::Join => self.on_join(cx),
                 Timer::ViewBuild(view) => self.on_view_build(cx, view),
+                Timer::PaxosTurn(number) => self.on_turn(cx, number),
             }
             if self.phase == Phase::Halted {
                 return;

@@ -152,7 +152,15 @@ impl Node {
             return cx.event(Event::Expired { from });
         }
         if self.is_news(sealed, which) {
-            return self.mutate_news(cx, from, op, group, sealed, which, expires_us, undo);
+            let again = || Msg::Mutate {
+                op,
+                group,
+                sealed: Arc::new(sealed.clone()),
+                which: which.clone(),
+                expires_us,
+                undo,
+            };
+            return self.mutate_news(cx, from, op, group, again);
         }
         if let Some(id) = undo {
             if self.replica.undone.contains(&id) {
@@ -174,27 +182,8 @@ impl Node {
         }
     }
 
-    /// As [`Node::replica_mutate`], for something that this node has not heard of.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
-    fn mutate_news(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: NodeIdx,
-        op: OpId,
-        group: u16,
-        sealed: &Sealed,
-        which: &Which,
-        expires_us: u64,
-        undo: Option<BatchId>,
-    ) {
-        let again = || Msg::Mutate {
-            op,
-            group,
-            sealed: Arc::new(sealed.clone()),
-            which: which.clone(),
-            expires_us,
-            undo,
-        };
+    /// A mutation of something that this node has not heard of.
+    fn mutate_news(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, group: u16, again: impl FnOnce() -> Msg) {
         if !self.waits_for_schema(cx, from, again) {
             let failed = Some(FailureReason::IncompatibleSchema);
             self.send(cx, from, Msg::Mutated { op, group, failed });

@@ -37,6 +37,8 @@ pub enum Timer {
     Join,
     /// Go on building a view.
     ViewBuild(TableId),
+    /// A message of a Paxos round has its turn.
+    PaxosTurn(u64),
 }
 
 /// Timers in order of time; those of equal time in order of setting.

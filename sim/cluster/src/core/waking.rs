@@ -49,7 +49,7 @@ impl Waking {
         self.stepped_us = now_us;
     }
 
-    fn is_waking(&self, now_us: u64) -> bool {
+    pub(super) fn is_waking(&self, now_us: u64) -> bool {
         self.woke_us.is_some_and(|woke_us| now_us - woke_us <= WAKING_US)
     }
 }

@@ -142,6 +142,28 @@ fn a_leader_that_stays_silent_leaves_the_flavours_own_timeout() {
 }
 
 #[test]
+fn a_leader_of_cassandra_waits_for_the_others_only_until_its_mutations_expire() {
+    for (flavor, expected) in [(Flavor::Cassandra, 3..20), (Flavor::Scylla, 0..1)] {
+        let mut c = Cluster::new(3, flavor);
+        c.route = Box::new(|_, to, _| (to != NodeIdx(2)).then_some(300));
+        let mut early = 0;
+        for key in 1..=24 {
+            let began = c.now;
+            error(add(&mut c, 0, Consistency::All, key, 1));
+            let took = c.now - began;
+            if took < 3_100 * MS {
+                assert!(took >= 2 * S, "{took} us");
+                early += 1;
+            } else {
+                // Another node leads, which tells nothing, or in ScyllaDB takes a counter's time.
+                assert!((5 * S..5_100 * MS).contains(&took), "{flavor:?}: {took} us");
+            }
+        }
+        assert!(expected.contains(&early), "{flavor:?}: {early} of 24");
+    }
+}
+
+#[test]
 fn too_few_replicas_alive_refuse_before_anything_is_added() {
     let mut c = Cluster::new(3, Flavor::Cassandra);
     c.kill(1);

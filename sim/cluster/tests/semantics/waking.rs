@@ -158,3 +158,51 @@ fn a_serial_read_whose_round_times_out_is_a_read_that_timed_out() {
         }
     }
 }
+
+#[test]
+fn some_messages_that_expired_in_a_socket_are_taken_all_the_same_by_cassandra() {
+    for (flavor, expected) in [(Flavor::Cassandra, 5..=45), (Flavor::Scylla, 0..=0)] {
+        let mut c = Cluster::new(3, flavor);
+        c.run_for(5 * S);
+        c.pause(2);
+        for k in 0..200 {
+            c.ok(0, WriteKind::Single, Consistency::Quorum, one(k, 1));
+        }
+        c.run_for(STANDSTILL);
+        c.resume(2);
+        let taken = (0..200).filter(|k| c.stored(2, *k, 0).is_some()).count();
+        assert!(expected.contains(&taken), "{flavor:?}: {taken} of 200");
+    }
+}
+
+#[test]
+fn cassandra_now_and_then_asks_a_frozen_node_for_the_data_and_no_third_one() {
+    for (flavor, expected) in [(Flavor::Cassandra, 4..=60), (Flavor::Scylla, 0..=0)] {
+        let mut c = Cluster::new(3, flavor);
+        c.run_for(5 * S);
+        c.ok(0, WriteKind::Single, Consistency::All, one(1, 1));
+        c.pause(2);
+        let read = || {
+            Request::Read(ReadRequest {
+                command: ReadCommand::row(ROWS, pk(1), ck(0)),
+                consistency: Consistency::Quorum,
+                timeout_ms: None,
+            })
+        };
+        let asked: Vec<u64> = (0..400).map(|_| c.ask(0, read())).collect();
+        let mut without_data = 0;
+        for id in asked {
+            match c.answer_within(id, 10 * S).expect("answered").1 {
+                Response::Rows(_) => {}
+                Response::Error(CoordinatorError::ReadTimeout {
+                    received: 1,
+                    required: 2,
+                    data_present: false,
+                    ..
+                }) => without_data += 1,
+                other => panic!("{flavor:?}: {other:?}"),
+            }
+        }
+        assert!(expected.contains(&without_data), "{flavor:?}: {without_data} of 400");
+    }
+}

@@ -1,35 +1,18 @@
 //! Faults on command: each kind of them injected into a running cluster, and what a client and the other nodes see of it.
 
 use super::program::{ANY_PORT, Program, refused};
-use super::{connect, create};
+use super::{connect, create, inject, start, within};
 use futures::future::join_all;
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::statement::{Consistency, Statement};
-use sim_cluster::core::{CommitlogSync, Flavor};
-use sim_cluster::host::tcp::faults::{FaultSpec, FaultState};
-use sim_cluster::host::tcp::{Options, TcpCluster};
+use sim_cluster::core::Flavor;
+use sim_cluster::host::tcp::TcpCluster;
+use sim_cluster::host::tcp::faults::FaultState;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
-    let options = Options {
-        nodes: 3,
-        listen: ANY_PORT.parse().expect("an address"),
-        data_dir: directory.path().join("data"),
-        flavor,
-        commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
-        auth: None,
-    };
-    TcpCluster::start(options, Arc::new(|_| {})).await.expect("started")
-}
-
-fn inject(cluster: &TcpCluster, json: &str) -> u32 {
-    let spec: FaultSpec = serde_json::from_str(json).expect("a fault");
-    cluster.inject(spec).expect("a right one")
-}
 
 async fn write(session: &Session, k: i64) -> Result<(), DbError> {
     run(session, &format!("INSERT INTO ks.u (k, v) VALUES ({k}, 1)"))
@@ -60,14 +43,6 @@ async fn is_there(session: &Session, k: i64) -> bool {
         .await
         .expect("read")
         .is_empty()
-}
-
-async fn within(seconds: u64, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(seconds);
-    while !is_so().await {
-        assert!(Instant::now() < give_up, "not within {seconds} s: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

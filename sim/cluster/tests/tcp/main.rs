@@ -19,13 +19,45 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::{Consistency, Statement};
+use sim_cluster::core::{CommitlogSync, Flavor};
+use sim_cluster::host::tcp::faults::FaultSpec;
+use sim_cluster::host::tcp::{Options, TcpCluster};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 const DDL: [&str; 3] = [
     "CREATE KEYSPACE ks WITH replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}",
     "CREATE TABLE ks.t (k bigint, c int, v text, PRIMARY KEY (k, c))",
     "CREATE TABLE ks.u (k bigint PRIMARY KEY, v bigint)",
 ];
+
+/// Three nodes inside this test.
+async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
+    let options = Options {
+        nodes: 3,
+        listen: program::ANY_PORT.parse().expect("an address"),
+        data_dir: directory.path().join("data"),
+        flavor,
+        commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+        auth: None,
+    };
+    TcpCluster::start(options, Arc::new(|_| {})).await.expect("started")
+}
+
+fn inject(cluster: &TcpCluster, json: &str) -> u32 {
+    let spec: FaultSpec = serde_json::from_str(json).expect("a fault");
+    cluster.inject(spec).expect("a right one")
+}
+
+async fn within(seconds: u64, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(seconds);
+    while !is_so().await {
+        assert!(Instant::now() < give_up, "not within {seconds} s: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
 
 /// A session at QUORUM.
 async fn connect(node: SocketAddr) -> Session {

@@ -2,44 +2,17 @@
 //! cannot be added.
 
 use super::control::connect_to;
-use super::program::ANY_PORT;
-use super::{connect, create};
+use super::{connect, create, inject, start, within};
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
-use sim_cluster::core::{CommitlogSync, Flavor};
+use sim_cluster::core::Flavor;
+use sim_cluster::host::tcp::TcpCluster;
 use sim_cluster::host::tcp::faults::{Fault, FaultSpec, FaultState};
-use sim_cluster::host::tcp::{Options, TcpCluster};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 const FLAVORS: [Flavor; 2] = [Flavor::Scylla, Flavor::Cassandra];
-
-async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
-    let options = Options {
-        nodes: 3,
-        listen: ANY_PORT.parse().expect("an address"),
-        data_dir: directory.path().join("data"),
-        flavor,
-        commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
-        auth: None,
-    };
-    TcpCluster::start(options, Arc::new(|_| {})).await.expect("started")
-}
-
-fn inject(cluster: &TcpCluster, json: &str) -> u32 {
-    let spec: FaultSpec = serde_json::from_str(json).expect("a fault");
-    cluster.inject(spec).expect("a right one")
-}
-
-async fn within(seconds: u64, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(seconds);
-    while !is_so().await {
-        assert!(Instant::now() < give_up, "not within {seconds} s: {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// A fault that is over.
 async fn over(cluster: &TcpCluster, id: u32) -> Fault {

@@ -6,6 +6,7 @@
 
 use super::Explained;
 use super::summary::{Delays, Effect, Group, Outcome, Summary};
+use serde::Deserialize;
 use std::fmt::Write;
 
 /// Shares and delays may differ by this factor.
@@ -19,6 +20,34 @@ const DELAY_FLOOR_MS: u64 = 1000;
 /// Delays of fewer statements are not compared: they may be those of one injection.
 const DELAYS_FROM: u64 = 10;
 
+/// In what an outcome can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Difference {
+    /// The real server showed it, ours never does.
+    NeverOurs,
+    /// Ours shows it, more than rarely, and the real server never did.
+    OnlyOurs,
+    /// How often.
+    Share,
+    /// After how long it was answered.
+    Answer,
+    /// After how long it was there.
+    Effect,
+}
+
+impl Difference {
+    fn name(self) -> &'static str {
+        match self {
+            Difference::NeverOurs => "ours never shows it",
+            Difference::OnlyOurs => "the real server never showed it",
+            Difference::Share => "shares",
+            Difference::Answer => "delay of the answer",
+            Difference::Effect => "delay of the effect",
+        }
+    }
+}
+
 /// What the comparison says.
 #[derive(Debug)]
 pub struct Comparison {
@@ -30,6 +59,8 @@ pub struct Comparison {
     pub explained: usize,
     /// Outcomes that were compared.
     pub outcomes: usize,
+    /// Statements that the real server was asked, and that ours was.
+    pub statements: (u64, u64),
     /// Explanations that explained nothing.
     pub idle: Vec<String>,
 }
@@ -64,19 +95,19 @@ pub fn compare(real: &Summary, ours: &Summary, explained: &[Explained]) -> Compa
             let found = line(&title, group, mine);
             put(&mut text, &found.text);
             for wrong in found.wrong {
-                let known = explained.iter().position(|e| e.explains(group, &title));
+                let known = explained.iter().position(|e| e.explains(group, &title, wrong));
                 match known {
                     Some(which) => {
                         used[which] = true;
                         known_ones += 1;
                         put(
                             &mut text,
-                            &format!("        explained: {wrong}: {}\n", explained[which].why),
+                            &format!("        explained: {}: {}\n", wrong.name(), explained[which].why),
                         );
                     }
                     None => {
                         differences += 1;
-                        put(&mut text, &format!("        DIFFERS: {wrong}\n"));
+                        put(&mut text, &format!("        DIFFERS: {}\n", wrong.name()));
                     }
                 }
             }
@@ -88,13 +119,15 @@ pub fn compare(real: &Summary, ours: &Summary, explained: &[Explained]) -> Compa
         differences,
         explained: known_ones,
         outcomes,
+        statements: (real.statements(), ours.statements()),
         idle: unused.map(|(e, _)| e.line.clone()).collect(),
     }
 }
 
 impl Explained {
-    fn explains(&self, group: &Group, title: &str) -> bool {
-        self.experiment.as_ref().is_none_or(|e| *e == group.experiment)
+    fn explains(&self, group: &Group, title: &str, what: Difference) -> bool {
+        self.what.contains(&what)
+            && self.experiment.as_ref().is_none_or(|e| *e == group.experiment)
             && self.kind.as_ref().is_none_or(|k| k == group.kind.name())
             && title.contains(&self.line)
     }
@@ -113,7 +146,7 @@ fn titles(real: &Group, ours: &Group) -> Vec<String> {
 
 struct Line {
     text: String,
-    wrong: Vec<String>,
+    wrong: Vec<Difference>,
 }
 
 fn line(title: &str, real: &Group, ours: &Group) -> Line {
@@ -121,9 +154,9 @@ fn line(title: &str, real: &Group, ours: &Group) -> Line {
     let shares = (share(there, real), share(here, ours));
     let mut wrong = Vec::new();
     match (there, here) {
-        (Some(_), None) => wrong.push("ours never shows it".into()),
-        (None, _) if shares.1 > SHARE_FLOOR => wrong.push("the real server never showed it".into()),
-        _ if far(shares.0, shares.1, SHARE_FLOOR) => wrong.push("shares".into()),
+        (Some(_), None) => wrong.push(Difference::NeverOurs),
+        (None, _) if shares.1 > SHARE_FLOOR => wrong.push(Difference::OnlyOurs),
+        _ if far(shares.0, shares.1, SHARE_FLOOR) => wrong.push(Difference::Share),
         _ => {}
     }
     if let (Some(there), Some(here)) = (there, here) {
@@ -131,18 +164,14 @@ fn line(title: &str, real: &Group, ours: &Group) -> Line {
         // When a look saw what was there at once says nothing but how long a look took.
         let is_late = there.effect == Some(Effect::Later);
         for (what, a, b) in [
-            ("delay of the answer", there.answered, here.answered),
-            (
-                "delay of the effect",
-                there.effective.filter(|_| is_late),
-                here.effective,
-            ),
+            (Difference::Answer, there.answered, here.answered),
+            (Difference::Effect, there.effective.filter(|_| is_late), here.effective),
         ] {
             if let (Some(a), Some(b)) = (a, b)
                 && many
                 && delays_differ(a, b)
             {
-                wrong.push(what.into());
+                wrong.push(what);
             }
         }
     }
@@ -250,18 +279,42 @@ mod tests {
 
     #[test]
     fn what_is_explained_is_not_counted_and_an_idle_explanation_is_told() {
-        let why = |line: &str| Explained {
+        let why = |line: &str, what: Difference| Explained {
             experiment: None,
             kind: None,
             line: line.into(),
+            what: vec![what],
             why: "so".into(),
         };
         let (real, ours) = (
             summary("real", &[("first", 100, 1)]),
             summary("ours", &[("second", 100, 1)]),
         );
-        let compared = compare(&real, &ours, &[why("first"), why("second"), why("third")]);
+        let known = [
+            why("first", Difference::NeverOurs),
+            why("second", Difference::OnlyOurs),
+            why("third", Difference::Share),
+        ];
+        let compared = compare(&real, &ours, &known);
         assert_eq!((compared.differences, compared.explained), (0, 2));
         assert_eq!(compared.idle, ["third"]);
+        assert_eq!(compared.statements, (100, 100));
+    }
+
+    #[test]
+    fn an_explanation_excuses_only_the_difference_that_it_names() {
+        let shares = Explained {
+            experiment: None,
+            kind: None,
+            line: "a".into(),
+            what: vec![Difference::Share],
+            why: "so".into(),
+        };
+        let (real, ours) = (
+            summary("real", &[("a", 100, 2000)]),
+            summary("ours", &[("a", 100, 9000)]),
+        );
+        let compared = compare(&real, &ours, &[shares]);
+        assert_eq!((compared.differences, compared.explained), (1, 0));
     }
 }

@@ -72,7 +72,7 @@ pub struct Experiment {
 }
 
 fn some() -> u64 {
-    20
+    60
 }
 
 fn second() -> u64 {
@@ -89,6 +89,8 @@ pub struct Explained {
     pub kind: Option<String>,
     /// A part of the line of the table that differs.
     pub line: String,
+    /// In what: a line that differs in anything else is a difference.
+    pub what: Vec<compare::Difference>,
     /// Why.
     pub why: String,
 }

@@ -144,6 +144,13 @@ pub struct Summary {
     pub groups: Vec<Group>,
 }
 
+impl Summary {
+    /// How many statements there were.
+    pub fn statements(&self) -> u64 {
+        self.groups.iter().map(Group::total).sum()
+    }
+}
+
 /// The groups of one experiment.
 pub fn count(experiment: &str, injections: u64, seen: &[Observation]) -> Vec<Group> {
     let mut groups = BTreeMap::<(Kind, Part), BTreeMap<(String, Option<Effect>), Vec<&Observation>>>::new();

@@ -1,5 +1,5 @@
-//! A replica's part of Paxos. Its state is a row per partition, as in both servers' `system.paxos`, and is synced before
-//! it is told, whatever `commitlog_sync` says. It is kept for good here; the servers forget it after `paxos_grace_seconds`
+//! A replica's part of Paxos. Its state is a row per partition, as in both servers' `system.paxos`; in ScyllaDB it is synced
+//! before it is told, whatever `commitlog_sync` says (`Rules::paxos_is_synced`). It is kept for good here; the servers forget it after `paxos_grace_seconds`
 //! (S) or a TTL of at least three hours (C).
 
 use super::{Ballot, PaxosKey, Promise, Proposal};
@@ -136,18 +136,27 @@ impl Node {
         }
         self.log_paxos(cx, key);
         match op {
-            Some(op) => self.sync_then(cx, from, Msg::Committed { op, ballot }),
-            None => self.sync_log(cx),
+            Some(op) => self.tell_kept(cx, from, Msg::Committed { op, ballot }),
+            None if self.rules.paxos_is_synced => self.sync_log(cx),
+            None => {}
         }
     }
 
-    /// Answers once what changed is on the disk.
+    /// Answers once what changed is where the flavour wants it.
     fn tell_paxos(&mut self, cx: &mut Cx<'_>, to: NodeIdx, key: &PaxosKey, changed: bool, answer: Msg) {
         if changed {
             self.log_paxos(cx, key);
-            self.sync_then(cx, to, answer);
+            self.tell_kept(cx, to, answer);
         } else {
             self.send(cx, to, answer);
+        }
+    }
+
+    fn tell_kept(&mut self, cx: &mut Cx<'_>, to: NodeIdx, answer: Msg) {
+        if self.rules.paxos_is_synced {
+            self.sync_then(cx, to, answer);
+        } else {
+            self.acknowledge(cx, to, answer);
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `acceptor` | a replica's part: promises, acceptances, commits; every change is on the disk before it is told |
+//! | `acceptor` | a replica's part: promises, acceptances, commits |
+//! | `turns` | how long a replica takes to come to a message of a round |
 //! | `proposer` | a coordinator's part: prepare, finish what others left, read, propose, commit |
 //!
 //! An operation whose proposal was accepted by some but not by a quorum has an *unknown* outcome: a later operation on the
@@ -11,6 +12,7 @@
 
 mod acceptor;
 mod proposer;
+mod turns;
 
 use super::seal::Sealed;
 use crate::model::TableId;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 pub(super) use acceptor::PaxosRow;
 pub(super) use proposer::CasOp;
+pub(super) use turns::Turns;
 
 /// The number of a proposal: microseconds of the proposer's clock, unique on its node, and the node. Its time is the
 /// timestamp of what the proposal writes.
