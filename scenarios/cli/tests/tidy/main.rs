@@ -7,6 +7,7 @@
 //! | `layering` | which crate may depend on which, where `cfg(madsim)` may stand, one version table |
 //! | `source` | per source file: docs first, length, banned words, statics, ambient inputs, `unsafe` |
 //! | `files` | fixed top level, no file that nothing reaches, scripts that stop at errors, links that lead somewhere |
+//! | `patches` | planted bugs still apply |
 //! | `lexer` | just enough of Rust's tokens for the rules above |
 //!
 //! Every rule is a function over strings with a test beside it that shows it fail. A new rule: one such function, and one
@@ -15,6 +16,7 @@
 mod files;
 mod layering;
 mod lexer;
+mod patches;
 mod source;
 
 use std::{
@@ -178,4 +180,14 @@ fn links_lead_somewhere() {
             .flat_map(|(path, text)| files::links(path, text, &exists))
             .collect(),
     );
+}
+
+#[test]
+fn every_planted_bug_still_applies() {
+    let tree = tree();
+    assert!(
+        tree.keys().filter(|path| path.ends_with(".patch")).count() >= 20,
+        "planted bugs and mutants are there"
+    );
+    insist(patches::fit(&tree));
 }

@@ -2,8 +2,9 @@
 //!
 //! The flavours answer differently. Cassandra: `[applied]` alone when it was applied; otherwise with what was found, of the
 //! columns that conditions name, or of all for IF [NOT] EXISTS; a batch adds the keys and answers a row per condition whose
-//! row is there (seen). Scylla always has the same columns, with the old values, applied or not, and a row per conditional
-//! statement (`modification_statement::build_cas_result_set_metadata`).
+//! row is there (seen). Scylla always has the same columns, with the old values, applied or not, and a row per statement, also of
+//! those without a condition, in their order (`modification_statement::build_cas_result_set_metadata`,
+//! `cas_request::build_cas_result_set`); it lets conditions on one row contradict each other.
 
 use super::bind::conditions::{RowTest, Tested, ValueTest, part_of};
 use super::bind::parts::assembled;
@@ -117,13 +118,9 @@ impl Gathered {
         match &self.target {
             None => self.target = Some((write.table.clone(), key)),
             Some((table, _)) if table.id != write.table.id => {
-                return Err(CqlError::invalid("Batch with conditions cannot span multiple tables"));
+                return Err(self.cannot_span("tables"));
             }
-            Some((_, first)) if *first != key => {
-                return Err(CqlError::invalid(
-                    "Batch with conditions cannot span multiple partitions",
-                ));
-            }
+            Some((_, first)) if *first != key => return Err(self.cannot_span("partitions")),
             Some(_) => {}
         }
         if write.needs_read() {
@@ -133,11 +130,16 @@ impl Gathered {
         }
         write.execute_in_cas(bound, scratch, &mut self.writes)?;
         let Some(conditions) = &write.conditions else {
+            if self.is_scylla {
+                // It has its row in the answer; what it is about is not read for it.
+                let test = RowTest::Columns(vec![]);
+                self.conditions.push(OnRow { clustering, test });
+            }
             return Ok(());
         };
         let test = conditions.with(&write.table, bound)?;
         let rows = self.conditions.iter().filter(|c| c.clustering == clustering);
-        for other in rows {
+        for other in rows.filter(|_| !self.is_scylla) {
             refuse_contradiction(&other.test, &test)?;
         }
         match (conditions.columns(), &mut self.named) {
@@ -152,6 +154,11 @@ impl Gathered {
         }
         self.conditions.push(OnRow { clustering, test });
         Ok(())
+    }
+
+    fn cannot_span(&self, what: &str) -> CqlError {
+        let batch = if self.is_scylla { "BATCH" } else { "Batch" };
+        CqlError::invalid(format!("{batch} with conditions cannot span multiple {what}"))
     }
 
     /// The request, and what its answer needs. `None` when there was no statement.
@@ -211,6 +218,20 @@ impl<'a> Found<'a> {
         match on.clustering {
             Some(_) => self.row.is_some(),
             None => self.partition.is_some_and(|p| p.statics.is_some()),
+        }
+    }
+
+    /// Of a row that is not there Scylla shows nothing; the static row stands for it unless existence is asked for
+    /// (`cas_request::find_old_row`).
+    fn or_nothing(self, on: &OnRow) -> Found<'a> {
+        let statics = self.partition.and_then(|p| p.statics.as_ref());
+        let asks_existence = !matches!(on.test, RowTest::Columns(_));
+        match self.row {
+            None if statics.is_none() || asks_existence && on.clustering.is_some() => Found {
+                partition: None,
+                row: None,
+            },
+            _ => self,
         }
     }
 
@@ -291,7 +312,7 @@ impl Conditions {
             found.is_there(on) || sees_statics && found.partition.is_some_and(|p| p.statics.is_some())
         };
         let rows: Vec<Found<'_>> = if self.is_scylla {
-            found.map(|(_, f)| f).collect()
+            found.map(|(on, f)| f.or_nothing(on)).collect()
         } else if applied {
             Vec::new()
         } else {
