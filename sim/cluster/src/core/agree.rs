@@ -1,7 +1,7 @@
 //! Schema changes and truncation: what all nodes have to agree on.
 //!
 //! Changes go through one node, the lowest that the coordinator believes alive, which applies them one by one and hands the
-//! result to everybody. It answers when the coordinator has adopted it, in ScyllaDB when a majority has too
+//! result to everybody; one that stays silent is passed over for the next. It answers when the coordinator has adopted it, in ScyllaDB when a majority has too
 //! (`Rules::schema_answered_alone`): others may learn of it later, and whoever needs them to know waits for agreement, as
 //! drivers do. Nodes that were away see a newer schema in a peer's heartbeat and fetch it (`behind`). Of two schemas the one
 //! with more changes wins, then the larger version: a minority that changed its schema on its own loses that change.
@@ -20,7 +20,11 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum SchemaOp {
     /// A client waits for the ordering node's decision.
-    Asked { client: ClientRef },
+    Asked {
+        client: ClientRef,
+        change: Box<SchemaChange>,
+        tried: NodeSet,
+    },
     /// This node handed the new schema out and waits for its adoption.
     Ordering {
         asker: NodeIdx,
@@ -46,24 +50,41 @@ pub(super) struct TruncateOp {
 
 /// Schema changes waiting on one node; above it they are refused. Far more than any migration has.
 const WAITING_MAX: usize = 1_000;
+/// After this another node is asked to order a change: real ones do not wait for one that stands still (C changes the schema
+/// on the coordinator, seen; S elects another leader).
+const NEXT_AFTER_MS: u64 = 1_000;
+/// A proposal that is older is not carried out: by the time its answer came, somebody else would have been asked.
+const PROPOSAL_EXPIRES_MS: u64 = 500;
 
 impl Node {
     pub(super) fn client_schema(&mut self, cx: &mut Cx<'_>, client: ClientRef, change: SchemaChange) {
         let id = self.ops.reserve();
-        self.ops.put(id, Op::Schema(Box::new(SchemaOp::Asked { client })));
         self.timers
             .set(cx.now_us + self.config.timeouts.other_ms * 1000, Timer::Deadline(id));
-        let wall_us = self.clock.wall_us(cx.now_us);
-        let orderer = self.alive().iter().next().unwrap_or(self.me);
-        self.send(
-            cx,
-            orderer,
-            Msg::ProposeSchema {
-                op: id,
-                change: Box::new(change),
-                wall_us,
-            },
-        );
+        let (change, tried) = (Box::new(change), NodeSet::default());
+        self.propose_schema(cx, id, SchemaOp::Asked { client, change, tried });
+    }
+
+    /// Asks the first of those alive that was not asked yet to order a change, at last this node itself.
+    pub(super) fn propose_schema(&mut self, cx: &mut Cx<'_>, id: OpId, mut op: SchemaOp) {
+        if let SchemaOp::Asked { change, tried, .. } = &mut op {
+            let untried = self.alive().minus(*tried);
+            let orderer = untried.iter().next().unwrap_or(self.me);
+            if !tried.contains(orderer) {
+                tried.insert(orderer);
+                let (change, wall_us) = (change.clone(), self.clock.wall_us(cx.now_us));
+                let expires_us = cx.now_us + PROPOSAL_EXPIRES_MS * 1000;
+                let msg = Msg::ProposeSchema {
+                    op: id,
+                    change,
+                    wall_us,
+                    expires_us,
+                };
+                self.send(cx, orderer, msg);
+                self.timers.set(cx.now_us + NEXT_AFTER_MS * 1000, Timer::Resume(id));
+            }
+        }
+        self.ops.put(id, Op::Schema(Box::new(op)));
     }
 
     pub(super) fn on_propose_schema(
@@ -73,7 +94,11 @@ impl Node {
         op: OpId,
         change: SchemaChange,
         wall_us: i64,
+        expires_us: u64,
     ) {
+        if cx.now_us > expires_us {
+            return cx.event(Event::Expired { from });
+        }
         if self.schema_queue.waiting.len() >= WAITING_MAX {
             return self.send(cx, from, Msg::SchemaDecided { op, outcome: Err(None) });
         }
@@ -231,7 +256,7 @@ impl Node {
         let Some(Op::Schema(op)) = self.ops.take(id) else {
             return;
         };
-        let SchemaOp::Asked { client } = *op else {
+        let SchemaOp::Asked { client, .. } = *op else {
             return self.ops.put(id, Op::Schema(op));
         };
         self.ops.release(id);
@@ -251,7 +276,7 @@ impl Node {
     pub(super) fn schema_deadline(&mut self, cx: &mut Cx<'_>, id: OpId, op: SchemaOp) {
         self.ops.release(id);
         match op {
-            SchemaOp::Asked { client } => {
+            SchemaOp::Asked { client, .. } => {
                 let what = "the node that orders schema changes did not answer in time".to_owned();
                 self.answer_error(cx, client, CoordinatorError::SchemaUnknown { what });
             }

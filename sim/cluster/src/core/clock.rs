@@ -5,6 +5,8 @@
 
 use super::config::ClockSpec;
 use super::flavor::ServerTimestamps;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// A node's clock.
 #[derive(Debug, Clone)]
@@ -13,7 +15,8 @@ pub struct Clock {
     spec: ClockSpec,
     /// Simulated time since which the drift accumulates.
     drift_since_us: u64,
-    last_us: i64,
+    /// The last timestamp that a coordinator gave; several share one where `ClusterConfig::one_timestamp_of_all` says so.
+    last_us: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -23,8 +26,13 @@ impl Clock {
             base_us,
             spec,
             drift_since_us: 0,
-            last_us: 0,
+            last_us: Arc::default(),
         }
+    }
+
+    /// From now on no timestamp is given twice by those that share `last_us`.
+    pub fn share(&mut self, last_us: Arc<AtomicI64>) {
+        self.last_us = last_us;
     }
 
     /// Changes skew and drift from now on: a jump of the clock.
@@ -53,8 +61,10 @@ impl Clock {
                 *connection_last_us
             }
             ServerTimestamps::PerCoordinator => {
-                self.last_us = (self.wall_us(now_us) / 1000 * 1000).max(self.last_us + 1);
-                self.last_us
+                // The nodes of a process take turns, so nobody is in between.
+                let next_us = (self.wall_us(now_us) / 1000 * 1000).max(self.last_us.load(Ordering::Relaxed) + 1);
+                self.last_us.store(next_us, Ordering::Relaxed);
+                next_us
             }
         }
     }
@@ -107,5 +117,10 @@ mod tests {
             5_001,
             "never twice on one coordinator"
         );
+        let mut other = Clock::new(0, ClockSpec::default());
+        assert_eq!(t(&mut other, ServerTimestamps::PerCoordinator, &mut b), 5_000);
+        other.share(c.last_us.clone());
+        assert_eq!(t(&mut other, ServerTimestamps::PerCoordinator, &mut b), 5_002);
+        assert_eq!(t(&mut c, ServerTimestamps::PerCoordinator, &mut b), 5_003);
     }
 }

@@ -5,6 +5,7 @@ use crate::model::{NodeIdx, Schema};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use uuid::Uuid;
 
 /// When a node's log reaches the disk (`commitlog_sync`).
@@ -224,6 +225,9 @@ pub struct ClusterConfig {
     /// Batchlog entries replayed at the same time by one node (S `batchlog_manager::page_size`, replayed in parallel).
     /// Bounds what a replay sends at once.
     pub replay_in_flight_max: usize,
+    /// Where coordinators count server timestamps together, for a host that is faster than the servers' clocks: two writes
+    /// of one client, one after the other, must not get the same millisecond from two of them. None: each for itself.
+    pub one_timestamp_of_all: Option<Arc<AtomicI64>>,
     /// Materialized views.
     pub views: ViewConfig,
     /// Conditional writes and reads at serial levels.
@@ -256,6 +260,7 @@ impl ClusterConfig {
             in_flight_max: 10_000,
             batchlog_min_age_ms: 4_000,
             replay_in_flight_max: 128,
+            one_timestamp_of_all: None,
             views: ViewConfig::default(),
             paxos: PaxosConfig::default(),
             kindness: Kindness::default(),

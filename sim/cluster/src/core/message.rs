@@ -186,6 +186,7 @@ pub enum Msg {
         op: OpId,
         change: Box<SchemaChange>,
         wall_us: i64,
+        expires_us: u64,
     },
     /// The change was made, or refused, or is unknown.
     SchemaDecided {

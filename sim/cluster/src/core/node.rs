@@ -135,7 +135,10 @@ impl Node {
         let ring = Arc::new(Ring::new(&config));
         let mut rng = Rng::new(seed);
         let first_stamp = rng.next_u64() as u32;
-        let clock = Clock::new(config.wall_base_us, config.nodes[usize::from(me.0)].clock);
+        let mut clock = Clock::new(config.wall_base_us, config.nodes[usize::from(me.0)].clock);
+        if let Some(last_us) = &config.one_timestamp_of_all {
+            clock.share(last_us.clone());
+        }
         let mut node = Node {
             me,
             rules: config.flavor.rules(),
@@ -319,7 +322,12 @@ impl Node {
                 self.on_heartbeat(cx, from, generation, (schema_change, schema_version));
             }
             Msg::Leaving { generation } => self.on_leaving(cx, from, generation),
-            Msg::ProposeSchema { op, change, wall_us } => self.on_propose_schema(cx, from, op, *change, wall_us),
+            Msg::ProposeSchema {
+                op,
+                change,
+                wall_us,
+                expires_us,
+            } => self.on_propose_schema(cx, from, op, *change, wall_us, expires_us),
             Msg::SchemaDecided { op, outcome } => self.on_schema_decided(cx, op, outcome),
             Msg::AdoptSchema { op, schema, is_needed } => self.on_adopt_schema(cx, from, op, schema, is_needed),
             Msg::SchemaAdopted { op } => self.on_schema_adopted(cx, from, op),
@@ -385,6 +393,7 @@ impl Node {
             }
             Some(Op::Write(op)) => self.write_resume(cx, id, op),
             Some(Op::Cas(op)) => self.cas_resume(cx, id, op),
+            Some(Op::Schema(op)) => self.propose_schema(cx, id, *op),
             Some(other) => self.ops.put(id, other),
             None => {}
         }

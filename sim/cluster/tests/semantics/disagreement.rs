@@ -196,6 +196,29 @@ fn the_node_that_orders_changes_can_be_the_one_that_does_not_learn() {
 }
 
 #[test]
+fn a_change_does_not_wait_for_a_node_that_stands_still() {
+    for flavor in FLAVORS {
+        let mut c = Cluster::new(3, flavor);
+        c.run_for(5 * S);
+        // The node that orders changes, and nobody knows yet that it stands still.
+        c.pause(0);
+        let began = c.now;
+        changed(c.call(1, create("new")));
+        assert!(c.now - began < 3 * S, "{flavor:?}: {} us", c.now - began);
+        c.run_for(S);
+        c.ok(2, WriteKind::Single, Consistency::Quorum, of_new(1));
+        c.resume(0);
+        c.run_for(5 * S);
+        assert_eq!(
+            changes(&c),
+            [changes(&c)[1]; 3],
+            "what it was asked meanwhile is not carried out again"
+        );
+        changed(c.call(0, add_column()));
+    }
+}
+
+#[test]
 fn a_node_that_was_frozen_cut_off_or_down_learns_when_it_is_back() {
     for flavor in FLAVORS {
         for how in ["frozen", "cut off", "down"] {
