@@ -366,9 +366,8 @@ fn compare(real: &Path, ours: &Path) -> Result<bool, String> {
 }
 
 fn summary(path: &Path) -> Result<Summary, String> {
-    let bad = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| bad(&e))?;
-    serde_json::from_str(&text).map_err(|e| bad(&e))
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|e| format!("{} is not what `conformance measure` writes: {e}", path.display()))
 }
 
 fn write(path: &Path, outcomes: &[Outcome]) -> std::io::Result<()> {

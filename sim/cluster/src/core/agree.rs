@@ -38,7 +38,17 @@ pub(super) enum SchemaOp {
 #[derive(Debug, Default)]
 pub(super) struct SchemaQueue {
     busy: bool,
-    waiting: VecDeque<(NodeIdx, OpId, SchemaChange, i64)>,
+    waiting: VecDeque<Proposed>,
+}
+
+/// A change that waits for its turn.
+#[derive(Debug)]
+struct Proposed {
+    asker: NodeIdx,
+    asker_op: OpId,
+    change: SchemaChange,
+    wall_us: i64,
+    expires_us: u64,
 }
 
 /// A truncation under way.
@@ -96,20 +106,35 @@ impl Node {
         wall_us: i64,
         expires_us: u64,
     ) {
-        if cx.now_us > expires_us {
-            return cx.event(Event::Expired { from });
-        }
         if self.schema_queue.waiting.len() >= WAITING_MAX {
             return self.send(cx, from, Msg::SchemaDecided { op, outcome: Err(None) });
         }
-        self.schema_queue.waiting.push_back((from, op, change, wall_us));
+        self.schema_queue.waiting.push_back(Proposed {
+            asker: from,
+            asker_op: op,
+            change,
+            wall_us,
+            expires_us,
+        });
         self.order_next_change(cx);
     }
 
     fn order_next_change(&mut self, cx: &mut Cx<'_>) {
         while !self.schema_queue.busy
-            && let Some((asker, asker_op, change, wall_us)) = self.schema_queue.waiting.pop_front()
+            && let Some(next) = self.schema_queue.waiting.pop_front()
         {
+            let Proposed {
+                asker,
+                asker_op,
+                change,
+                wall_us,
+                ..
+            } = next;
+            // It waited in a socket, or here for the one before it: somebody else was asked meanwhile.
+            if cx.now_us > next.expires_us {
+                cx.event(Event::Expired { from: asker });
+                continue;
+            }
             match self.newest_schema().apply(&change, wall_us) {
                 Err(e) => self.send(
                     cx,

@@ -8,8 +8,9 @@
 //! The current count is looked for whatever deletion of the row covers it (C: the counter cache): an addition after DELETE of
 //! the row goes on from before, and after DELETE of the cell it is never seen again (C `Cells.resolveCounter`, seen).
 
+use super::boundary::{BatchInfo, Point, Subject, Then, Verdict};
 use super::log::ENTRY_HEADER_BYTES;
-use super::message::{ClientRef, Msg, OpId, Which};
+use super::message::{ClientRef, Effect, Msg, OpId, Which};
 use super::node::{Cx, Node, Op};
 use super::ring::NodeSet;
 use super::row::{CellKind, RowState};
@@ -18,7 +19,8 @@ use super::timers::Timer;
 use super::write::{About, Purpose, WriteOp};
 use crate::model::parts::{Part, Shard, Shards};
 use crate::model::{
-    ColumnId, Components, Consistency, CoordinatorError, NodeIdx, OpView, WriteKind, WriteRequest, WriteSet, WriteType,
+    ColumnId, Components, Consistency, CoordinatorError, NodeIdx, OpView, Request, WriteKind, WriteRequest, WriteSet,
+    WriteType,
 };
 use std::sync::Arc;
 
@@ -36,7 +38,46 @@ pub(super) struct CounterOp {
 }
 
 impl Node {
+    /// A client's addition arrives.
     pub(super) fn client_counter(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: WriteRequest) {
+        if cx.hook.is_none() {
+            return self.start_counter(cx, client, request);
+        }
+        let schema = self.schema.clone();
+        let info = BatchInfo::asked(request.kind, &schema, &request.writes);
+        if !cx.hook.as_deref_mut().is_some_and(|h| h.watches(&info)) {
+            return self.start_counter(cx, client, request);
+        }
+        let subject = Subject::write(&info, request.consistency);
+        let verdict = self.consult(cx, Point::RequestArrived, subject, &schema);
+        match verdict {
+            Verdict::Continue => self.start_counter(cx, client, request),
+            Verdict::SwallowResponse => self.start_counter(cx, ClientRef::NOBODY, request),
+            Verdict::Drop => {}
+            Verdict::KillNode => self.die(cx),
+            Verdict::PauseNode { ms } => {
+                cx.fx.push(Effect::PauseSelf { ms });
+                self.park(cx.now_us + 1, Some(client), Request::Write(request));
+            }
+            Verdict::Slow { ms } => self.park(cx.now_us + ms * 1000, Some(client), Request::Write(request)),
+            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
+                if let Some(error) = self.told(verdict, request.consistency) {
+                    self.answer_error(cx, client, error);
+                }
+                match self.kindly(then) {
+                    // Additions have no batchlog.
+                    Then::NeverApply | Then::ByReplay => {}
+                    Then::ApplyNow => self.start_counter(cx, ClientRef::NOBODY, request),
+                    Then::ExecuteLate { after_ms } => {
+                        self.park(cx.now_us + after_ms * 1000, None, Request::Write(request));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins an addition.
+    pub(super) fn start_counter(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: WriteRequest) {
         match self.plan_counter(cx, client, &request) {
             Err(error) => self.answer_error(cx, client, error),
             Ok(sealed) => self.begin_counter(cx, client, &request, &sealed),

@@ -147,6 +147,12 @@ pub struct Rules {
     /// `system_keyspace.cc` (`wait_for_sync_to_commitlog` of `system.paxos`); C writes it as anything else
     /// (`SystemKeyspace.savePaxosWritePromise`).
     pub paxos_is_synced: bool,
+    /// Whether a proposal that somebody else left is proposed again with the new ballot's time on its cells. C
+    /// `Commit.newProposal`; S proposes it as it is.
+    pub paxos_restamps: bool,
+    /// Whether what was decided before its table was truncated is not applied after it. S `paxos_state::learn` compares the
+    /// ballot with the time of the truncation; C compares microseconds with milliseconds, and applies it `[inf]`.
+    pub paxos_minds_truncation: bool,
     /// Whether the commit of a conditional write is hinted for replicas that are away. C yes (seen); S no (SP: learn
     /// without hints).
     pub cas_is_hinted: bool,
@@ -246,6 +252,8 @@ const SCYLLA: Rules = Rules {
     cas_contention_ms: 1_000,
     serial_read_times_out: false,
     paxos_is_synced: true,
+    paxos_restamps: false,
+    paxos_minds_truncation: true,
     cas_is_hinted: false,
     counter_leader_is_drawn: false,
     counter_mutations_expire_after_ms: None,
@@ -297,6 +305,8 @@ const CASSANDRA: Rules = Rules {
     cas_contention_ms: 1_800,
     serial_read_times_out: true,
     paxos_is_synced: false,
+    paxos_restamps: true,
+    paxos_minds_truncation: false,
     cas_is_hinted: true,
     counter_leader_is_drawn: true,
     counter_mutations_expire_after_ms: Some(1_000),

@@ -70,7 +70,12 @@ impl Node {
         for peer in self.others().iter() {
             self.send_heartbeat(cx, peer);
             let p = &self.peers[usize::from(peer.0)];
-            if p.up && cx.now_us.saturating_sub(p.heard_us) > convict_us {
+            let is_silent = cx.now_us.saturating_sub(p.heard_us) > convict_us;
+            if is_silent && self.pending.contains(peer) {
+                // It was to take a lost one's place and is lost itself: nobody waits for it any more.
+                self.pending.remove(peer);
+            }
+            if p.up && is_silent {
                 self.mark_down(cx, peer);
             }
         }
@@ -99,7 +104,8 @@ impl Node {
         p.generation = generation;
         let (schema_change, schema_version) = schema;
         self.facts[usize::from(from.0)].schema_version = Some(schema_version);
-        if schema_change > self.newest_schema().change {
+        let newest = self.newest_schema();
+        if (schema_change, schema_version) > (newest.change, newest.version) {
             self.send(cx, from, Msg::PullSchema { is_needed: false });
         }
         let p = &self.peers[usize::from(from.0)];

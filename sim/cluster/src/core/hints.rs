@@ -16,6 +16,8 @@ use std::sync::Arc;
 struct Hint {
     sealed: Arc<Sealed>,
     index: u16,
+    /// When it was made, simulated microseconds: what was truncated since does not want it (C `Hint.creationTime`).
+    created_us: u64,
 }
 
 /// Hints of one node, by peer and number.
@@ -50,7 +52,12 @@ impl Hints {
     /// Hints that the log has: header and mutation of each.
     pub(super) fn logged(&self) -> impl Iterator<Item = ([u8; HINT_HEADER_BYTES], &[u8])> {
         let logged = self.waiting.iter().filter(|(key, _)| !self.young.contains(key));
-        logged.map(|(key, hint)| (header(key.0, key.1), hint.sealed.entry(usize::from(hint.index))))
+        logged.map(|(key, hint)| {
+            (
+                header(key.0, key.1, hint.created_us),
+                hint.sealed.entry(usize::from(hint.index)),
+            )
+        })
     }
 
     fn drop_one(&mut self, key: (NodeIdx, u64)) -> bool {
@@ -62,7 +69,7 @@ impl Hints {
     }
 
     pub(super) fn recover_stored(&mut self, payload: &[u8]) {
-        if let Some((peer, number, entry)) = read_header(payload)
+        if let Some((peer, number, created_us, entry)) = read_header(payload)
             && let Some(sealed) = Sealed::from_entries(entry)
         {
             self.keep(
@@ -70,6 +77,7 @@ impl Hints {
                 Hint {
                     sealed: Arc::new(sealed),
                     index: 0,
+                    created_us,
                 },
             );
             self.next = self.next.max(number);
@@ -77,24 +85,26 @@ impl Hints {
     }
 
     pub(super) fn recover_done(&mut self, payload: &[u8]) {
-        if let Some((peer, number, _)) = read_header(payload) {
+        if let Some((peer, number, ..)) = read_header(payload) {
             self.drop_one((peer, number));
         }
     }
 }
 
-/// Bytes of a hint's header in the log.
-pub(super) const HINT_HEADER_BYTES: usize = 9;
+/// Bytes of a hint's header in the log: peer, number, time.
+pub(super) const HINT_HEADER_BYTES: usize = 17;
 
-fn header(peer: NodeIdx, number: u64) -> [u8; HINT_HEADER_BYTES] {
+fn header(peer: NodeIdx, number: u64, created_us: u64) -> [u8; HINT_HEADER_BYTES] {
     let mut h = [peer.0; HINT_HEADER_BYTES];
-    h[1..].copy_from_slice(&number.to_le_bytes());
+    h[1..9].copy_from_slice(&number.to_le_bytes());
+    h[9..].copy_from_slice(&created_us.to_le_bytes());
     h
 }
 
-fn read_header(payload: &[u8]) -> Option<(NodeIdx, u64, &[u8])> {
+fn read_header(payload: &[u8]) -> Option<(NodeIdx, u64, u64, &[u8])> {
     let (h, rest) = payload.split_first_chunk::<HINT_HEADER_BYTES>()?;
-    Some((NodeIdx(h[0]), u64::from_le_bytes(h[1..].try_into().ok()?), rest))
+    let number = |at: usize| Some(u64::from_le_bytes(h[at..at + 8].try_into().ok()?));
+    Some((NodeIdx(h[0]), number(1)?, number(9)?, rest))
 }
 
 impl Node {
@@ -122,6 +132,7 @@ impl Node {
                 Hint {
                     sealed: sealed.clone(),
                     index: i as u16,
+                    created_us: cx.now_us,
                 },
             );
             self.hints.young.insert(key);
@@ -148,7 +159,7 @@ impl Node {
                 let entry = h.sealed.entry(usize::from(h.index));
                 self.replica
                     .log
-                    .append(EntryKind::HintStored, &[&header(key.0, key.1), entry]);
+                    .append(EntryKind::HintStored, &[&header(key.0, key.1, h.created_us), entry]);
                 logged = true;
             }
         }
@@ -216,6 +227,7 @@ impl Node {
                     number,
                     sealed: hint.sealed,
                     index: hint.index,
+                    created_us: hint.created_us,
                     expires_us: cx.now_us + self.config.timeouts.write_ms * 1000,
                 },
             );
@@ -230,7 +242,9 @@ impl Node {
         }
         cx.event(Event::HintDelivered { peer: from });
         if !self.hints.young.remove(&key) {
-            self.replica.log.append(EntryKind::HintDone, &[&header(from, number)]);
+            self.replica
+                .log
+                .append(EntryKind::HintDone, &[&header(from, number, 0)]);
             self.log_dirty(cx);
         }
         self.deliver_hints(cx, from);
@@ -244,7 +258,9 @@ impl Node {
             self.hints.drop_one(key);
             self.hints.in_flight.remove(&key);
             if !self.hints.young.remove(&key) {
-                self.replica.log.append(EntryKind::HintDone, &[&header(key.0, key.1)]);
+                self.replica
+                    .log
+                    .append(EntryKind::HintDone, &[&header(key.0, key.1, 0)]);
                 self.log_dirty(cx);
             }
             *counts.entry(key.0).or_default() += 1;

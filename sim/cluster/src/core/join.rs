@@ -180,6 +180,8 @@ impl Node {
     pub(super) fn join_over(&mut self, cx: &mut Cx<'_>, outcome: Result<u64, String>) {
         let mutations = match outcome {
             Ok(mutations) => mutations,
+            // It was told to stop: that is no failure.
+            Err(_) if self.phase == Phase::Stopping => return,
             Err(reason) => return self.halt(cx, format!("it cannot take the place of the lost node: {reason}")),
         };
         self.membership.is_joining = false;

@@ -97,6 +97,7 @@ pub enum Msg {
         number: u64,
         sealed: Arc<Sealed>,
         index: u16,
+        created_us: u64,
         expires_us: u64,
     },
     /// The hint is applied.

@@ -271,8 +271,12 @@ impl Node {
             Msg::UndoBatch { id } => self.replica_undo_batch(cx, id),
             Msg::Hint { expires_us, .. } if cx.now_us > expires_us => cx.event(Event::Expired { from }),
             Msg::Hint {
-                number, sealed, index, ..
-            } => self.replica_hint(cx, from, number, &sealed, index),
+                number,
+                sealed,
+                index,
+                created_us,
+                ..
+            } => self.replica_hint(cx, from, number, &sealed, index, created_us),
             Msg::HintApplied { number } => self.on_hint_applied(cx, from, number),
             Msg::Read {
                 op,

@@ -12,7 +12,7 @@ use super::query;
 use super::seal::Sealed;
 use super::store::{Ahead, ApplyError, Store, UndoLog};
 use super::views::Pushed;
-use crate::model::{FailureReason, NodeIdx, TableId};
+use crate::model::{FailureReason, NodeIdx, OpView, TableId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -270,19 +270,46 @@ impl Node {
         }
     }
 
-    pub(super) fn replica_hint(&mut self, cx: &mut Cx<'_>, from: NodeIdx, number: u64, sealed: &Sealed, index: u16) {
+    pub(super) fn replica_hint(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeIdx,
+        number: u64,
+        sealed: &Sealed,
+        index: u16,
+        created_us: u64,
+    ) {
         let is_unheard_of = |node: &Node| sealed.ops(usize::from(index)).any(|op| node.is_unheard_of(op.table()));
         if self.is_news(sealed, &Which::Range(index, index)) || is_unheard_of(self) {
             // It will be sent again, and the schema comes of itself.
             return;
         }
-        if self.push_view_updates(cx, sealed, &Which::Range(index, index)) == Pushed::Refused {
+        // What was truncated after the hint was made does not come back with it (C `Hint.applyFuture`).
+        let is_truncated = |op: OpView<'_>| {
+            let table = self.replica.store.table(op.table());
+            table
+                .and_then(|t| t.truncated_at_us())
+                .is_some_and(|at_us| created_us <= at_us)
+        };
+        if sealed.ops(usize::from(index)).all(is_truncated) {
+            return self.acknowledge(cx, from, Msg::HintApplied { number });
+        }
+        let pushed = self.push_view_updates(cx, sealed, &Which::Range(index, index));
+        if pushed == Pushed::Refused {
             // It will be sent again.
             return;
         }
         // A hint for a table that is gone is done: nothing will ever want it.
         self.apply_here(cx, sealed, &Which::Range(index, index));
-        self.acknowledge(cx, from, Msg::HintApplied { number });
+        let applied = Msg::HintApplied { number };
+        match pushed {
+            // One whose view did not get it is sent again; whatever is told, there is no hint of the number 0.
+            Pushed::Awaited(waiter) => {
+                let answers = [applied, Msg::HintApplied { number: 0 }];
+                self.acknowledge_after_views(cx, waiter, from, answers);
+            }
+            _ => self.acknowledge(cx, from, applied),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]

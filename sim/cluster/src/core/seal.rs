@@ -226,6 +226,23 @@ impl Sealed {
         sealed
     }
 
+    /// The same rows with another timestamp.
+    pub(super) fn restamped(&self, timestamp_us: i64) -> Option<Sealed> {
+        let mut all = Vec::with_capacity(self.bytes.len());
+        for index in 0..self.mutations.len() {
+            let mut entry = self.entry(index).to_vec();
+            let mut at = ENTRY_HEADER_BYTES;
+            while at < entry.len() {
+                let length = OpView::at(&entry, at).bytes().len();
+                entry[at + 8..at + 16].copy_from_slice(&timestamp_us.to_le_bytes());
+                at += length;
+            }
+            close_entry(&mut entry, 0);
+            all.append(&mut entry);
+        }
+        Sealed::from_entries(&all)
+    }
+
     /// The same, from the entries of a log (a stored batch, a stored hint). `None` when the bytes are not whole entries.
     pub fn from_entries(bytes: &[u8]) -> Option<Sealed> {
         let mut sealed = Sealed {

@@ -111,6 +111,8 @@ pub(super) struct SweepOp {
     /// Not acknowledged yet.
     lacking: Vec<Lacking>,
     mutations: u64,
+    /// Number of the next mutation: those of other steps have other numbers, so that late acknowledgements count for nothing.
+    next_group: u16,
     /// Pieces of which a replica was left out.
     incomplete: usize,
 }
@@ -225,6 +227,7 @@ impl Node {
             until: None,
             lacking: vec![],
             mutations: 0,
+            next_group: 0,
             incomplete: 0,
         };
         self.begin_piece(cx, id, Box::new(op));
@@ -339,9 +342,15 @@ impl Node {
     }
 
     pub(super) fn on_sweep_refused(&mut self, cx: &mut Cx<'_>, from: NodeIdx, id: OpId, round: u16) {
-        let Some(op) = self.take_sweep(id) else { return };
+        let Some(mut op) = self.take_sweep(id) else { return };
         if op.round != round {
             return self.ops.put(id, Op::Sweep(op));
+        }
+        let table = op.pieces.front().map(|p| p.table);
+        if !self.rules.repair_needs_all && table.is_some_and(|t| self.schema.table(t).is_none()) {
+            // Dropped meanwhile: S passes over it (`repair/row_level.cc`, `with_table_drop_silenced`).
+            op.end_piece();
+            return self.begin_piece(cx, id, op);
         }
         let reason = format!("{} does not know the table, or could not read it", told(from));
         self.fail_sweep(cx, id, &op, reason);
@@ -377,7 +386,11 @@ impl Node {
             };
             let lacking = op.rows.iter().flat_map(of_node).enumerate();
             // A step has fewer mutations than rows that it read.
-            op.lacking = lacking.map(|(i, (node, sealed))| (i as u16, node, sealed)).collect();
+            let first = op.next_group;
+            op.lacking = lacking
+                .map(|(i, (node, sealed))| (first.wrapping_add(i as u16), node, sealed))
+                .collect();
+            op.next_group = first.wrapping_add(op.lacking.len() as u16);
             op.mutations += op.lacking.len() as u64;
         }
         match op.lacking.is_empty() {

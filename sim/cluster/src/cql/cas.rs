@@ -202,6 +202,9 @@ fn refuse_contradiction(one: &RowTest, other: &RowTest) -> Result<(), CqlError> 
         (RowTest::NotExists, RowTest::Columns(_)) | (RowTest::Columns(_), RowTest::NotExists) => {
             "Cannot mix IF conditions and IF NOT EXISTS for the same row"
         }
+        // The text is the server's own (seen).
+        (RowTest::Exists, RowTest::Columns(_)) => "Cannot mix IF conditions and IF NOT EXISTS for the same row",
+        (RowTest::Columns(_), RowTest::Exists) => "Cannot mix IF conditions and IF EXISTS for the same row",
         _ => return Ok(()),
     };
     Err(CqlError::invalid(text))
@@ -252,6 +255,20 @@ impl<'a> Found<'a> {
                 .map(Cow::Borrowed),
         }
     }
+}
+
+/// Cassandra shows what a read of the rows shows: them in their order, and the static row alone if there are none (seen).
+fn in_order_of_the_table(mut rows: Vec<Found<'_>>) -> Vec<Found<'_>> {
+    if rows.iter().all(|f| f.row.is_none()) {
+        rows.truncate(1);
+        return rows;
+    }
+    rows.retain(|f| f.row.is_some());
+    rows.sort_by_key(|f| {
+        let (partition, row) = f.partition.zip(f.row)?;
+        partition.rows.iter().position(|r| std::ptr::eq(r, row))
+    });
+    rows
 }
 
 impl Condition for Conditions {
@@ -317,7 +334,7 @@ impl Conditions {
             Vec::new()
         } else {
             let mut seen: Vec<&Option<ClusteringKey>> = Vec::new();
-            found
+            let rows = found
                 .filter(there)
                 .filter(|(on, _)| {
                     let is_new = !seen.contains(&&on.clustering);
@@ -325,7 +342,8 @@ impl Conditions {
                     is_new
                 })
                 .map(|(_, f)| f)
-                .collect()
+                .collect();
+            in_order_of_the_table(rows)
         };
         let shown: &[usize] = if rows.is_empty() { &[] } else { &self.shown };
         let mut cells = Vec::new();

@@ -406,7 +406,7 @@ fn restrictions_are_refused_in_the_words_of_a_real_cassandra() {
         ),
         (
             "SELECT DISTINCT v FROM t",
-            "SELECT DISTINCT queries must only request partition key columns and/or static columns",
+            "SELECT DISTINCT queries must only request partition key columns and/or static columns (not v)",
         ),
         (
             "UPDATE t SET v=1 WHERE p1=1 AND c=1",

@@ -18,5 +18,7 @@ mod repair;
 mod replacing;
 mod replay;
 mod schema;
+mod second_look;
+mod second_look_views;
 mod views;
 mod waking;

@@ -1,7 +1,7 @@
 //! Faults on command: each kind of them injected into a running cluster, and what a client and the other nodes see of it.
 
 use super::program::{ANY_PORT, Program, refused};
-use super::{connect, create, inject, start, within};
+use super::{connect, create, inject, start, within, write_batch};
 use futures::future::join_all;
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
@@ -159,6 +159,84 @@ async fn statements_are_answered_as_they_are_told_to_be() {
         "{:?}",
         cluster.faults()
     );
+}
+
+#[tokio::test]
+async fn additions_to_counters_are_struck_and_may_count_twice() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cluster = start(&directory, Flavor::Cassandra).await;
+    let session = connect(cluster.contact_points()[0]).await;
+    create(&session).await;
+    run(&session, "CREATE TABLE ks.n (k bigint PRIMARY KEY, n counter)")
+        .await
+        .expect("a table");
+    let add = "UPDATE ks.n SET n = n + 1 WHERE k = 1";
+    inject(
+        &cluster,
+        r#"{"do": "write-timeout", "table": "ks.n", "applied": "now"}"#,
+    );
+    let error = run(&session, add).await.expect_err("it times out");
+    assert!(
+        matches!(error, DbError::WriteTimeout { ref write_type, .. } if write_type.as_str() == "COUNTER"),
+        "{error}"
+    );
+    // Whoever tries again adds again.
+    run(&session, add).await.expect("the fault is over");
+    assert_eq!(
+        run(&session, "SELECT CAST(n AS bigint) FROM ks.n WHERE k = 1").await,
+        Ok(vec![2])
+    );
+
+    inject(
+        &cluster,
+        r#"{"do": "write-timeout", "write-type": "COUNTER", "statements": "write"}"#,
+    );
+    run(&session, add).await.expect_err("it times out");
+    inject(
+        &cluster,
+        r#"{"do": "unavailable", "applied": "late", "after": "300ms"}"#,
+    );
+    run(&session, add).await.expect_err("refused");
+    inject(&cluster, r#"{"do": "write-timeout", "applied": "replay"}"#);
+    run(&session, add)
+        .await
+        .expect("no batchlog, nothing to replay: it is not struck");
+    within(5, "what was refused is added late", async || {
+        run(&session, "SELECT CAST(n AS bigint) FROM ks.n WHERE k = 1").await == Ok(vec![4])
+    })
+    .await;
+    assert_eq!(cluster.faults().last().map(|f| f.struck), Some(0));
+    cluster.stop().await;
+}
+
+/// One client that asks for a lot does not keep others waiting until all of it is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_take_turns() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cluster = start(&directory, Flavor::Cassandra).await;
+    let (greedy, modest) = (
+        connect(cluster.contact_points()[0]).await,
+        connect(cluster.contact_points()[1]).await,
+    );
+    create(&greedy).await;
+    for k in 0..60 {
+        write_batch(&greedy, k * 50, (k + 1) * 50).await;
+    }
+    let count = "SELECT count(*) FROM ks.t";
+    let begun = Instant::now();
+    run(&greedy, count).await.expect("a count");
+    let alone = begun.elapsed();
+    let greedy = tokio::spawn(async move {
+        join_all((0..200).map(|_| run(&greedy, count))).await;
+    });
+    tokio::time::sleep(alone * 4).await;
+    let begun = Instant::now();
+    assert!(is_there(&modest, 7).await);
+    let waited = begun.elapsed();
+    assert!(!greedy.is_finished(), "there was something to wait for");
+    assert!(waited < alone * 60, "{waited:?}, where a count takes {alone:?}");
+    greedy.await.expect("answered");
+    cluster.stop().await;
 }
 
 #[tokio::test]

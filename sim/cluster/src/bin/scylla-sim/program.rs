@@ -46,7 +46,7 @@ In plan.toml:
     after = \"60s\"
 
 It is for tests and development: without --auth nobody is asked for a password, and everything is kept in memory (a million rows of some
-200 bytes take about 350 MB). Logs are compacted when half of them is needed no more. What it does not carry out (indexes, functions of users, JSON) is refused by name."
+200 bytes take about 350 MB). Logs are compacted when half of them is needed no more. What it does not carry out (functions of users, JSON) is refused by name."
 )]
 struct Cli {
     /// Number of nodes, 1 to 64.

@@ -119,9 +119,15 @@ impl Node {
         proposal: Proposal,
     ) {
         let ballot = proposal.ballot;
-        if let Some(sealed) = &proposal.update {
+        let mut pushed = Pushed::Done;
+        if let Some(sealed) = proposal
+            .update
+            .as_ref()
+            .filter(|_| !self.is_truncated_since(key, ballot))
+        {
             let last = sealed.mutations().len().saturating_sub(1) as u16;
-            if self.push_view_updates(cx, sealed, &Which::Range(0, last)) == Pushed::Refused {
+            pushed = self.push_view_updates(cx, sealed, &Which::Range(0, last));
+            if pushed == Pushed::Refused {
                 return;
             }
             // A table dropped meanwhile wants nothing.
@@ -135,11 +141,32 @@ impl Node {
             row.committed = Some(proposal);
         }
         self.log_paxos(cx, key);
+        if let (None, Pushed::Awaited(waiter)) = (op, pushed) {
+            self.views.forget_waiter(waiter);
+        }
         match op {
-            Some(op) => self.tell_kept(cx, from, Msg::Committed { op, ballot }),
+            Some(op) => {
+                let committed = Msg::Committed { op, ballot };
+                match pushed {
+                    Pushed::Awaited(waiter) => {
+                        // Of what a view does not get nothing is told: an answer to a ballot that there is not.
+                        let ballot = Ballot::default();
+                        let answers = [committed, Msg::Committed { op, ballot }];
+                        self.acknowledge_after_views(cx, waiter, from, answers);
+                    }
+                    _ => self.tell_kept(cx, from, committed),
+                }
+            }
             None if self.rules.paxos_is_synced => self.sync_log(cx),
             None => {}
         }
+    }
+
+    /// Whether what was decided with this ballot lies before the truncation of its table, where that is looked at.
+    fn is_truncated_since(&self, key: &PaxosKey, ballot: Ballot) -> bool {
+        let truncated_us = self.replica.store.table(key.table).and_then(|t| t.truncated_at_us());
+        self.rules.paxos_minds_truncation
+            && truncated_us.is_some_and(|at_us| ballot.time_us < self.clock.wall_us(at_us))
     }
 
     /// Answers once what changed is where the flavour wants it.

@@ -281,7 +281,11 @@ impl Node {
             .cloned();
         if let Some(unfinished) = unfinished {
             op.is_others = true;
-            op.update = unfinished.update;
+            let again = |update: Arc<Sealed>| match self.rules.paxos_restamps {
+                true => update.restamped(op.ballot.time_us).map_or(update, Arc::new),
+                false => update,
+            };
+            op.update = unfinished.update.map(again);
             return self.propose(cx, id, op);
         }
         let behind = |p: &Promise| p.committed.as_ref().map_or(Ballot::default(), |c| c.ballot) < committed_at;

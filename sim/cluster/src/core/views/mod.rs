@@ -124,6 +124,11 @@ impl Views {
         self.waiters.insert(self.next_waiter, waiter);
         self.next_waiter
     }
+
+    /// Nobody asks whether these updates are written.
+    pub(super) fn forget_waiter(&mut self, number: u64) {
+        self.waiters.remove(&number);
+    }
 }
 
 impl Node {

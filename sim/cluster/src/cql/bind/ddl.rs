@@ -129,8 +129,19 @@ pub(super) fn user_keyspace(context: &Context<'_>, table: &TableName) -> Result<
     Ok(keyspace.to_string())
 }
 
+/// Whether a name is one that servers take for a keyspace or a table.
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+const NO_WORD: &str =
+    "name must not be empty, more than 48 characters long, or contain non-alphanumeric-underscore characters";
+
 fn create_keyspace(context: &Context<'_>, create: &CreateKeyspace) -> Result<SchemaChange, CqlError> {
     modifiable(&create.name)?;
+    if !is_word(&create.name) || create.name.len() > 48 {
+        return Err(CqlError::invalid(format!("Keyspace {NO_WORD} (got '{}')", create.name)));
+    }
     let mut replication = None;
     let mut durable_writes = true;
     for (name, value) in &create.options {
@@ -224,6 +235,12 @@ fn syntax(message: String) -> CqlError {
 fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaChange, CqlError> {
     let keyspace = user_keyspace(context, &create.table)?;
     let name = create.table.table.clone();
+    // The length of a table's name is not looked at, whatever the text says (seen).
+    if !is_word(&name) {
+        return Err(CqlError::config(format!(
+            "{keyspace}.{name}: Table {NO_WORD} (got \"{name}\")"
+        )));
+    }
     if create.partition_key.is_empty() {
         return Err(CqlError::invalid(format!(
             "No PRIMARY KEY specifed for table '{keyspace}.{name}' (exactly one required)"
@@ -398,8 +415,17 @@ pub(super) fn table_options(
             PropertyValue::Simple(text) => text.parse::<u32>().ok(),
             PropertyValue::Map(_) => None,
         };
-        let bad = || syntax(format!("Invalid integer value for '{name}'"));
+        let bad = || match value {
+            PropertyValue::Simple(text) if text.parse::<i32>().is_ok_and(|n| n < 0) => {
+                CqlError::config(format!("{name} must be greater than or equal to 0 (got {text})"))
+            }
+            _ => syntax(format!("Invalid integer value for '{name}'")),
+        };
         match name.as_str() {
+            "compaction" if !context.server.is_scylla => {
+                known_compaction(value)?;
+                options.other.insert(name.clone(), option_text(value));
+            }
             "gc_grace_seconds" => options.gc_grace_s = number().ok_or_else(bad)?,
             "default_time_to_live" => options.default_ttl_s = number().ok_or_else(bad)?,
             "cdc" => {
@@ -423,6 +449,27 @@ pub(super) fn table_options(
         }
     }
     Ok(options)
+}
+
+/// Cassandra's compaction strategies, which it has by their class names.
+fn known_compaction(value: &PropertyValue) -> Result<(), CqlError> {
+    const PACKAGE: &str = "org.apache.cassandra.db.compaction.";
+    let class = match value {
+        PropertyValue::Map(map) => map.get("class"),
+        PropertyValue::Simple(_) => None,
+    };
+    match class.map(|c| c.strip_prefix(PACKAGE).unwrap_or(c)) {
+        None
+        | Some(
+            "SizeTieredCompactionStrategy"
+            | "LeveledCompactionStrategy"
+            | "TimeWindowCompactionStrategy"
+            | "UnifiedCompactionStrategy",
+        ) => Ok(()),
+        Some(other) => Err(CqlError::config(format!(
+            "Unable to find compaction strategy class '{PACKAGE}{other}'"
+        ))),
+    }
 }
 
 fn option_text(value: &PropertyValue) -> String {

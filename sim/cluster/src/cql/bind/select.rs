@@ -320,25 +320,46 @@ fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> 
 
 impl SelectPlan {
     fn check_distinct(&self, context: &Context<'_>) -> Result<(), CqlError> {
-        let fits = |i: &Item| match i {
-            Item::Column(i) | Item::Elements(i) => matches!(
-                self.table.columns[*i].kind,
+        let is_of_partition = |i: usize| {
+            matches!(
+                self.table.columns[i].kind,
                 ColumnKind::PartitionKey | ColumnKind::Static
-            ),
-            Item::Token => true,
-            Item::Expr(i) => self.exprs[*i].0.is_aggregate(),
-            _ => false,
+            )
         };
         if self.per_partition_limit.is_some() {
             return Err(CqlError::invalid(
                 "PER PARTITION LIMIT is not allowed with SELECT DISTINCT queries",
             ));
         }
-        if !self.items.iter().all(|(i, _)| fits(i)) || self.all.iter().any(|(i, _)| *i >= self.table.partition_columns)
-        {
+        if !self.all.iter().all(|(i, _)| is_of_partition(*i)) {
             return Err(CqlError::invalid(
-                "SELECT DISTINCT queries must only request partition key columns and/or static columns",
+                "SELECT DISTINCT with WHERE clause only supports restriction by partition key and/or static columns.",
             ));
+        }
+        for (item, _) in &self.items {
+            let other = match item {
+                Item::Column(i) | Item::Elements(i) if !is_of_partition(*i) => {
+                    format!(" (not {})", self.table.columns[*i].name)
+                }
+                Item::Column(_) | Item::Elements(_) | Item::Token => continue,
+                Item::Expr(i) if self.exprs[*i].0.is_aggregate() => continue,
+                _ => String::new(),
+            };
+            return Err(CqlError::invalid(format!(
+                "SELECT DISTINCT queries must only request partition key columns and/or static columns{other}"
+            )));
+        }
+        let is_selected = |key: usize| {
+            self.items
+                .iter()
+                .any(|(item, _)| matches!(item, Item::Column(i) if *i == key))
+        };
+        let missing = (0..self.table.partition_columns).find(|key| !is_selected(*key));
+        if let (Partitions::Scan, Some(missing)) = (&self.partitions, missing) {
+            return Err(CqlError::invalid(format!(
+                "SELECT DISTINCT queries must request all the partition key columns (missing {})",
+                self.table.columns[missing].name
+            )));
         }
         if context.server.is_scylla && self.reversed {
             return Err(CqlError::invalid("ORDER BY cannot be combined with DISTINCT"));

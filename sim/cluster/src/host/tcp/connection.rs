@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Duration, sleep};
 
 /// Bytes of unread answers above which a connection's requests are not read: a client that does not read its answers
@@ -89,6 +90,8 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
             // A frozen node leaves requests where they are, and wakes this when it goes on.
             () = wake.notified() => {
                 if !input.is_empty() {
+                    // After those who wait for the node, or for another one.
+                    yield_now().await;
                     take_requests(shared, node, id, &mut input);
                 }
             }

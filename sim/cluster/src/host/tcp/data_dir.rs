@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Of the layout above and of the entries in the logs.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const IDENTITY: &str = "scylla-sim.toml";
 const LOCK: &str = "lock";
 

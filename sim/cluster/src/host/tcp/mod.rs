@@ -70,6 +70,8 @@ pub const NODES_MAX: usize = 64;
 /// Messages between nodes delivered in one turn. Above it clients and deadlines get theirs first: handing over many hints
 /// is a long conversation.
 const MESSAGES_PER_TURN_MAX: usize = 10_000;
+/// And for so long at most: what is asked of replicas may be a whole table.
+const TURN: Duration = Duration::from_millis(5);
 /// A directory in use is looked at again for so long: a killed process takes a moment to go, and its lock with it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// A stop waits so long for requests under way: a little more than the longest of them takes, a range read of 10 s.
@@ -431,7 +433,11 @@ impl State {
     /// Delivers what nodes say to each other. Returns when there is something to do next.
     fn deliver(&mut self, now_us: u64) -> u64 {
         self.collect(now_us);
+        let begun = Instant::now();
         for _ in 0..MESSAGES_PER_TURN_MAX {
+            if begun.elapsed() > TURN {
+                break;
+            }
             let Some((to, from, msg)) = self.mail.pop_front() else {
                 let next = |p: &mut Process| if p.is_idle() { None } else { p.node.next_deadline_us() };
                 let next_us = self.nodes.iter_mut().filter_map(next).min();

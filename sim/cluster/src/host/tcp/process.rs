@@ -22,7 +22,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
 
+/// A connection's requests are taken for so long at a time; then others have their turn. A count of a large table takes
+/// longer, and is one request.
+const TURN: Duration = Duration::from_millis(1);
 /// How often a node's log is synced, at most, before it is compacted: each sync may let requests go on that append more.
 const SETTLE_TRIES: usize = 8;
 
@@ -314,7 +318,13 @@ impl Process {
         if self.is_frozen {
             return start;
         }
+        let begun = Instant::now();
         while let Some(client) = self.clients.get_mut(&id) {
+            if start > 0 && begun.elapsed() > TURN {
+                // Others wait; it comes again after them.
+                client.wake.notify_one();
+                break;
+            }
             if client.closing || self.is_draining {
                 // Whatever else it sends means nothing any more.
                 return bytes.len();

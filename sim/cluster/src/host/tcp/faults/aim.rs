@@ -204,6 +204,10 @@ pub(super) fn strikes_write(spec: &FaultSpec, write: &BatchInfo<'_>) -> bool {
         Statements::Batch if write.kind() != WriteKind::Single => {}
         _ => return false,
     }
+    if spec.applied == Some(Applied::Replay) && !write.is_logged() {
+        // Nothing would replay it.
+        return false;
+    }
     if spec.table.is_none() && spec.row.is_none() {
         return true;
     }
@@ -303,6 +307,7 @@ impl WriteTypeName {
             WriteTypeName::Batch => WriteType::Batch,
             WriteTypeName::UnloggedBatch => WriteType::UnloggedBatch,
             WriteTypeName::BatchLog => WriteType::BatchLog,
+            WriteTypeName::Counter => WriteType::Counter,
             WriteTypeName::Cas => WriteType::Cas,
         }
     }

@@ -45,7 +45,7 @@ pub enum Statements {
     Any,
     /// SELECT, except at SERIAL.
     Read,
-    /// INSERT, UPDATE, DELETE and batches, without conditions.
+    /// INSERT, UPDATE, DELETE and batches, without conditions; additions to counters too.
     Write,
     /// Batches only, LOGGED or not, without conditions.
     Batch,
@@ -90,6 +90,7 @@ pub enum WriteTypeName {
     Batch,
     UnloggedBatch,
     BatchLog,
+    Counter,
     Cas,
 }
 
@@ -340,13 +341,15 @@ const ACTIONS: [About; 23] = [
 const FIELDS: &str =
     "  when        at = \"30s\"                 so long after the plan is loaded or the fault is injected; else at once
   which       table = \"ks.t\" or \"t\"      statements that touch this table; else any
-              statements = \"any\"         any, read, write, batch, conditional; what a fault can strike if not given
+              statements = \"any\"         any, read, write (counters too), batch, conditional (reads at SERIAL too); what a
+                                         fault can strike if not given. Never DDL, TRUNCATE or system tables
               keyspace = \"ks\"            what is to be repaired, with or without a table
               row = { k = 7, s = \"a\" }   writes with a row of these values (integers and texts)
               node = 2                   through this coordinator; else any. Nodes count from 1
               skip = 0, count = 1        let so many pass, then strike so many
-  what        applied = \"never\"          never, now, replay (LOGGED batches), late (then after = \"60s\")
-              write-type = \"BATCH_LOG\"   SIMPLE, BATCH, UNLOGGED_BATCH, BATCH_LOG, CAS
+  what        applied = \"never\"          never, now, replay (strikes LOGGED batches only; one that is a single mutation has
+                                         no batchlog and is never applied), late (then after = \"60s\")
+              write-type = \"BATCH_LOG\"   SIMPLE, BATCH, UNLOGGED_BATCH, BATCH_LOG, COUNTER, CAS
               received, required, alive  the numbers that the error names
               point = \"arrived\"          arrived, batchlog-written, mutations-sent (then mutations = 1), answering
               direction = \"both\"         both, out, in, as seen from the node
