@@ -155,6 +155,15 @@ fn requests_and_answers_travel_in_segments() {
     v5::put_segments(&mut segment, &two.concat());
     talk.socket.write_all(&segment).expect("sent");
     assert_eq!(talk.answer(), talk.answer());
+    // Many in one segment, more than fit into a turn of the connection.
+    let mut many = Vec::new();
+    let slow = long_string("SELECT * FROM system_schema.columns");
+    let frames = (0..60).map(|_| frame(v5::VERSION, 0, Opcode::Query, &[&slow[..], PARAMS].concat()));
+    v5::put_segments(&mut many, &frames.collect::<Vec<_>>().concat());
+    talk.socket.write_all(&many).expect("sent");
+    for _ in 0..60 {
+        assert_eq!(talk.answer().0, Opcode::Result as u8);
+    }
     // A wrong checksum is the end.
     let last = segment.len() - 1;
     segment[last] ^= 1;

@@ -60,7 +60,7 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
     let mut input: Vec<u8> = Vec::with_capacity(READ_BYTES);
     let mut unsent: Vec<u8> = Vec::new();
     let mut sent = 0;
-    let mut is_last = false;
+    let (mut is_last, mut is_more) = (false, false);
     loop {
         let left = unsent.len() - sent;
         if is_last && left == 0 {
@@ -72,7 +72,7 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
                 if read? == 0 {
                     return Ok(());
                 }
-                take_requests(shared, node, id, &mut input);
+                is_more = take_requests(shared, node, id, &mut input);
             }
             written = writer.write(&unsent[sent..]), if left > 0 => {
                 match written? {
@@ -89,10 +89,10 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
             }
             // A frozen node leaves requests where they are, and wakes this when it goes on.
             () = wake.notified() => {
-                if !input.is_empty() {
+                if is_more || !input.is_empty() {
                     // After those who wait for the node, or for another one.
                     yield_now().await;
-                    take_requests(shared, node, id, &mut input);
+                    is_more = take_requests(shared, node, id, &mut input);
                 }
             }
         }
@@ -104,11 +104,12 @@ async fn talk(shared: &Shared, node: NodeIdx, id: u64, wake: &Notify, mut stream
     }
 }
 
-/// Gives the node the whole requests of what was read, and keeps the rest.
-fn take_requests(shared: &Shared, node: NodeIdx, id: u64, input: &mut Vec<u8>) {
+/// Gives the node the whole requests of what was read, and keeps the rest. True if some have to wait for their turn.
+fn take_requests(shared: &Shared, node: NodeIdx, id: u64, input: &mut Vec<u8>) -> bool {
     let taken = shared.turn(|state, now_us| state.process(node).requests(id, input, now_us));
-    input.drain(..taken);
+    input.drain(..taken.bytes);
     if input.is_empty() && input.capacity() > KEPT_BYTES_MAX {
         *input = Vec::new();
     }
+    taken.is_more
 }

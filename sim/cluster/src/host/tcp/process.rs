@@ -30,6 +30,15 @@ const TURN: Duration = Duration::from_millis(1);
 /// How often a node's log is synced, at most, before it is compacted: each sync may let requests go on that append more.
 const SETTLE_TRIES: usize = 8;
 
+/// What was taken of a client's bytes.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// How many of them.
+    pub bytes: usize,
+    /// There are whole requests left, among the bytes or in what was taken: a segment holds many.
+    pub is_more: bool,
+}
+
 /// A client's connection as its node holds it; the socket is its task's.
 #[derive(Debug, Default)]
 struct Client {
@@ -312,22 +321,30 @@ impl Process {
         }
     }
 
-    /// Handles the whole frames at the front of `bytes`; returns how many bytes they were.
-    pub(super) fn requests(&mut self, id: u64, bytes: &[u8], now_us: u64) -> usize {
-        let mut start = 0;
+    /// Handles the whole frames at the front of `bytes`, as many as fit into a turn.
+    pub(super) fn requests(&mut self, id: u64, bytes: &[u8], now_us: u64) -> Taken {
+        let (mut start, mut served) = (0, 0);
         if self.is_frozen {
-            return start;
+            // It looks again when it goes on.
+            return Taken {
+                bytes: 0,
+                is_more: true,
+            };
         }
         let begun = Instant::now();
         while let Some(client) = self.clients.get_mut(&id) {
-            if start > 0 && begun.elapsed() > TURN {
+            if served > 0 && begun.elapsed() > TURN {
                 // Others wait; it comes again after them.
                 client.wake.notify_one();
-                break;
+                return Taken {
+                    bytes: start,
+                    is_more: true,
+                };
             }
             if client.closing || self.is_draining {
                 // Whatever else it sends means nothing any more.
-                return bytes.len();
+                start = bytes.len();
+                break;
             }
             let mut view = view(&self.node, self.address.port());
             view.wall_us = self.node.wall_us(now_us);
@@ -335,6 +352,7 @@ impl Process {
                 .front
                 .next(&view, &mut client.front, &bytes[start..], &mut client.out);
             start += taken;
+            served += 1;
             match outcome {
                 Outcome::Incomplete => break,
                 Outcome::Answered => {}
@@ -342,7 +360,10 @@ impl Process {
                 Outcome::Close => client.closing = true,
             }
         }
-        start
+        Taken {
+            bytes: start,
+            is_more: false,
+        }
     }
 
     fn submit(&mut self, client: u64, submission: Submission, now_us: u64) {
