@@ -1,10 +1,11 @@
 //! Schema changes and truncation: what all nodes have to agree on.
 //!
 //! Changes go through one node, the lowest that the coordinator believes alive, which applies them one by one and hands the
-//! result to everybody; one that stays silent is passed over for the next. It answers when the coordinator has adopted it, in ScyllaDB when a majority has too
-//! (`Rules::schema_answered_alone`): others may learn of it later, and whoever needs them to know waits for agreement, as
-//! drivers do. Nodes that were away see a newer schema in a peer's heartbeat and fetch it (`behind`). Of two schemas the one
-//! with more changes wins, then the larger version: a minority that changed its schema on its own loses that change.
+//! result to everybody; one that stays silent is passed over for the next. It answers when the coordinator has adopted it, in
+//! ScyllaDB when a majority has too (`Rules::schema_answered_alone`): others may learn of it later, and whoever needs them to
+//! know waits for agreement, as drivers do. Nodes that were away see another schema in a peer's heartbeat and fetch it
+//! (`behind`). Of two schemas the one with more changes wins, then the larger version: a minority that changed its schema on its
+//! own loses that change.
 
 use super::behind::is_later;
 use super::log::EntryKind;

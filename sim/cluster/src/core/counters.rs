@@ -8,9 +8,9 @@
 //! The current count is looked for whatever deletion of the row covers it (C: the counter cache): an addition after DELETE of
 //! the row goes on from before, and after DELETE of the cell it is never seen again (C `Cells.resolveCounter`, seen).
 
-use super::boundary::{BatchInfo, Point, Subject, Then, Verdict};
+use super::boundary::{BatchInfo, Point, Subject};
 use super::log::ENTRY_HEADER_BYTES;
-use super::message::{ClientRef, Effect, Msg, OpId, Which};
+use super::message::{ClientRef, Msg, OpId, Which};
 use super::node::{Cx, Node, Op};
 use super::ring::NodeSet;
 use super::row::{CellKind, RowState};
@@ -50,30 +50,8 @@ impl Node {
         }
         let subject = Subject::write(&info, request.consistency);
         let verdict = self.consult(cx, Point::RequestArrived, subject, &schema);
-        match verdict {
-            Verdict::Continue => self.start_counter(cx, client, request),
-            Verdict::SwallowResponse => self.start_counter(cx, ClientRef::NOBODY, request),
-            Verdict::Drop => {}
-            Verdict::KillNode => self.die(cx),
-            Verdict::PauseNode { ms } => {
-                cx.fx.push(Effect::PauseSelf { ms });
-                self.park(cx.now_us + 1, Some(client), Request::Write(request));
-            }
-            Verdict::Slow { ms } => self.park(cx.now_us + ms * 1000, Some(client), Request::Write(request)),
-            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
-                if let Some(error) = self.told(verdict, request.consistency) {
-                    self.answer_error(cx, client, error);
-                }
-                match self.kindly(then) {
-                    // Additions have no batchlog.
-                    Then::NeverApply | Then::ByReplay => {}
-                    Then::ApplyNow => self.start_counter(cx, ClientRef::NOBODY, request),
-                    Then::ExecuteLate { after_ms } => {
-                        self.park(cx.now_us + after_ms * 1000, None, Request::Write(request));
-                    }
-                }
-            }
-        }
+        let asked = request.consistency;
+        self.arrived(cx, verdict, client, Request::Write(request), asked);
     }
 
     /// Begins an addition.

@@ -85,6 +85,49 @@ impl Node {
         }
     }
 
+    /// Carries out a verdict on the arrival of what has no batchlog and is seen at no later point: an addition to counters, a
+    /// conditional request.
+    pub(super) fn arrived(
+        &mut self,
+        cx: &mut Cx<'_>,
+        verdict: Verdict,
+        client: ClientRef,
+        request: Request,
+        asked: Consistency,
+    ) {
+        match verdict {
+            Verdict::Continue => self.start_unlogged(cx, client, request),
+            Verdict::SwallowResponse => self.start_unlogged(cx, ClientRef::NOBODY, request),
+            Verdict::Drop => {}
+            Verdict::KillNode => self.die(cx),
+            Verdict::PauseNode { ms } => {
+                cx.fx.push(Effect::PauseSelf { ms });
+                self.park(cx.now_us + 1, Some(client), request);
+            }
+            Verdict::Slow { ms } => self.park(cx.now_us + ms * 1000, Some(client), request),
+            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
+                if let Some(error) = self.told(verdict, asked) {
+                    self.answer_error(cx, client, error);
+                }
+                match self.kindly(then) {
+                    // Nothing keeps it for a replay.
+                    Then::NeverApply | Then::ByReplay => {}
+                    Then::ApplyNow => self.start_unlogged(cx, ClientRef::NOBODY, request),
+                    Then::ExecuteLate { after_ms } => self.park(cx.now_us + after_ms * 1000, None, request),
+                }
+            }
+        }
+    }
+
+    fn start_unlogged(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: Request) {
+        match request {
+            Request::Cas(cas) => self.start_cas(cx, client, *cas),
+            Request::Write(write) => self.start_counter(cx, client, write),
+            // Others do not come here.
+            _ => {}
+        }
+    }
+
     /// The error that a verdict puts in place of the answer.
     pub(super) fn told(&self, verdict: Verdict, asked: Consistency) -> Option<CoordinatorError> {
         match verdict {

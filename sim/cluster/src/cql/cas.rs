@@ -2,8 +2,8 @@
 //!
 //! The flavours answer differently. Cassandra: `[applied]` alone when it was applied; otherwise with what was found, of the
 //! columns that conditions name, or of all for IF [NOT] EXISTS; a batch adds the keys and answers a row per condition whose
-//! row is there (seen). Scylla always has the same columns, with the old values, applied or not, and a row per statement, also of
-//! those without a condition, in their order (`modification_statement::build_cas_result_set_metadata`,
+//! row is there (seen). Scylla always has the same columns, with the old values, applied or not, and a row per statement, in
+//! their order, also of those without a condition (`modification_statement::build_cas_result_set_metadata`,
 //! `cas_request::build_cas_result_set`); it lets conditions on one row contradict each other.
 
 use super::bind::conditions::{RowTest, Tested, ValueTest, part_of};

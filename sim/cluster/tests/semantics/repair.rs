@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 const FLAVORS: [Flavor; 2] = [Flavor::Scylla, Flavor::Cassandra];
 
-fn begin(c: &mut Cluster, by: u8, number: u64, table: Option<&str>) {
+pub fn begin(c: &mut Cluster, by: u8, number: u64, table: Option<&str>) {
     let scope = RepairScope {
         keyspace: "k".into(),
         table: table.map(str::to_owned),
@@ -18,9 +18,9 @@ fn begin(c: &mut Cluster, by: u8, number: u64, table: Option<&str>) {
     c.input(by, Input::Repair { number, scope });
 }
 
-/// How a repair ends, within a minute.
-fn ended(c: &mut Cluster, by: u8, number: u64) -> Result<u64, String> {
-    for _ in 0..600 {
+/// How a repair ends, within two minutes.
+pub fn ended(c: &mut Cluster, by: u8, number: u64) -> Result<u64, String> {
+    for _ in 0..1200 {
         match c.node(by).repair_state(number) {
             Some(RepairState::Done { mutations }) => return Ok(*mutations),
             Some(RepairState::Failed { reason }) => return Err(reason.clone()),
@@ -37,7 +37,7 @@ fn repair(c: &mut Cluster, by: u8) -> Result<u64, String> {
 }
 
 /// Nobody keeps hints, and writes do not reach these nodes.
-fn deaf(c: &mut Cluster, nodes: &[u8]) {
+pub fn deaf(c: &mut Cluster, nodes: &[u8]) {
     for n in 0..c.hosts.len() as u8 {
         c.input(n, Input::Handoff { on: false });
     }

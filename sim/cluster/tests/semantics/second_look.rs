@@ -3,7 +3,9 @@
 
 use crate::harness::*;
 use crate::paxos::serial_read;
-use sim_cluster::core::{ClockSpec, ClusterConfig, Flavor, Input, Msg, NodeSet, RepairScope, RepairState};
+pub use crate::repair::deaf;
+use crate::repair::{begin, ended};
+use sim_cluster::core::{ClockSpec, ClusterConfig, Flavor, Input, Msg, RepairScope, RepairState};
 use sim_cluster::model::*;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,31 +13,9 @@ use std::sync::Arc;
 
 pub const FLAVORS: [Flavor; 2] = [Flavor::Scylla, Flavor::Cassandra];
 
-pub fn deaf(c: &mut Cluster, nodes: &[u8]) {
-    for n in 0..c.hosts.len() as u8 {
-        c.input(n, Input::Handoff { on: false });
-    }
-    let deaf = nodes
-        .iter()
-        .fold(NodeSet::default(), |s, n| s.or(NodeSet::one(NodeIdx(*n))));
-    c.route = Box::new(move |_, to, msg| (!(is_mutate(msg) && deaf.contains(to))).then_some(300));
-}
-
 pub fn repaired(c: &mut Cluster, by: u8, table: Option<&str>) -> Result<u64, String> {
-    let scope = RepairScope {
-        keyspace: "k".into(),
-        table: table.map(str::to_owned),
-        whole_ring: false,
-    };
-    c.input(by, Input::Repair { number: 1, scope });
-    for _ in 0..1200 {
-        match c.node(by).repair_state(1) {
-            Some(RepairState::Done { mutations }) => return Ok(*mutations),
-            Some(RepairState::Failed { reason }) => return Err(reason.clone()),
-            _ => c.run_for(100 * MS),
-        }
-    }
-    panic!("a repair has an end");
+    begin(c, by, 1, table);
+    ended(c, by, 1)
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! commit, decided.
 
 use super::{Ballot, PaxosKey, Promise, Proposal};
-use crate::core::boundary::{Point, Subject, Then, Verdict};
+use crate::core::boundary::{Point, Subject};
 use crate::core::message::{ClientRef, Effect, Msg, OpId, Which};
 use crate::core::node::{Cx, Node, Op};
 use crate::core::ring::NodeSet;
@@ -83,29 +83,8 @@ impl Node {
         let schema = self.schema.clone();
         let subject = Subject::conditional(request.read.table, request.serial);
         let verdict = self.consult(cx, Point::RequestArrived, subject, &schema);
-        let park = |node: &mut Node, at_us, client| node.park(at_us, client, Request::Cas(Box::new(request.clone())));
-        match verdict {
-            Verdict::Continue => self.start_cas(cx, client, request),
-            Verdict::SwallowResponse => self.start_cas(cx, ClientRef::NOBODY, request),
-            Verdict::Drop => {}
-            Verdict::KillNode => self.die(cx),
-            Verdict::PauseNode { ms } => {
-                cx.fx.push(Effect::PauseSelf { ms });
-                park(self, cx.now_us + 1, Some(client));
-            }
-            Verdict::Slow { ms } => park(self, cx.now_us + ms * 1000, Some(client)),
-            Verdict::Timeout { then, .. } | Verdict::Refuse { then, .. } => {
-                if let Some(error) = self.told(verdict, request.serial) {
-                    self.answer_error(cx, client, error);
-                }
-                match then {
-                    // Conditional writes have no batchlog.
-                    Then::NeverApply | Then::ByReplay => {}
-                    Then::ApplyNow => self.start_cas(cx, ClientRef::NOBODY, request),
-                    Then::ExecuteLate { after_ms } => park(self, cx.now_us + after_ms * 1000, None),
-                }
-            }
-        }
+        let asked = request.serial;
+        self.arrived(cx, verdict, client, Request::Cas(Box::new(request)), asked);
     }
 
     /// Begins a conditional write or serial read.
