@@ -91,8 +91,8 @@ impl Default for ViewConfig {
     }
 }
 
-/// How long a replica takes to come to a message of a Paxos round (`paxos::turns`). Fitted to three real nodes on two busy
-/// cores, where a conditional write took 8.5 ms in the middle (5.4 to 21 ms) alone.
+/// How long a replica takes to come to a message of a Paxos round (`paxos::turns`). Fitted to three real nodes on two cores,
+/// where a conditional write that nobody outbids took 6 to 12 ms in the middle (`ci/contention`; 5.7 ms here).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaxosConfig {
     /// Most messages, microseconds: from, to.
