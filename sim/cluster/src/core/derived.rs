@@ -2,7 +2,7 @@
 
 use super::message::{ClientRef, OpId};
 use super::node::{Cx, Node, Op};
-use crate::model::{Consistency, CoordinatorError, DerivedWrite, ReadRequest, ReadResult, WriteRequest};
+use crate::model::{Consistency, CoordinatorError, DerivedWrite, ReadRequest, ReadResult, WriteRequest, WriteSet};
 
 /// A derived write under way: reading.
 #[derive(Debug)]
@@ -36,10 +36,11 @@ impl Node {
             return self.read_for_derived(cx, id, request);
         }
         self.ops.release(id);
-        match op.request.derive.writes(&op.found) {
+        let mut writes = WriteSet::new();
+        match op.request.derive.write(&op.found, &mut writes) {
             Err(what) => self.answer_error(cx, op.client, CoordinatorError::Invalid { what }),
-            Ok(writes) if writes.is_empty() => self.answer_nothing_done(cx, op.client),
-            Ok(writes) => {
+            Ok(()) if writes.is_empty() => self.answer_nothing_done(cx, op.client),
+            Ok(()) => {
                 let request = WriteRequest {
                     kind: op.request.kind,
                     consistency: op.request.consistency,

@@ -106,6 +106,9 @@ pub struct Rules {
     pub replay_mode: ReplayMode,
     /// Whether entries older than gc_grace are dropped unreplayed. C yes; BM no.
     pub replay_drops_after_gc_grace: bool,
+    /// How much sooner than gc_grace a hint is dropped for its age, seconds: deletions that it knows nothing of may be gone by
+    /// then. C `Hint.isLive`; S `hint_sender::send_one_hint`, `hints_flush_period`.
+    pub hint_expires_early_s: u64,
     /// SP `abstract_write_response_handler::timeout_cb`; C `RequestCallbacks` expiry (163 of 163, seen).
     pub silent_hint: SilentHint,
     /// Whether a replica that reported failure gets a hint like a silent one. SP keeps it among the handler's targets; C
@@ -238,6 +241,7 @@ const SCYLLA: Rules = Rules {
     replay_every_ms: 60_000,
     replay_mode: ReplayMode::EachQuorumOrKeep,
     replay_drops_after_gc_grace: false,
+    hint_expires_early_s: 10,
     silent_hint: SilentHint::IfLevelReached,
     failed_are_hinted: true,
     server_timestamps: ServerTimestamps::PerConnection,
@@ -291,6 +295,7 @@ const CASSANDRA: Rules = Rules {
     replay_every_ms: 10_000,
     replay_mode: ReplayMode::LiveReplicasThenHints,
     replay_drops_after_gc_grace: true,
+    hint_expires_early_s: 0,
     silent_hint: SilentHint::Always,
     failed_are_hinted: true,
     server_timestamps: ServerTimestamps::PerCoordinator,

@@ -8,7 +8,7 @@ use super::message::{Event, Msg, Which};
 use super::node::{Cx, Node};
 use super::seal::Sealed;
 use super::timers::Timer;
-use crate::model::NodeIdx;
+use crate::model::{NodeIdx, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -268,6 +268,17 @@ impl Node {
         for (peer, hints) in counts {
             cx.event(Event::HintsLost { peer, hints });
         }
+    }
+
+    /// Whether a hint has waited for longer than the shortest gc_grace of its tables: what it would bring back may have been
+    /// deleted meanwhile, and the deletion forgotten. Of 0 there are never any hints delivered.
+    pub(super) fn is_hint_too_old(&self, cx: &Cx<'_>, tables: impl Iterator<Item = TableId>, created_us: u64) -> bool {
+        let age_us = cx.now_us.saturating_sub(created_us) + self.rules.hint_expires_early_s * 1_000_000;
+        let shortest_s = tables
+            .filter_map(|t| self.schema.table(t))
+            .map(|t| t.options.gc_grace_s)
+            .min();
+        shortest_s.is_some_and(|s| age_us >= u64::from(s) * 1_000_000)
     }
 
     /// Hints that wait, all peers together.

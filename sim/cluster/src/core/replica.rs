@@ -279,10 +279,14 @@ impl Node {
         index: u16,
         created_us: u64,
     ) {
-        let is_unheard_of = |node: &Node| sealed.ops(usize::from(index)).any(|op| node.is_unheard_of(op.table()));
+        let ops = || sealed.ops(usize::from(index));
+        let is_unheard_of = |node: &Node| ops().any(|op| node.is_unheard_of(op.table()));
         if self.is_news(sealed, &Which::Range(index, index)) || is_unheard_of(self) {
             // It will be sent again, and the schema comes of itself.
             return;
+        }
+        if self.is_hint_too_old(cx, ops().map(|op| op.table()), created_us) {
+            return self.acknowledge(cx, from, Msg::HintApplied { number });
         }
         // What was truncated after the hint was made does not come back with it (C `Hint.applyFuture`).
         let is_truncated = |op: OpView<'_>| {
@@ -291,7 +295,7 @@ impl Node {
                 .and_then(|t| t.truncated_at_us())
                 .is_some_and(|at_us| created_us <= at_us)
         };
-        if sealed.ops(usize::from(index)).all(is_truncated) {
+        if ops().all(is_truncated) {
             return self.acknowledge(cx, from, Msg::HintApplied { number });
         }
         let pushed = self.push_view_updates(cx, sealed, &Which::Range(index, index));

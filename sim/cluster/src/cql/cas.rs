@@ -6,17 +6,21 @@
 //! their order, also of those without a condition (`modification_statement::build_cas_result_set_metadata`,
 //! `cas_request::build_cas_result_set`); it lets conditions on one row contradict each other.
 
+use super::bind::Prepared;
+use super::bind::batch::only_writes;
 use super::bind::conditions::{RowTest, Tested, ValueTest, part_of};
 use super::bind::parts::assembled;
 use super::bind::select::star;
 use super::bind::write::{Scratch, WritePlan};
+use super::derived::{Item, Read, Statements, plan};
 use super::error::CqlError;
 use super::frame::Value;
 use super::frame::response::{self, Columns, RowsBody};
 use super::types;
 use crate::model::{
-    CasAction, CasRequest, ClusteringKey, ClusteringSelect, ColumnKind, Condition, Consistency, CqlType, PartitionKey,
-    PartitionRows, ReadCommand, ReadResult, ReadTarget, Row, Slice, Table, WriteSet, partition_key_components,
+    CasAction, CasRequest, ClusteringKey, ClusteringSelect, ColumnId, ColumnKind, Condition, Consistency, CqlType,
+    Derive, PartitionKey, PartitionRows, ReadCommand, ReadResult, ReadTarget, Row, Slice, Table, WriteSet,
+    partition_key_components,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -52,6 +56,10 @@ pub struct Gathered {
     /// Columns that conditions name; `None` once some statement asks for existence.
     named: Option<Vec<usize>>,
     writes: WriteSet,
+    /// Statements that write what depends on what the round reads.
+    derived: Vec<Item>,
+    /// Static columns that are read, where it is not all of them.
+    statics: Option<Vec<ColumnId>>,
 }
 
 /// Columns shown of a conditional statement, by index in the table.
@@ -106,14 +114,25 @@ impl Gathered {
             conditions: Vec::new(),
             named: Some(Vec::new()),
             writes: WriteSet::new(),
+            derived: Vec::new(),
+            // Cassandra reads all if a statement with conditions writes some, else those of conditions (seen; `BatchStatement`,
+            // `CQL3CasRequest.columnsToRead`).
+            statics: (!is_scylla).then(Vec::new),
         }
     }
 
-    /// Adds a statement with its values.
+    /// Adds a statement (`index` of a batch, or 0) with its values.
     ///
     /// # Errors
-    /// Other tables or partitions than those before it, keys by IN, contradicting conditions, bad values.
-    pub fn add(&mut self, write: &WritePlan, bound: &[Value<'_>], scratch: &mut Scratch) -> Result<(), CqlError> {
+    /// Other tables or partitions than those before it, keys by IN, contradicting conditions, bad values; what writes nothing.
+    pub fn add(
+        &mut self,
+        statement: &Arc<Prepared>,
+        index: usize,
+        bound: &[Value<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<(), CqlError> {
+        let write = plan(statement, index).ok_or_else(only_writes)?;
         let (key, clustering) = write.conditional_target(bound)?;
         match &self.target {
             None => self.target = Some((write.table.clone(), key)),
@@ -123,12 +142,14 @@ impl Gathered {
             Some((_, first)) if *first != key => return Err(self.cannot_span("partitions")),
             Some(_) => {}
         }
-        if write.needs_read() {
-            return Err(CqlError::unsupported(
-                "elements of a list by index or value in a conditional request",
-            ));
+        match write.needs_read() {
+            true => self.derived.push(Item::new(statement, index, bound, Read::OfRound)),
+            false => write.execute_in_cas(bound, scratch, &mut self.writes)?,
         }
-        write.execute_in_cas(bound, scratch, &mut self.writes)?;
+        // Cassandra reads the rows of conditions only (`CQL3CasRequest.readCommand`), so a list elsewhere is null for it.
+        if self.is_scylla && write.needs_read() {
+            self.is_read(clustering.as_ref());
+        }
         let Some(conditions) = &write.conditions else {
             if self.is_scylla {
                 // It has its row in the answer; what it is about is not read for it.
@@ -137,6 +158,11 @@ impl Gathered {
             }
             return Ok(());
         };
+        match (&mut self.statics, conditions.columns()) {
+            (statics, _) if write.writes_statics() => *statics = None,
+            (Some(statics), Some(columns)) => statics.extend(columns.iter().map(|c| write.table.columns[*c].id)),
+            _ => {}
+        }
         let test = conditions.with(&write.table, bound)?;
         let rows = self.conditions.iter().filter(|c| c.clustering == clustering);
         for other in rows.filter(|_| !self.is_scylla) {
@@ -147,13 +173,18 @@ impl Gathered {
             (None, named) => *named = None,
             (Some(_), None) => {}
         }
-        match &clustering {
+        self.is_read(clustering.as_ref());
+        self.conditions.push(OnRow { clustering, test });
+        Ok(())
+    }
+
+    /// A row, or the partition's static one, is needed.
+    fn is_read(&mut self, clustering: Option<&ClusteringKey>) {
+        match clustering {
             Some(row) if !self.clusterings.contains(row) => self.clusterings.push(row.clone()),
             Some(_) => {}
             None => self.needs_partition = true,
         }
-        self.conditions.push(OnRow { clustering, test });
-        Ok(())
     }
 
     fn cannot_span(&self, what: &str) -> CqlError {
@@ -180,9 +211,14 @@ impl Gathered {
             rows: self.conditions,
             is_scylla: self.is_scylla,
         });
+        let derived = match self.derived.is_empty() {
+            true => None,
+            false => Some(Arc::new(Statements::of_round(self.derived, self.statics)) as Arc<dyn Derive>),
+        };
         let action = CasAction::Write {
             condition: conditions.clone(),
             writes: self.writes,
+            derived,
         };
         let request = CasRequest {
             read,

@@ -24,6 +24,7 @@ pub mod answer;
 pub mod bind;
 pub mod cas;
 pub mod casts;
+mod derived;
 pub mod describe;
 pub mod error;
 pub mod frame;

@@ -3,7 +3,7 @@
 //! The core runs Paxos and knows nothing of CQL's conditions: it reads the rows, asks [`Condition::holds`], and writes or
 //! does not.
 
-use super::{Consistency, ReadCommand, ReadResult, WriteSet};
+use super::{Consistency, Derive, ReadCommand, ReadResult, WriteSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub enum CasAction {
         condition: Arc<dyn Condition>,
         /// The writes, all of the partition that is read.
         writes: WriteSet,
+        /// More of them, which depend on what was read (its only result).
+        derived: Option<Arc<dyn Derive>>,
     },
 }
 

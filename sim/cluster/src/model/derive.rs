@@ -1,6 +1,6 @@
 //! Writes that depend on what is there: setting, deleting and discarding elements of a list by their index or value. The
 //! coordinator reads, then writes what comes of it; between the two others may write, as on real servers (C
-//! `ModificationStatement.readRequiredLists`).
+//! `ModificationStatement.readRequiredLists`). In a conditional request nobody writes between: the round has read.
 
 use super::{Consistency, ReadCommand, ReadResult, WriteKind, WriteSet};
 use std::fmt::Debug;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 /// What a write becomes once the rows are known.
 pub trait Derive: Debug + Send + Sync {
-    /// The operations, given what each read returned.
+    /// Adds the operations, given what each read returned.
     ///
     /// # Errors
     /// Why they cannot be made of it, in the words of real servers.
-    fn writes(&self, read: &[ReadResult]) -> Result<WriteSet, String>;
+    fn write(&self, read: &[ReadResult], out: &mut WriteSet) -> Result<(), String>;
 }
 
 /// A write that needs reads first.

@@ -1,8 +1,9 @@
 //! Hinted handoff: for whom, when, how long, and what a coordinator's death does to it.
 
 use crate::harness::*;
-use sim_cluster::core::{Event, Flavor};
+use sim_cluster::core::{ClusterConfig, Event, Flavor};
 use sim_cluster::model::*;
+use std::sync::Arc;
 
 #[test]
 fn a_replica_known_dead_gets_a_hint_at_once_and_the_write_when_it_is_back() {
@@ -143,6 +144,56 @@ fn a_late_hint_does_not_undo_what_was_written_since() {
     assert_eq!(c.pending_hints(), 0);
     for n in 0..3 {
         assert_eq!(c.stored(n, 1, 0).map(|v| v.0), Some(2));
+    }
+}
+
+/// The schema with another gc_grace of the table `rows`.
+fn with_gc_grace(seconds: u32) -> Schema {
+    let schema = schema(3);
+    let mut options = schema.table(ROWS).expect("a table").options.clone();
+    options.gc_grace_s = seconds;
+    let change = SchemaChange::AlterOptions {
+        keyspace: "k".into(),
+        table: "rows".into(),
+        options,
+    };
+    schema.apply(&change, 0).expect("an option").0
+}
+
+#[test]
+fn a_hint_older_than_gc_grace_brings_nothing() {
+    for flavor in [Flavor::Scylla, Flavor::Cassandra] {
+        for (gc_grace_s, is_brought) in [(0, false), (20, false), (120, true)] {
+            let mut config = ClusterConfig::new(3, flavor);
+            config.schema = Arc::new(with_gc_grace(gc_grace_s));
+            let mut c = Cluster::with(config);
+            c.kill(2);
+            c.run_until(25 * S);
+            c.ok(0, WriteKind::Single, Consistency::Quorum, one(1, 1));
+            c.run_for(25 * S);
+            assert_eq!(c.pending_hints(), 1);
+            c.restart(2);
+            c.run_for(20 * S);
+            assert_eq!(c.stored(2, 1, 0).is_some(), is_brought, "{flavor:?}, {gc_grace_s} s");
+            assert_eq!(c.pending_hints(), 0, "{flavor:?}, {gc_grace_s} s: it is done with");
+        }
+    }
+}
+
+#[test]
+fn scylla_gives_hints_up_ten_seconds_sooner() {
+    for (flavor, is_brought) in [(Flavor::Scylla, false), (Flavor::Cassandra, true)] {
+        let mut config = ClusterConfig::new(3, flavor);
+        config.schema = Arc::new(with_gc_grace(30));
+        let mut c = Cluster::with(config);
+        c.kill(2);
+        c.run_until(25 * S);
+        c.ok(0, WriteKind::Single, Consistency::Quorum, one(1, 1));
+        c.run_for(19 * S);
+        c.restart(2);
+        c.run_for(17 * S);
+        assert_eq!(c.pending_hints(), 0);
+        assert_eq!(c.stored(2, 1, 0).is_some(), is_brought, "{flavor:?}");
     }
 }
 

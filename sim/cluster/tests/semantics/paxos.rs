@@ -37,6 +37,7 @@ fn cas_at(commit: Consistency, p: i64, from: Option<i64>, to: i64) -> Request {
         action: CasAction::Write {
             condition: Arc::new(Is(from)),
             writes: one(p, to),
+            derived: None,
         },
         serial: Consistency::Serial,
         commit,

@@ -150,6 +150,7 @@ pub fn cas(p: i64, to: i64) -> Request {
         action: CasAction::Write {
             condition: Arc::new(Always),
             writes: one(p, to),
+            derived: None,
         },
         serial: Consistency::Serial,
         commit: Consistency::Quorum,

@@ -17,6 +17,7 @@ use crate::model::{
     CasAction, CasRequest, Consistency, CoordinatorError, NodeIdx, ReadRequest, ReadResult, ReadTarget, Request,
     Response,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The longest pause of whoever was outbid (C `ThreadLocalRandom.nextInt(100)`; S `sleep_approx_50ms` is shorter).
@@ -310,9 +311,21 @@ impl Node {
         }
         op.is_others = false;
         op.update = None;
-        if let CasAction::Write { condition, writes } = &op.request.action {
+        if let CasAction::Write {
+            condition,
+            writes,
+            derived,
+        } = &op.request.action
+        {
             op.applied = condition.holds(&op.read);
             if op.applied {
+                let mut writes = Cow::Borrowed(writes);
+                let derived = derived
+                    .as_ref()
+                    .map(|d| d.write(std::slice::from_ref(&op.read), writes.to_mut()));
+                if let Some(Err(what)) = derived {
+                    return self.fail_cas(cx, id, &op, CoordinatorError::Invalid { what });
+                }
                 let stamp = Stamp {
                     timestamp_us: op.ballot.time_us,
                     wall_s: self.clock.wall_s(cx.now_us),
@@ -321,7 +334,7 @@ impl Node {
                     list_us: Some(op.ballot.time_us),
                     node: self.uuid_node(),
                 };
-                match Sealed::seal(writes, stamp, &self.schema, |t| self.layout(t)) {
+                match Sealed::seal(&writes, stamp, &self.schema, |t| self.layout(t)) {
                     Ok(sealed) => op.update = Some(Arc::new(sealed)),
                     Err(error) => {
                         let what = error.to_string();

@@ -412,8 +412,8 @@ pub(super) fn check_delete(
 }
 
 impl WritePlan {
-    /// The partition that a statement of a conditional request writes, and for one with conditions the row that they are
-    /// about: `None` for the static part.
+    /// The partition that a statement of a conditional request writes, and for one with conditions, or that needs a read, the
+    /// row that is read: `None` for the static part.
     ///
     /// # Errors
     /// Keys by IN, and bad key values.
@@ -429,7 +429,9 @@ impl WritePlan {
         partition_key_bytes(keys.first().map_or(&[][..], Vec::as_slice), &mut key);
         relations::check_partition_key(&key)?;
         let row = match &self.rows {
-            _ if self.conditions.is_none() => None,
+            // Nothing is asked about the row of such a statement.
+            _ if self.conditions.is_none() && !self.needs_read() => None,
+            Rows::Exact(parts) if is_in(parts) && self.conditions.is_none() => None,
             Rows::Exact(parts) if is_in(parts) => {
                 return Err(CqlError::invalid(
                     "IN on the clustering key columns is not supported with conditional updates",

@@ -53,7 +53,7 @@ pub struct WritePlan {
     pub(super) rows: Rows,
     /// Regular cells in ascending column order.
     cells: Vec<(ColumnId, Source)>,
-    statics: Vec<(ColumnId, Source)>,
+    pub(super) statics: Vec<(ColumnId, Source)>,
     /// Instead of `cells` and `statics` where some operation is on a part of a column.
     pub(super) parts: Option<Box<PartsPlan>>,
     pub(super) using: Attributes,

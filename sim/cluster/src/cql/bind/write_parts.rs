@@ -6,33 +6,47 @@ use super::write::{Rows, Verb, WritePlan};
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::model::{
-    ClusteringKey, ClusteringSelect, OpKind, PartitionKey, ReadCommand, ReadResult, Row, Slice, WriteSet,
+    ClusteringKey, ClusteringSelect, ColumnId, OpKind, PartitionKey, ReadCommand, ReadResult, Row, Slice, WriteSet,
     partition_key_bytes,
 };
 
-/// What was read for a statement, one result for each read it asked for.
+/// What was read for a statement.
 #[derive(Debug, Clone, Copy)]
-pub struct Found<'a>(&'a [ReadResult]);
+pub struct Found<'a> {
+    /// One for each read it asked for.
+    results: &'a [ReadResult],
+    /// The static columns that were read; `None` stands for all.
+    statics: Option<&'a [ColumnId]>,
+}
 
 impl<'a> Found<'a> {
     /// For a statement that needs nothing.
     pub fn nothing() -> Found<'a> {
-        Found(&[])
+        Found::of(&[])
     }
 
     /// These.
     pub fn of(results: &'a [ReadResult]) -> Found<'a> {
-        Found(results)
+        Found { results, statics: None }
+    }
+
+    /// What a round of Paxos read, of static columns these.
+    pub fn of_round(results: &'a [ReadResult], statics: Option<&'a [ColumnId]>) -> Found<'a> {
+        Found { results, statics }
     }
 
     fn row(&self, key: &[u8], clustering: &[u8]) -> Option<&'a Row> {
-        let mut partitions = self.0.iter().flat_map(|r| &r.partitions);
+        let mut partitions = self.results.iter().flat_map(|r| &r.partitions);
         let partition = partitions.find(|p| p.key.bytes == key)?;
         partition.rows.iter().find(|r| r.clustering() == clustering)
     }
 
-    fn statics(&self, key: &[u8]) -> Option<&'a Row> {
-        let mut partitions = self.0.iter().flat_map(|r| &r.partitions);
+    /// The static row, if that column was read.
+    fn statics(&self, key: &[u8], column: ColumnId) -> Option<&'a Row> {
+        if self.statics.is_some_and(|read| !read.contains(&column)) {
+            return None;
+        }
+        let mut partitions = self.results.iter().flat_map(|r| &r.partitions);
         partitions.find(|p| p.key.bytes == key)?.statics.as_ref()
     }
 }
@@ -41,6 +55,14 @@ impl WritePlan {
     /// Whether rows must be read before it can be said what is written.
     pub fn needs_read(&self) -> bool {
         self.parts.as_ref().is_some_and(|p| p.needs_read())
+    }
+
+    /// Whether it writes static columns.
+    pub fn writes_statics(&self) -> bool {
+        match &self.parts {
+            Some(plan) => !plan.statics.is_empty(),
+            None => !self.statics.is_empty(),
+        }
     }
 
     /// The reads for that.
@@ -80,6 +102,22 @@ impl WritePlan {
         }
     }
 
+    /// As [`WritePlan::execute_in_cas`], given what the round read.
+    ///
+    /// # Errors
+    /// As [`WritePlan::execute_with`].
+    pub fn execute_in_cas_with(
+        &self,
+        bound: &[Value<'_>],
+        found: &Found<'_>,
+        out: &mut WriteSet,
+    ) -> Result<(), CqlError> {
+        match &self.parts {
+            Some(plan) => self.execute_parts(plan, bound, out, None, self.ttl_s(bound)?, found),
+            None => Err(CqlError::server("a plain write was read for")),
+        }
+    }
+
     #[expect(clippy::type_complexity, reason = "partition keys and clustering keys, by component")]
     fn named_rows<'a>(&'a self, bound: &[Value<'a>]) -> Result<(Vec<Vec<&'a [u8]>>, Vec<Vec<&'a [u8]>>), CqlError> {
         let partitions = relations::product(&self.partition, self.table.partition_key(), bound)?;
@@ -109,7 +147,9 @@ impl WritePlan {
             if parts::has_effect(&plan.statics, bound) {
                 out.begin(OpKind::StaticParts, self.table.id, &key, timestamp_us)
                     .ttl(ttl_s);
-                parts::put(&plan.statics, bound, found.statics(&key), out)?;
+                for action in &plan.statics {
+                    parts::put(std::slice::from_ref(action), bound, found.statics(&key, action.0), out)?;
+                }
                 out.end();
             }
             let writes_rows = matches!(self.rows, Rows::Exact(_))

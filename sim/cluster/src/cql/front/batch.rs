@@ -95,7 +95,7 @@ impl Front {
     }
 
     /// A BATCH of which some statement has conditions, from its first statement.
-    fn conditional_batch(
+    pub(super) fn conditional_batch(
         &mut self,
         call: &mut Call<'_>,
         keyspace: Option<&str>,
@@ -111,7 +111,7 @@ impl Front {
             only_stored(write)?;
             prepared.check_in_batch(&bound)?;
             let computed = self.computed(call.node, &prepared, &bound)?;
-            gathered.add(write, &with_computed(&bound, &computed), &mut self.scratch)?;
+            gathered.add(&prepared, 0, &with_computed(&bound, &computed), &mut self.scratch)?;
         }
         let params = batch.finish()?;
         submit_cas(

@@ -4,32 +4,11 @@
 use super::checks::with_computed;
 use super::{Answer, Call, Front, PendingKind};
 use crate::cql::bind::batch::{only_stored, only_writes};
-use crate::cql::bind::write::{Scratch, WritePlan};
-use crate::cql::bind::write_parts::Found;
 use crate::cql::bind::{Plan, Prepared};
-use crate::cql::error::CqlError;
+use crate::cql::derived::{Item, Read, Statements, plan};
 use crate::cql::frame::{Batch, Value};
-use crate::model::{self, Consistency, Derive, DerivedWrite, ReadCommand, ReadResult, WriteKind, WriteSet};
+use crate::model::{self, Consistency, DerivedWrite, ReadCommand, WriteKind};
 use std::sync::Arc;
-
-/// A value that outlives its frame.
-#[derive(Debug)]
-enum Kept {
-    Bytes(Vec<u8>),
-    Null,
-    Unset,
-}
-
-/// One statement with its values.
-#[derive(Debug)]
-struct Item {
-    statement: Arc<Prepared>,
-    /// Which of a batch's.
-    index: usize,
-    bound: Vec<Kept>,
-    /// How many of the reads are its.
-    reads: usize,
-}
 
 /// Statements of one request.
 #[derive(Debug)]
@@ -37,46 +16,6 @@ pub(super) struct Gathered {
     kind: WriteKind,
     items: Vec<Item>,
     reads: Vec<ReadCommand>,
-}
-
-/// What the write becomes.
-#[derive(Debug)]
-struct Statements(Vec<Item>);
-
-fn plan(statement: &Prepared, index: usize) -> Option<&WritePlan> {
-    match &statement.plan {
-        Plan::Write(write) => Some(write),
-        Plan::Batch(batch) => batch.statements.get(index),
-        _ => None,
-    }
-}
-
-impl Derive for Statements {
-    fn writes(&self, read: &[ReadResult]) -> Result<WriteSet, String> {
-        let (mut writes, mut scratch, mut rest) = (WriteSet::new(), Scratch::default(), read);
-        for item in &self.0 {
-            let (own, others) = rest.split_at(item.reads.min(rest.len()));
-            rest = others;
-            let bound: Vec<Value<'_>> = item
-                .bound
-                .iter()
-                .map(|v| match v {
-                    Kept::Bytes(b) => Value::Bytes(b),
-                    Kept::Null => Value::Null,
-                    Kept::Unset => Value::Unset,
-                })
-                .collect();
-            let Some(write) = plan(&item.statement, item.index) else {
-                continue;
-            };
-            let done = match write.needs_read() {
-                true => write.execute_with(&bound, &Found::of(own), &mut writes),
-                false => write.execute(&bound, &mut scratch, &mut writes),
-            };
-            done.map_err(|e| e.message)?;
-        }
-        Ok(writes)
-    }
 }
 
 impl Gathered {
@@ -98,17 +37,8 @@ impl Gathered {
         if write.needs_read() {
             self.reads.extend(write.reads(bound)?);
         }
-        let kept = |v: &Value<'_>| match v {
-            Value::Bytes(b) => Kept::Bytes(b.to_vec()),
-            Value::Null => Kept::Null,
-            Value::Unset => Kept::Unset,
-        };
-        self.items.push(Item {
-            statement: statement.clone(),
-            index,
-            bound: bound.iter().map(kept).collect(),
-            reads: self.reads.len() - before,
-        });
+        let read = Read::Own(self.reads.len() - before);
+        self.items.push(Item::new(statement, index, bound, read));
         Ok(())
     }
 
@@ -119,10 +49,10 @@ impl Gathered {
         timeout_ms: Option<u32>,
     ) -> (model::Request, PendingKind) {
         let first = self.items.first();
-        let first = first.and_then(|i| Some(plan(&i.statement, i.index)?.table.clone()));
+        let first = first.and_then(|i| Some(i.plan()?.table.clone()));
         let request = DerivedWrite {
             reads: self.reads,
-            derive: Arc::new(Statements(self.items)),
+            derive: Arc::new(Statements::new(self.items)),
             kind: self.kind,
             consistency,
             timestamp_us,
@@ -143,12 +73,11 @@ impl Front {
     ) -> Answer<Option<(model::Request, PendingKind)>> {
         let mut gathered = Gathered::new(kind);
         let mut bound: Vec<Value<'_>> = Vec::new();
+        let whole = batch.clone();
         while let Some(statement) = batch.next_statement(&mut bound)? {
             let prepared = self.statement_of(call, keyspace, statement)?;
             if matches!(&prepared.plan, Plan::Write(w) if w.conditions.is_some()) {
-                return Err(CqlError::unsupported(
-                    "elements of a list by index or value in a conditional request",
-                ));
+                return self.conditional_batch(call, keyspace, whole);
             }
             prepared.check_in_batch(&bound)?;
             let computed = self.computed(call.node, &prepared, &bound)?;

@@ -419,7 +419,7 @@ impl Front {
                     ));
                 }
                 let mut gathered = cas::Gathered::new(self.server.is_scylla, false);
-                gathered.add(write, &bound, &mut self.scratch)?;
+                gathered.add(statement, 0, &bound, &mut self.scratch)?;
                 let serial = params.serial_consistency;
                 submit_cas(call, gathered, consistency, serial, params.skip_metadata)
             }
@@ -428,8 +428,8 @@ impl Front {
                     return Err(custom_batch_timestamp());
                 }
                 let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
-                for write in &batch.statements {
-                    gathered.add(write, &bound, &mut self.scratch)?;
+                for i in 0..batch.statements.len() {
+                    gathered.add(statement, i, &bound, &mut self.scratch)?;
                 }
                 let serial = params.serial_consistency;
                 submit_cas(call, gathered, consistency, serial, params.skip_metadata)
