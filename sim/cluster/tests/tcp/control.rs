@@ -70,5 +70,15 @@ async fn one_node_freezes_goes_on_dies_and_comes_back() {
     cluster.revive(2).await.expect("its address is free again");
     assert!(cluster.nodes()[2].generation > before);
     goes_through(&session, 6).await;
+
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    let ended = tokio::time::timeout(Duration::from_millis(300), cluster.ended()).await;
+    assert!(ended.is_err(), "all nodes are down, and can be started again");
+    for node in 0..3 {
+        cluster.revive(node).await.expect("its address is free again");
+    }
+    goes_through(&session, 7).await;
     assert!(cluster.stop().await, "in good order");
 }

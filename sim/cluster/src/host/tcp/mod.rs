@@ -328,7 +328,7 @@ impl TcpCluster {
         self.body.status()
     }
 
-    /// Waits until no node can go on (their disk is full, say).
+    /// Waits until no node can go on (their disk is full, say). Those that were killed on command can.
     pub async fn ended(&self) {
         let mut over = self.body.shared.over.subscribe();
         // The sender lives as long as the cluster.
@@ -418,7 +418,8 @@ impl Shared {
 
     fn deliver(&self, state: &mut State, now_us: u64) -> u64 {
         let next_us = state.deliver(now_us);
-        if state.nodes.iter().all(|p| p.is_over) {
+        // One that was killed on command can be started again.
+        if state.nodes.iter().all(|p| p.halted.is_some()) {
             self.over.send_replace(true);
         }
         next_us
