@@ -46,7 +46,7 @@ enum Todo {
     Measure(Measure),
     /// Put the counts of a real server and of ours side by side; exit code 10 if they differ and it is not explained.
     Compare {
-        /// A file of `measure --out`; `recorded` for what Cassandra 5.0.5 did.
+        /// A file of `measure --out`, to which the recorded runs of Cassandra 5.0.5 are added; `recorded` for those alone.
         real: PathBuf,
         /// Another.
         ours: PathBuf,
@@ -347,11 +347,12 @@ impl Measure {
 
 fn compare(real: &Path, ours: &Path) -> Result<bool, String> {
     let (_, explained) = frequency::all()?;
-    let real = match real.to_str() {
-        Some("recorded") => frequency::recorded()?,
-        _ => summary(real)?,
-    };
-    let compared = compare::compare(&real, &summary(ours)?, &explained);
+    let mut runs = frequency::recorded()?;
+    if real.to_str() != Some("recorded") {
+        runs.insert(0, summary(real)?);
+    }
+    let (shown, others) = runs.split_first().ok_or("no run of a real server is recorded")?;
+    let compared = compare::compare(shown, others, &summary(ours)?, &explained);
     say(&compared.text);
     for line in &compared.idle {
         say(&format!("\nexplained, and no difference this time: {line}"));
@@ -359,8 +360,9 @@ fn compare(real: &Path, ours: &Path) -> Result<bool, String> {
     let (outcomes, explained, differences) = (compared.outcomes, compared.explained, compared.differences);
     let (there, here) = compared.statements;
     say(&format!(
-        "\n{there} statements on the real server, {here} on ours\n\
-         {outcomes} outcomes compared, {explained} differences explained, {differences} DIFFER\n"
+        "\n{there} statements on the real server, {here} on ours; {} runs of the real server together\n\
+         {outcomes} outcomes compared, {explained} differences explained, {differences} DIFFER\n",
+        runs.len()
     ));
     Ok(differences == 0 && outcomes > 0)
 }

@@ -4,16 +4,21 @@ use conformance::frequency::statement::Kind;
 use conformance::frequency::summary::{Effect, Group};
 use conformance::frequency::{self, Part};
 
-fn recorded() -> Vec<Group> {
-    frequency::recorded().unwrap_or_else(|e| panic!("{e}")).groups
+/// The groups of each run.
+fn recorded() -> Vec<Vec<Group>> {
+    let runs = frequency::recorded().unwrap_or_else(|e| panic!("{e}"));
+    assert!(runs.len() >= 2, "one run does not show how far runs lie apart");
+    runs.into_iter().map(|run| run.groups).collect()
 }
 
 #[test]
 fn every_experiment_was_measured_on_a_real_server_with_enough_statements() {
     let (experiments, _) = frequency::all().unwrap_or_else(|e| panic!("{e}"));
     assert!(experiments.len() >= 5);
-    let recorded = recorded();
-    for experiment in experiments {
+    for (experiment, recorded) in experiments
+        .iter()
+        .flat_map(|e| recorded().into_iter().map(move |r| (e, r)))
+    {
         let groups: Vec<&Group> = recorded.iter().filter(|g| g.experiment == experiment.name).collect();
         assert!(groups.iter().all(|g| g.injections >= 10), "{}", experiment.name);
         if experiment.before_ms + experiment.until_ms < experiment.every_ms {
@@ -43,33 +48,27 @@ fn every_experiment_was_measured_on_a_real_server_with_enough_statements() {
 
 #[test]
 fn every_fault_changed_outcomes_of_the_real_server() {
-    for (experiment, kind) in [
-        ("a node killed", Kind::Logged),
-        ("a node frozen until it is convicted", Kind::Logged),
-        ("a node frozen for 4 s", Kind::Logged),
-        ("two nodes frozen for 7 s", Kind::Write),
-        ("a node cut off from the others", Kind::Cas),
-    ] {
-        let of = |g: &&Group| g.experiment == experiment && g.kind == kind;
-        let recorded = recorded();
-        let errors: u64 = recorded
-            .iter()
-            .filter(of)
-            .flat_map(|g| &g.outcomes)
-            .filter(|o| o.answer != "ok")
-            .map(|o| o.count)
-            .sum();
-        assert!(
-            errors > 0,
-            "{experiment}: every {} was answered as if nothing were",
-            kind.name()
-        );
+    for recorded in recorded() {
+        for (experiment, kind) in [
+            ("a node killed", Kind::Logged),
+            ("a node frozen until it is convicted", Kind::Logged),
+            ("a node frozen for 4 s", Kind::Logged),
+            ("two nodes frozen for 7 s", Kind::Write),
+            ("a node cut off from the others", Kind::Cas),
+        ] {
+            let of = |g: &&Group| g.experiment == experiment && g.kind == kind;
+            let outcomes = recorded.iter().filter(of).flat_map(|g| &g.outcomes);
+            let errors: u64 = outcomes.filter(|o| o.answer != "ok").map(|o| o.count).sum();
+            assert!(
+                errors > 0,
+                "{experiment}: every {} was answered as if nothing were",
+                kind.name()
+            );
+        }
+        let mut outcomes = recorded.iter().flat_map(|g| &g.outcomes);
+        let later = outcomes.any(|o| o.effect == Some(Effect::Later));
+        assert!(later, "nothing ever took effect after it was answered with an error");
     }
-    let later = recorded()
-        .iter()
-        .flat_map(|g| &g.outcomes)
-        .any(|o| o.effect == Some(Effect::Later));
-    assert!(later, "nothing ever took effect after it was answered with an error");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The counts of a real server and of ours, side by side, and what differs.
 //!
-//! Every outcome that the real server showed must be one of ours, and none of ours that is more than rare may be one that it
-//! did not show. Shares, and the median and the tenth and ninetieth percentile of delays, lie within a factor of two, but for
-//! what is too little to tell: see the constants.
+//! A real server does not do the same twice: two runs of it, compared with each other as ours is with one of them, differ in
+//! dozens of outcomes. So ours is compared with all runs that there are. Every outcome that any of them showed must be one of
+//! ours, and none of ours that is more than rare may be one that none of them showed. Shares, and the median and the tenth and
+//! ninetieth percentile of delays, lie within a factor of two of what the runs span, but for what is too little to tell: see
+//! the constants.
 
 use super::Explained;
 use super::summary::{Delays, Effect, Group, Outcome, Summary};
@@ -19,6 +21,10 @@ const SHARE_FLOOR: f64 = 0.03;
 const DELAY_FLOOR_MS: u64 = 1000;
 /// Delays of fewer statements are not compared: they may be those of one injection.
 const DELAYS_FROM: u64 = 10;
+
+/// An outcome of fewer statements than this share, that one run of the real server showed and no other, is chance: there is
+/// no telling whether it would ever show it again.
+const CHANCE: f64 = 0.01;
 
 /// In what an outcome can differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -65,8 +71,8 @@ pub struct Comparison {
     pub idle: Vec<String>,
 }
 
-/// Puts two summaries side by side.
-pub fn compare(real: &Summary, ours: &Summary, explained: &[Explained]) -> Comparison {
+/// Puts runs of a real server and ours side by side; the first of the runs is shown.
+pub fn compare(real: &Summary, more: &[Summary], ours: &Summary, explained: &[Explained]) -> Comparison {
     let mut used = vec![false; explained.len()];
     let mut text = String::new();
     let (mut differences, mut known_ones, mut outcomes) = (0, 0, 0);
@@ -90,10 +96,19 @@ pub fn compare(real: &Summary, ours: &Summary, explained: &[Explained]) -> Compa
                 format_args!("{}, {} of {}", ours.server, mine.total(), mine.injections)
             ),
         );
-        for title in titles(group, mine) {
+        let others = more.iter().flat_map(|run| run.groups.iter().find(same));
+        let runs: Vec<&Group> = std::iter::once(group).chain(others).collect();
+        for title in titles(&runs, mine) {
             outcomes += 1;
-            let found = line(&title, group, mine);
+            let found = line(&title, &runs, mine);
             put(&mut text, &found.text);
+            if found.is_chance {
+                known_ones += 1;
+                put(
+                    &mut text,
+                    "        explained: ours never shows it: nor did any other run of the real server\n",
+                );
+            }
             for wrong in found.wrong {
                 let known = explained.iter().position(|e| e.explains(group, &title, wrong));
                 match known {
@@ -134,9 +149,9 @@ impl Explained {
 }
 
 /// The titles of all outcomes, those of the real server first.
-fn titles(real: &Group, ours: &Group) -> Vec<String> {
-    let mut titles: Vec<String> = real.outcomes.iter().map(Outcome::title).collect();
-    for outcome in &ours.outcomes {
+fn titles(runs: &[&Group], ours: &Group) -> Vec<String> {
+    let mut titles: Vec<String> = Vec::new();
+    for outcome in runs.iter().chain([&ours]).flat_map(|group| &group.outcomes) {
         if !titles.contains(&outcome.title()) {
             titles.push(outcome.title());
         }
@@ -147,54 +162,64 @@ fn titles(real: &Group, ours: &Group) -> Vec<String> {
 struct Line {
     text: String,
     wrong: Vec<Difference>,
+    /// Ours does not show it, and one run of the real server did once or twice.
+    is_chance: bool,
 }
 
-fn line(title: &str, real: &Group, ours: &Group) -> Line {
-    let (there, here) = (real.outcome(title), ours.outcome(title));
-    let shares = (share(there, real), share(here, ours));
-    let mut wrong = Vec::new();
-    match (there, here) {
-        (Some(_), None) => wrong.push(Difference::NeverOurs),
-        (None, _) if shares.1 > SHARE_FLOOR => wrong.push(Difference::OnlyOurs),
-        _ if far(shares.0, shares.1, SHARE_FLOOR) => wrong.push(Difference::Share),
+fn line(title: &str, runs: &[&Group], ours: &Group) -> Line {
+    let (there, here) = (runs.iter().map(|run| run.outcome(title)), ours.outcome(title));
+    let shares: Vec<f64> = there.clone().zip(runs).map(|(o, run)| share(o, run)).collect();
+    let mine = share(here, ours);
+    let seen: Vec<&Outcome> = there.flatten().collect();
+    let (mut wrong, mut is_chance) = (Vec::new(), false);
+    match (&seen[..], here) {
+        ([_], None) if runs.len() > 1 && shares.iter().all(|s| *s < CHANCE) => is_chance = true,
+        ([_, ..], None) => wrong.push(Difference::NeverOurs),
+        ([], _) if mine > SHARE_FLOOR => wrong.push(Difference::OnlyOurs),
+        _ if is_outside(mine, shares.iter().copied(), SHARE_FLOOR) => wrong.push(Difference::Share),
         _ => {}
     }
-    if let (Some(there), Some(here)) = (there, here) {
-        let many = there.count.min(here.count) >= DELAYS_FROM;
+    if let Some(here) = here.filter(|o| o.count >= DELAYS_FROM) {
+        let there = seen.iter().filter(|o| o.count >= DELAYS_FROM);
+        let answered: Vec<Delays> = there.clone().filter_map(|o| o.answered).collect();
         // When a look saw what was there at once says nothing but how long a look took.
-        let is_late = there.effect == Some(Effect::Later);
-        for (what, a, b) in [
-            (Difference::Answer, there.answered, here.answered),
-            (Difference::Effect, there.effective.filter(|_| is_late), here.effective),
+        let late = there.filter(|o| o.effect == Some(Effect::Later));
+        let effective: Vec<Delays> = late.filter_map(|o| o.effective).collect();
+        for (what, theirs, mine) in [
+            (Difference::Answer, answered, here.answered),
+            (Difference::Effect, effective, here.effective),
         ] {
-            if let (Some(a), Some(b)) = (a, b)
-                && many
-                && delays_differ(a, b)
-            {
+            if mine.is_some_and(|mine| delays_differ(&theirs, mine)) {
                 wrong.push(what);
             }
         }
     }
     let text = format!(
         "    {title:<78} {:<38} {}\n",
-        cell(there, shares.0),
-        cell(here, shares.1)
+        cell(runs[0].outcome(title), shares[0]),
+        cell(here, mine)
     );
-    Line { text, wrong }
+    Line { text, wrong, is_chance }
 }
 
 fn share(outcome: Option<&Outcome>, group: &Group) -> f64 {
     outcome.map_or(0.0, |o| o.count as f64 / group.total() as f64)
 }
 
-fn far(a: f64, b: f64, floor: f64) -> bool {
-    let (low, high) = (a.min(b), a.max(b));
-    high > low * FACTOR && high - low > floor
+/// Whether a value lies further from what others span than it may.
+fn is_outside(value: f64, others: impl Iterator<Item = f64> + Clone, floor: f64) -> bool {
+    let low = others.clone().fold(f64::INFINITY, f64::min);
+    let high = others.fold(f64::NEG_INFINITY, f64::max);
+    value > high * FACTOR && value - high > floor || value * FACTOR < low && low - value > floor
 }
 
-fn delays_differ(a: Delays, b: Delays) -> bool {
-    let far = |a: u64, b: u64| far(a as f64, b as f64, DELAY_FLOOR_MS as f64);
-    far(a.median_ms, b.median_ms) || far(a.p10_ms, b.p10_ms) || far(a.p90_ms, b.p90_ms)
+fn delays_differ(runs: &[Delays], ours: Delays) -> bool {
+    let percentiles: [fn(&Delays) -> u64; 3] = [|d| d.p10_ms, |d| d.median_ms, |d| d.p90_ms];
+    !runs.is_empty()
+        && percentiles.iter().any(|of| {
+            let theirs = runs.iter().map(|d| of(d) as f64);
+            is_outside(of(&ours) as f64, theirs, DELAY_FLOOR_MS as f64)
+        })
 }
 
 fn cell(outcome: Option<&Outcome>, share: f64) -> String {
@@ -243,7 +268,7 @@ mod tests {
     }
 
     fn differences(real: &[(&str, u64, u64)], ours: &[(&str, u64, u64)]) -> usize {
-        compare(&summary("real", real), &summary("ours", ours), &[]).differences
+        compare(&summary("real", real), &[], &summary("ours", ours), &[]).differences
     }
 
     #[test]
@@ -278,6 +303,40 @@ mod tests {
     }
 
     #[test]
+    fn ours_lies_within_a_factor_of_two_of_what_the_runs_span() {
+        let runs = |a: &[(&str, u64, u64)], b: &[(&str, u64, u64)], ours: &[(&str, u64, u64)]| {
+            let compared = compare(&summary("real", a), &[summary("real", b)], &summary("ours", ours), &[]);
+            (compared.differences, compared.explained)
+        };
+        let (few, many) = ([("a", 95, 1), ("b", 5, 1)], [("a", 60, 1), ("b", 40, 1)]);
+        assert_eq!(runs(&few, &many, &[("a", 85, 1), ("b", 15, 1)]), (0, 0), "between them");
+        assert_eq!(
+            runs(&few, &many, &[("a", 15, 1), ("b", 85, 1)]),
+            (2, 0),
+            "far from both"
+        );
+        assert_eq!(runs(&[("a", 99, 100)], &[("a", 99, 9000)], &[("a", 99, 4000)]), (0, 0));
+        assert_eq!(
+            runs(&[("a", 99, 100)], &[("a", 99, 9000)], &[("a", 99, 20_000)]),
+            (1, 0)
+        );
+        // What one of them showed must be shown, but for what it showed by chance.
+        assert_eq!(runs(&few, &[("a", 100, 1)], &[("a", 100, 1)]), (1, 0));
+        assert_eq!(
+            runs(&[("a", 999, 1), ("b", 1, 1)], &[("a", 100, 1)], &[("a", 100, 1)]),
+            (0, 1)
+        );
+        assert_eq!(
+            runs(
+                &[("a", 999, 1), ("b", 1, 1)],
+                &[("a", 999, 1), ("b", 1, 1)],
+                &[("a", 100, 1)]
+            ),
+            (1, 0)
+        );
+    }
+
+    #[test]
     fn what_is_explained_is_not_counted_and_an_idle_explanation_is_told() {
         let why = |line: &str, what: Difference| Explained {
             experiment: None,
@@ -295,7 +354,7 @@ mod tests {
             why("second", Difference::OnlyOurs),
             why("third", Difference::Share),
         ];
-        let compared = compare(&real, &ours, &known);
+        let compared = compare(&real, &[], &ours, &known);
         assert_eq!((compared.differences, compared.explained), (0, 2));
         assert_eq!(compared.idle, ["third"]);
         assert_eq!(compared.statements, (100, 100));
@@ -314,7 +373,7 @@ mod tests {
             summary("real", &[("a", 100, 2000)]),
             summary("ours", &[("a", 100, 9000)]),
         );
-        let compared = compare(&real, &ours, &[shares]);
+        let compared = compare(&real, &[], &ours, &[shares]);
         assert_eq!((compared.differences, compared.explained), (1, 0));
     }
 }

@@ -24,7 +24,10 @@ use tokio::time::{Duration, sleep};
 
 const EXPERIMENTS: &str = include_str!("../../cases/frequencies.toml");
 /// What Apache Cassandra 5.0.5 did: three nodes, measured by `ci/conformance --nodes 3`.
-const RECORDED: &str = include_str!("../../cases/frequencies.cassandra-5.0.5.json");
+const RECORDED: [&str; 2] = [
+    include_str!("../../cases/frequencies.cassandra-5.0.5.json"),
+    include_str!("../../cases/frequencies.cassandra-5.0.5.second.json"),
+];
 const SCHEMA: &str = include_str!("../../cases/frequencies.cql");
 
 /// Views are built by then: a real server takes two seconds for it, more under load.
@@ -112,12 +115,14 @@ pub fn all() -> Result<(Vec<Experiment>, Vec<Explained>), String> {
     Ok((file.experiment, file.explained))
 }
 
-/// What a real server was seen to do.
+/// What a real server was seen to do: its runs, the oldest first.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn recorded() -> Result<Summary, String> {
-    serde_json::from_str(RECORDED).map_err(|e| format!("cases/frequencies.cassandra-5.0.5.json: {e}"))
+/// The files cannot be read.
+pub fn recorded() -> Result<Vec<Summary>, String> {
+    let read =
+        |text: &&str| serde_json::from_str(text).map_err(|e| format!("cases/frequencies.cassandra-5.0.5*.json: {e}"));
+    RECORDED.iter().map(read).collect()
 }
 
 /// The statements that make the schema.
