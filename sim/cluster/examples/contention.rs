@@ -11,29 +11,30 @@ fn main() {
 
 #[cfg(not(madsim))]
 fn main() -> std::process::ExitCode {
-    measure::main()
+    measured::run("contention", measure::all())
 }
 
 #[cfg(not(madsim))]
+mod measured;
+
+#[cfg(not(madsim))]
 mod measure {
+    use crate::measured::Failure;
     use scylla::client::session::Session;
     use scylla::client::session_builder::SessionBuilder;
     use scylla::errors::{DbError, ExecutionError, RequestAttemptError, WriteType};
     use scylla::statement::prepared::PreparedStatement;
-    use std::error::Error;
     use std::sync::Arc;
     use std::time::Duration;
     use tokio::time::Instant;
 
     const CLIENTS: [usize; 4] = [3, 10, 30, 100];
-    /// Writes of all clients together, before and after each other.
+    /// One after the other.
     const WRITES_PER_CLIENT: usize = 30;
     /// Of other rows, one at a time, before anything counts: compilers of the JVM need it.
     const WARM_UP: i32 = 2_000;
     /// Above every timeout of the servers.
     const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
-
-    type Failure = Box<dyn Error + Send + Sync>;
 
     /// How many writes ended in which way.
     #[derive(Default)]
@@ -60,21 +61,7 @@ mod measure {
         }
     }
 
-    pub fn main() -> std::process::ExitCode {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let done = runtime
-            .map_err(Failure::from)
-            .and_then(|runtime| runtime.block_on(all()));
-        match done {
-            Ok(()) => std::process::ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("contention: {failure}");
-                std::process::ExitCode::from(1)
-            }
-        }
-    }
-
-    async fn all() -> Result<(), Failure> {
+    pub async fn all() -> Result<(), Failure> {
         let address = std::env::args().nth(1).ok_or("an address is wanted, as HOST:PORT")?;
         let session = SessionBuilder::new()
             .known_node(&address)

@@ -13,17 +13,20 @@ fn main() {
 
 #[cfg(not(madsim))]
 fn main() -> std::process::ExitCode {
-    measure::main()
+    measured::run("throughput", measure::all())
 }
 
 #[cfg(not(madsim))]
+mod measured;
+
+#[cfg(not(madsim))]
 mod measure {
+    use crate::measured::Failure;
     use scylla::client::execution_profile::ExecutionProfile;
     use scylla::client::session::Session;
     use scylla::client::session_builder::SessionBuilder;
     use scylla::statement::Consistency;
     use scylla::statement::prepared::PreparedStatement;
-    use std::error::Error;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
@@ -40,8 +43,6 @@ mod measure {
     /// One turn of one kind on one server.
     const TURN: Duration = Duration::from_secs(3);
     const ROUNDS: usize = 7;
-
-    type Failure = Box<dyn Error + Send + Sync>;
 
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
@@ -72,21 +73,7 @@ mod measure {
         latencies_us: Vec<u32>,
     }
 
-    pub fn main() -> std::process::ExitCode {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let done = runtime
-            .map_err(Failure::from)
-            .and_then(|runtime| runtime.block_on(all()));
-        match done {
-            Ok(()) => std::process::ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("throughput: {failure}");
-                std::process::ExitCode::from(1)
-            }
-        }
-    }
-
-    async fn all() -> Result<(), Failure> {
+    pub async fn all() -> Result<(), Failure> {
         let mut servers = Vec::new();
         for argument in std::env::args().skip(1) {
             let (name, address) = argument

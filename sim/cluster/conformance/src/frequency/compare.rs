@@ -162,7 +162,7 @@ fn titles(runs: &[&Group], ours: &Group) -> Vec<String> {
 struct Line {
     text: String,
     wrong: Vec<Difference>,
-    /// Ours does not show it, and one run of the real server did once or twice.
+    /// Ours does not show it, and one run of the real server alone did, seldom (`CHANCE`).
     is_chance: bool,
 }
 

@@ -1,0 +1,22 @@
+//! What the examples share that measure servers: they run in the production world and say what went wrong.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Why nothing was measured.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs a measurement to its end; a failure is told in the name of the example.
+pub fn run(example: &str, work: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(work))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{example}: {failure}");
+            ExitCode::from(1)
+        }
+    }
+}
