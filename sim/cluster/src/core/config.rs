@@ -146,14 +146,14 @@ impl Default for GossipConfig {
 pub struct HintConfig {
     /// `max_hint_window`: a node dead for longer gets no more hints (3 h).
     pub window_ms: u64,
-    /// From UP to the first delivery (seen: 0.5-10 s).
+    /// From UP to the first delivery (seen: 0.5-10 s); `HintDelivery::ByFile` does not look at it.
     pub deliver_after_up_ms: (u64, u64),
     /// Hints on the way to one peer at a time. Bounds what a recovering node is hit with.
     pub in_flight_max: usize,
     /// Hints kept per peer; above it they are dropped and counted (C `max_hints_size_per_host` and S
     /// `max_hinted_handoff` bound by bytes; a count bounds memory here).
     pub per_peer_max: usize,
-    /// Hints not acknowledged are sent again after this.
+    /// Hints not acknowledged are sent again after this; deliveries begin this often (C `HintsDispatchTrigger`).
     pub retry_ms: u64,
     /// Hints reach the node's log this often (both servers flush hints every 10 s): kill -9 loses younger ones.
     pub flush_every_ms: u64,

@@ -170,12 +170,27 @@ pub struct Rules {
     /// that is silent; 0: none does. C's dynamic snitch thinks now and then that another is nearer (reads at QUORUM that
     /// timed out without data: 44 of 580 beside a frozen node, none of 580 beside one that was cut off, seen); S has none.
     pub data_from_afar_one_in: u64,
+    /// One in so many reads asks other replicas only, though its coordinator has the data, for the same reason; 0: none does.
+    /// C: of reads that followed seven seconds in which two of three nodes stood still, one in thirteen did not see what the
+    /// third alone had (seen); S has no snitch that judges.
+    pub data_elsewhere_one_in: u64,
+    /// How hints wait for their peers.
+    pub hint_delivery: HintDelivery,
     /// Whether an operation is over when its answers come after its deadline, because its node stood still. C
     /// `AbstractWriteResponseHandler.get` (seen); S runs what is in its sockets before its timers `[inf]`.
     pub late_answers_time_out: bool,
     /// Of LOGGED batches and Paxos rounds that wait in the sockets of a node that stands still, so many never leave it when it
     /// goes on. C: seen; S: not known, none.
     pub lost_on_waking: u32,
+    /// Of the messages of writes that go to or come from a node that goes on, one in so many is lost; 0: none. C: seen
+    /// (acknowledgements of writes at ALL and of batchlogs, 0 to 3 of some 160 in three runs); S: not known, none.
+    pub lost_messages_on_waking_one_in: u64,
+    /// Of the Paxos rounds that wait in its sockets, behind the first ones, one in so many proposes and hears no answer; 0: none does. C: 40, 33 and
+    /// none of 480 that nobody waited for any more, 5 and 2 of 240 others, seen; S: not known, none.
+    pub deaf_rounds_on_waking_one_in: u64,
+    /// Of messages on their way when their sender's process is stopped, so many percent had not left it: they expire in its
+    /// queues or die with it. C: seen (parts of UNLOGGED batches in flight at a strike); S: not known, none.
+    pub unsent_at_strike_percent: u64,
     /// Of messages that expired in the sockets of a node that stood still, so many percent are taken all the same. C: its
     /// coarse clock still stands where it did (12 of 99 batchlogs, seen); S: not known, none.
     pub expired_pass_on_waking_percent: u64,
@@ -262,8 +277,13 @@ const SCYLLA: Rules = Rules {
     counter_leader_is_drawn: false,
     counter_mutations_expire_after_ms: None,
     data_from_afar_one_in: 0,
+    data_elsewhere_one_in: 0,
+    hint_delivery: HintDelivery::Prompt,
     late_answers_time_out: false,
     lost_on_waking: 0,
+    unsent_at_strike_percent: 0,
+    lost_messages_on_waking_one_in: 0,
+    deaf_rounds_on_waking_one_in: 0,
     expired_pass_on_waking_percent: 0,
     cas_has_one_timeout: false,
     convict_after_ms: 19_000,
@@ -316,8 +336,13 @@ const CASSANDRA: Rules = Rules {
     counter_leader_is_drawn: true,
     counter_mutations_expire_after_ms: Some(1_000),
     data_from_afar_one_in: 24,
+    data_elsewhere_one_in: 48,
+    hint_delivery: HintDelivery::ByFile,
     late_answers_time_out: true,
     lost_on_waking: 3,
+    unsent_at_strike_percent: 50,
+    lost_messages_on_waking_one_in: 150,
+    deaf_rounds_on_waking_one_in: 16,
     expired_pass_on_waking_percent: 12,
     cas_has_one_timeout: true,
     convict_after_ms: 18_900,
@@ -334,6 +359,18 @@ const CASSANDRA: Rules = Rules {
     replace_gets_writes: false,
     repair_needs_all: true,
 };
+
+/// When hints are delivered to a peer that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HintDelivery {
+    /// Some time after it came up, or after they were made (S: its sender looks every second; drawn from
+    /// `HintConfig::deliver_after_up_ms`).
+    Prompt,
+    /// By two clocks of the node that has them: one writes them to the peer's file, the other delivers the files that are
+    /// closed and closes the one that is open, so that it has its turn the next time (C `HintsDispatchTrigger`,
+    /// `HintsService`).
+    ByFile,
+}
 
 impl Flavor {
     /// The rules of this flavour.

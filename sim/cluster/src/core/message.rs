@@ -226,6 +226,15 @@ pub struct Query {
 }
 
 impl Msg {
+    /// Whether it is part of a write that somebody waits for.
+    pub(super) fn is_of_write(&self) -> bool {
+        use Msg::*;
+        matches!(
+            self,
+            Mutate { .. } | Mutated { .. } | StoreBatch { .. } | BatchKept { .. } | Lead { .. } | Led { .. }
+        )
+    }
+
     /// Size on the wire, bytes: payload plus 64 for framing and headers.
     pub fn wire_bytes(&self) -> u64 {
         let payload = match self {

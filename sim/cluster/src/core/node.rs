@@ -191,6 +191,11 @@ impl Node {
             return;
         }
         self.waking.step(now_us);
+        if let Input::Peer { msg, .. } = &input
+            && self.is_message_lost_on_waking(now_us, msg)
+        {
+            return;
+        }
         let cx = &mut Cx { now_us, hook, fx };
         match input {
             Input::Client { from, request } => self.client(cx, from, request),
@@ -422,7 +427,7 @@ impl Node {
     pub(super) fn send(&mut self, cx: &mut Cx<'_>, to: NodeIdx, msg: Msg) {
         if to == self.me {
             self.loopback.push_back(msg);
-        } else if !self.is_unsent(to) {
+        } else if !self.is_unsent(to) && !self.is_message_lost_on_waking(cx.now_us, &msg) {
             cx.fx.push(Effect::Send { to, msg });
         }
     }

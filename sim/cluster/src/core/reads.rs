@@ -326,7 +326,7 @@ impl Node {
             .replicas
             .and(self.alive())
             .minus(op.parts[index].contacted);
-        if !others.is_empty() && !self.is_without_speculation(&chosen) {
+        if !others.is_empty() && !self.is_without_speculation(&chosen, others) {
             self.timers.set(
                 cx.now_us + self.config.speculative_retry_ms * 1000,
                 Timer::Speculate(id),
@@ -335,9 +335,10 @@ impl Node {
     }
 
     /// A read whose data come from afar though this node has them does not speculate: the percentile that it waits for is
-    /// beyond its timeout then (seen; see `Rules::data_from_afar_one_in`).
-    fn is_without_speculation(&self, chosen: &[NodeIdx]) -> bool {
-        self.rules.data_from_afar_one_in > 0 && chosen.iter().skip(1).any(|node| *node == self.me)
+    /// beyond its timeout then (seen; see `Rules::data_from_afar_one_in`). `others` are not chosen.
+    fn is_without_speculation(&self, chosen: &[NodeIdx], others: NodeSet) -> bool {
+        let is_not_first = others.contains(self.me) || chosen.iter().skip(1).any(|node| *node == self.me);
+        self.rules.data_from_afar_one_in > 0 && is_not_first
     }
 
     /// The replicas to ask: this node first if it is one, then others at random (what a snitch does among equals).
@@ -346,7 +347,16 @@ impl Node {
         let mut others: Vec<NodeIdx> = live.minus(NodeSet::one(self.me)).iter().collect();
         self.rng.shuffle(&mut others);
         let me = live.contains(self.me).then_some(self.me);
-        let mut chosen: Vec<NodeIdx> = me.into_iter().chain(others).take(need as usize).collect();
+        let mut chosen: Vec<NodeIdx> = me
+            .into_iter()
+            .chain(others.iter().copied())
+            .take(need as usize)
+            .collect();
+        let elsewhere_one_in = self.rules.data_elsewhere_one_in;
+        let spare = live.len().saturating_sub(need) > 0;
+        if elsewhere_one_in > 0 && need > 1 && spare && self.rng.below(elsewhere_one_in) == 0 {
+            chosen = others.into_iter().take(need as usize).collect();
+        }
         let afar_one_in = self.rules.data_from_afar_one_in;
         if afar_one_in > 0 && chosen.len() > 1 && self.rng.below(afar_one_in) == 0 {
             chosen.rotate_left(1);

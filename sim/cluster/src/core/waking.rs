@@ -11,9 +11,13 @@
 //! once without a batchlog, the rounds timed out with the coordinator's own promise (seen: 3.3 after 4 s, 2.8 of two dozen
 //! batches, 1.3 after 7 s; why these and no plain writes, we do not know).
 //!
+//! Few messages are lost on the way to it and from it, whatever they are of; and more rounds of Paxos are accepted and hear
+//! nothing of it (seen; in which of its threads' queues, we do not know).
+//!
 //! Messages of other nodes have expired in the sockets; some are taken all the same, by a clock that still stands where it
 //! did (seen).
 
+use super::message::Msg;
 use super::node::{Cx, Node};
 use crate::model::NodeIdx;
 
@@ -24,6 +28,8 @@ const WAKING_US: u64 = 50_000;
 /// The first so many are not lost; of the others one in so many is, until there are enough.
 const SAFE: u32 = 3;
 const LOST_ONE_IN: u64 = 3;
+/// So many rounds of Paxos hear their answers: none that waited for seven seconds was ever deaf, with thirty of them (seen).
+const HEARD: u32 = 32;
 /// Of answers that are too late, the thread that gives up has not seen the last one in one of so many.
 const UNSEEN_ONE_IN: u64 = 10;
 
@@ -35,6 +41,8 @@ pub(super) struct Waking {
     /// Requests that waited and may be lost, and those that were, since then.
     met: u32,
     lost: u32,
+    /// Rounds of Paxos that waited.
+    rounds: u32,
     /// What is sent now never leaves.
     is_mute: bool,
 }
@@ -44,7 +52,7 @@ impl Waking {
     pub(super) fn step(&mut self, now_us: u64) {
         if self.stepped_us > 0 && now_us - self.stepped_us > STANDSTILL_US {
             self.woke_us = Some(now_us);
-            (self.met, self.lost) = (0, 0);
+            (self.met, self.lost, self.rounds) = (0, 0, 0);
         }
         self.stepped_us = now_us;
     }
@@ -65,6 +73,22 @@ impl Node {
         let is_lost = self.waking.met > SAFE && self.rng.below(LOST_ONE_IN) == 0;
         self.waking.lost += u32::from(is_lost);
         is_lost
+    }
+
+    /// Whether a round of Paxos that comes now will hear nothing of what it proposes.
+    pub(super) fn is_deaf_on_waking(&mut self, cx: &Cx<'_>) -> bool {
+        let one_in = self.rules.deaf_rounds_on_waking_one_in;
+        if one_in == 0 || !self.waking.is_waking(cx.now_us) {
+            return false;
+        }
+        self.waking.rounds += 1;
+        self.waking.rounds > HEARD && self.rng.below(one_in) == 0
+    }
+
+    /// Whether a message from or to another node is lost because this one has just woken up.
+    pub(super) fn is_message_lost_on_waking(&mut self, now_us: u64, msg: &Msg) -> bool {
+        let one_in = self.rules.lost_messages_on_waking_one_in;
+        one_in > 0 && self.waking.is_waking(now_us) && msg.is_of_write() && self.rng.below(one_in) == 0
     }
 
     /// Whether a message that was to be here by `expires_us` is too late.

@@ -15,17 +15,56 @@ fn a_replica_known_dead_gets_a_hint_at_once_and_the_write_when_it_is_back() {
         assert_eq!(c.pending_hints(), 1);
         c.restart(2);
         let back = c.now;
-        c.run_for(11 * S);
+        c.run_for(45 * S);
         assert_eq!(c.stored(2, 1, 0).map(|v| v.0), Some(1), "{flavor:?}");
-        let delivered = c
-            .events
-            .iter()
-            .find(|(_, _, e)| matches!(e, Event::HintDelivered { .. }))
-            .unwrap()
-            .0;
-        assert!((back + 500 * MS..back + 11 * S).contains(&delivered));
+        let delivered = first_delivery(&c).expect("delivered") - back;
+        // Cassandra's file is still open: it is closed at the first of its turns and delivered at the second.
+        let expected = match flavor {
+            Flavor::Scylla => 500 * MS..11 * S,
+            Flavor::Cassandra => 10 * S..33 * S,
+        };
+        assert!(expected.contains(&delivered), "{flavor:?}: {delivered} us");
         assert_eq!(c.pending_hints(), 0);
     }
+}
+
+/// When the first hint was delivered, simulated microseconds.
+fn first_delivery(c: &Cluster) -> Option<u64> {
+    let is_delivery = |e: &Event| matches!(e, Event::HintDelivered { .. });
+    c.events.iter().find(|(_, _, e)| is_delivery(e)).map(|e| e.0)
+}
+
+/// How long after its write a hint reaches a replica that stood still for four seconds and was never convicted.
+fn delay_of_a_slow_one(number: u64) -> u64 {
+    let mut c = Cluster::new(3, Flavor::Cassandra);
+    // Each life of the coordinator has draws of its own.
+    for _ in 0..number % 50 {
+        c.kill(0);
+        c.restart(0);
+    }
+    c.run_until((90_000 + 370 * number) * MS);
+    let written = c.now;
+    c.pause(2);
+    c.ok(0, WriteKind::Single, Consistency::Quorum, one(1, 1));
+    c.run_for(4 * S);
+    c.resume(2);
+    c.run_for(60 * S);
+    assert_eq!(c.stored(2, 1, 0).map(|v| v.0), Some(1));
+    first_delivery(&c).expect("delivered") - written
+}
+
+/// As measured (`ci/conformance --nodes 3`, "a node frozen for 4 s"): 15 to 26 s in three runs, never sooner than ten.
+#[test]
+fn cassandra_closes_a_file_of_hints_at_one_turn_and_delivers_it_at_the_next() {
+    let delays: Vec<u64> = (0..100).map(delay_of_a_slow_one).collect();
+    let within = |seconds: std::ops::Range<u64>| delays.iter().filter(|d| seconds.contains(&(**d / S))).count();
+    assert_eq!(
+        within(0..12),
+        0,
+        "two seconds of waiting, ten between two turns: {delays:?}"
+    );
+    assert!(within(12..22) > 20 && within(22..33) > 20, "{delays:?}");
+    assert!((1..10).contains(&within(33..70)), "some were given up once: {delays:?}");
 }
 
 #[test]
@@ -182,17 +221,18 @@ fn a_hint_older_than_gc_grace_brings_nothing() {
 
 #[test]
 fn scylla_gives_hints_up_ten_seconds_sooner() {
-    for (flavor, is_brought) in [(Flavor::Scylla, false), (Flavor::Cassandra, true)] {
+    // Both hints are over 30 s and under 40 s old when they are delivered, or a little younger.
+    for (flavor, is_brought, away) in [(Flavor::Scylla, false, 30), (Flavor::Cassandra, true, 15)] {
         let mut config = ClusterConfig::new(3, flavor);
-        config.schema = Arc::new(with_gc_grace(30));
+        config.schema = Arc::new(with_gc_grace(40));
         let mut c = Cluster::with(config);
         c.kill(2);
         c.run_until(25 * S);
         c.ok(0, WriteKind::Single, Consistency::Quorum, one(1, 1));
-        c.run_for(19 * S);
+        c.run_for(away * S);
         c.restart(2);
-        c.run_for(17 * S);
-        assert_eq!(c.pending_hints(), 0);
+        c.run_for(25 * S);
+        assert_eq!(c.pending_hints(), 0, "{flavor:?}");
         assert_eq!(c.stored(2, 1, 0).is_some(), is_brought, "{flavor:?}");
     }
 }

@@ -148,7 +148,7 @@ fn writes_meanwhile_reach_it_at_once_or_by_hints() {
             Flavor::Cassandra => assert_eq!((rows(&c, 2), c.pending_hints()), (0, 1), "it counts as dead"),
         }
         assert!(joined(&mut c, 2));
-        c.run_for(15 * S);
+        c.run_for(35 * S);
         assert_eq!((rows(&c, 2), c.pending_hints()), (21, 0), "{flavor:?}");
     }
 }

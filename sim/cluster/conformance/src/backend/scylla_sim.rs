@@ -155,7 +155,7 @@ pub async fn measure(
     tell: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<Observation>, String> {
     let cluster = start(frequency::NODES, flavor, FIRST_NETWORK).await?;
-    frequency::measure(&target(&cluster, flavor, label), experiment, injections, tell).await
+    frequency::measure(&target(&cluster, flavor, label), experiment, 1..=injections, tell).await
 }
 
 async fn run_one(case: &Case, flavor: Flavor, label: &str, network: u8) -> Outcome {

@@ -87,7 +87,7 @@ pub async fn measure(
     label: &str,
     tell: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<Observation>, String> {
-    frequency::measure(&target(server, label)?, experiment, injections, tell).await
+    frequency::measure(&target(server, label)?, experiment, 1..=injections, tell).await
 }
 
 fn target(server: &Server, label: &str) -> Result<Target, String> {

@@ -13,13 +13,18 @@ use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::NodeIdx;
 use sim_world::trace::{Class, HostId};
 use sim_world::{Link, Seed, World, WorldConfig};
+use std::future::Future;
+use tokio::time::{Duration, sleep};
 
 /// A case that simulates more than this is stuck: the longest waits a minute.
 const CASE_LIMIT_NS: u64 = 900_000_000_000;
 
-/// Injections done in one world, and how much it may simulate for them: each is under a minute, and the recovery as much.
-const INJECTIONS_OF_WORLD: u64 = 5;
-const EXPERIMENT_LIMIT_NS: u64 = 3_600_000_000_000;
+/// From the first to the last rule of the firewall that cut a real node off.
+const CUT_TAKES: Duration = Duration::from_millis(40);
+/// Hints, batchlogs: what nodes do again and again.
+const PERIOD: Duration = Duration::from_secs(10);
+/// How much one injection may simulate, with the making of its world and the recovery.
+const EXPERIMENT_LIMIT_NS: u64 = 900_000_000_000;
 /// Heartbeats of the loaded machine.
 const SLOWER_PERCENT: u64 = 20;
 
@@ -29,16 +34,32 @@ struct Control {
 }
 
 impl Control {
-    /// Lets a node and all others hear each other, or not. Clients reach it as before.
-    fn cut(&self, node: NodeIdx, cut: bool) {
+    /// Lets a node and all others hear each other, or not. Clients reach it as before. As with `ci/cassandra cut`, what is
+    /// for the node is lost first: that takes one command for each rule of the firewall.
+    fn cut(&self, node: NodeIdx, cut: bool) -> impl Future<Output = ()> + Send + use<> {
         let links = self.world.links();
         let one = self.cluster.host(node).id();
-        for other in self.cluster.nodes().filter(|n| *n != node) {
-            let other = self.cluster.host(other).id();
-            links.cut_class(Class::Peer, one, other, cut);
-            links.cut_class(Class::Peer, other, one, cut);
+        let others = self.cluster.nodes().filter(|n| *n != node);
+        let others: Vec<HostId> = others.map(|n| self.cluster.host(n).id()).collect();
+        for other in &others {
+            links.cut_class(Class::Peer, *other, one, cut);
+        }
+        async move {
+            if cut {
+                sleep(CUT_TAKES).await;
+            }
+            for other in others {
+                links.cut_class(Class::Peer, one, other, cut);
+            }
         }
     }
+}
+
+fn done<'a>(work: impl Future<Output = ()> + Send + 'a) -> Done<'a> {
+    Box::pin(async {
+        work.await;
+        Ok(())
+    })
 }
 
 impl NodeControl for Control {
@@ -49,11 +70,11 @@ impl NodeControl for Control {
             Fault::Freeze => self.cluster.pause(node),
             Fault::Resume => self.cluster.resume(node),
             Fault::Revive => self.cluster.restart(node),
-            Fault::Cut => self.cut(node, true),
-            Fault::Join => self.cut(node, false),
+            Fault::Cut => return done(self.cut(node, true)),
+            Fault::Join => return done(self.cut(node, false)),
             Fault::Repair => {}
         }
-        Box::pin(async { Ok(()) })
+        done(async {})
     }
 
     fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
@@ -98,7 +119,7 @@ fn run_one(case: &Case, flavor: Flavor, label: &str) -> Outcome {
     }
 }
 
-/// Does an experiment so many times, a few times in each of several worlds: where clocks and rings lie is drawn for each.
+/// Does an experiment so many times, each in a world of its own: where clocks and rings lie is drawn for each.
 ///
 /// # Errors
 /// What kept it from being done.
@@ -110,19 +131,17 @@ pub fn measure(
     tell: &dyn Fn(u64),
 ) -> Result<Vec<Observation>, String> {
     let mut seen = Vec::new();
-    for first in (0..injections).step_by(INJECTIONS_OF_WORLD as usize) {
-        let (of_world, here) = (experiment.clone(), INJECTIONS_OF_WORLD.min(injections - first));
-        let work = move |target: Target| async move { frequency::measure(&target, &of_world, here, &|_| {}).await };
+    for number in 1..=injections {
+        let of_world = experiment.clone();
+        let work = move |target: Target| async move {
+            // What nodes do every ten seconds, they do at another moment before the strike each time.
+            sleep(PERIOD.mul_f64((number as f64 * 0.618_034).fract())).await;
+            frequency::measure(&target, &of_world, number..=number, &|_| {}).await
+        };
         let (nodes, limit_ns) = (frequency::NODES, EXPERIMENT_LIMIT_NS);
-        seen.extend(on_cluster(
-            (1 + first, Some(loaded_links())),
-            nodes,
-            flavor,
-            label,
-            limit_ns,
-            work,
-        )??);
-        tell(first + here);
+        let seed = (number, Some(loaded_links()));
+        seen.extend(on_cluster(seed, nodes, flavor, label, limit_ns, work)??);
+        tell(number);
     }
     Ok(seen)
 }

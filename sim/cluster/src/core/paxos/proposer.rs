@@ -70,6 +70,8 @@ pub(in crate::core) struct CasOp {
     /// What was read, and whether the condition held.
     read: ReadResult,
     applied: bool,
+    /// Whether it hears no answer to what it proposes.
+    is_deaf: bool,
 }
 
 impl Node {
@@ -92,7 +94,8 @@ impl Node {
     pub(in crate::core) fn start_cas(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: CasRequest) {
         let planned = self.plan_cas(cx, client, request);
         match planned {
-            Ok(op) => {
+            Ok(mut op) => {
+                op.is_deaf = self.is_deaf_on_waking(cx);
                 let id = self.ops.reserve();
                 self.begin_ballot(cx, id, Box::new(op), Ballot::default());
             }
@@ -141,6 +144,7 @@ impl Node {
             is_others: false,
             read: ReadResult::default(),
             applied: false,
+            is_deaf: false,
             request,
         })
     }
@@ -373,6 +377,9 @@ impl Node {
         let Some(mut op) = self.take_cas(id, Stage::Proposing, ballot) else {
             return;
         };
+        if op.is_deaf {
+            return self.ops.put(id, Op::Cas(op));
+        }
         if granted {
             op.yes.insert(from)
         } else {

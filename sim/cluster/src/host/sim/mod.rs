@@ -476,6 +476,14 @@ impl Cluster {
         }
     }
 
+    /// Whether a message that arrives now had not left its sender when that was stopped.
+    fn has_kept_back(&self, from: NodeIdx) -> bool {
+        let percent = self.config.flavor.rules().unsent_at_strike_percent;
+        percent > 0
+            && self.slot(from).host.state() != HostState::Up
+            && self.world.stream("cluster/strikes").ratio(percent, 100)
+    }
+
     fn put(&self, to: NodeIdx, at_ns: u64, delivery: Delivery) {
         let number = self.deliveries.fetch_add(1, Relaxed);
         self.with_inbox(to, |inbox| inbox.put(&self.world, at_ns, number, delivery));
