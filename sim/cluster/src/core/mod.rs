@@ -10,8 +10,8 @@
 //! | [`message`] | inputs, effects, messages between nodes, facts for the trace |
 //! | [`boundary`] | the points of a request's life at which a fault may strike |
 //! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
-//! | `waking` | what a coordinator that stood still makes of answers and requests that waited for it |
-//! | `reads`, `derived` | coordinating reads, and writes that need them |
+//! | `waking` | what a node that stood still makes of answers, requests and messages that waited for it |
+//! | `reads`, `snitch`, `derived` | coordinating reads, whom they ask, and writes that need them |
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
@@ -58,6 +58,7 @@ pub mod row;
 mod rowmap;
 pub mod seal;
 pub mod snapshot;
+mod snitch;
 pub mod store;
 mod sweep;
 pub mod timers;
