@@ -510,7 +510,7 @@ fn an_engine_that_cannot_be_reached() {
 #[test]
 fn a_frozen_node_does_not_hold_up_a_start() {
     for flavor in [Flavor::Scylla, Flavor::Cassandra] {
-        simulate_on(flavor, trading(), |plant| async move {
+        simulate_on(flavor, trading(), move |plant| async move {
             let _engine = plant.start_engine(&plant.engine_config(1, 400));
             let serving = plant.serve(&plant.config);
             serving.until("some events", |m| m.acknowledged > 20).await;
@@ -521,7 +521,9 @@ fn a_frozen_node_does_not_hold_up_a_start() {
             serving.until("started", |m| m.received > 0).await;
             let took = began.elapsed();
             // Twice `keepalive_ms` for the pool's connection to it; as long again if the driver asked it for the topology.
-            assert!(took < Duration::from_secs(9), "{took:?}");
+            // And a Cassandra asks it now and then for a read and no third node: then that read takes its timeout, once.
+            let read_timeout_s = if flavor == Flavor::Cassandra { 5 } else { 0 };
+            assert!(took < Duration::from_secs(9 + read_timeout_s), "{took:?}");
         });
     }
 }
