@@ -11,7 +11,7 @@
 //! once without a batchlog, the rounds timed out with the coordinator's own promise (seen: 3.3 after 4 s, 2.8 of two dozen
 //! batches, 1.3 after 7 s; why these and no plain writes, we do not know).
 //!
-//! Few messages are lost on the way to it and from it, whatever they are of; and more rounds of Paxos are accepted and hear
+//! Few messages of writes are lost on the way to it and from it; and more rounds of Paxos are accepted and hear
 //! nothing of it (seen; in which of its threads' queues, we do not know).
 //!
 //! Messages of other nodes have expired in the sockets; some are taken all the same, by a clock that still stands where it

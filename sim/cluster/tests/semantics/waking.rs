@@ -86,15 +86,21 @@ fn a_batch_whose_batchlog_was_acknowledged_too_late_is_refused_and_comes_by_repl
     assert_eq!(c.stored(1, 1, 0).map(|v| v.0), Some(1));
 }
 
-/// LOGGED batches that reach a node in its sleep: how many of them never left it.
-fn lost_of_those_that_waited(flavor: Flavor) -> usize {
+/// A node that wakes, and requests that reached it in its sleep.
+fn asked_in_its_sleep(flavor: Flavor, requests: i64, of: impl Fn(i64) -> Request) -> (Cluster, Vec<u64>) {
     let mut c = Cluster::new(3, flavor);
     c.run_for(5 * S);
     c.pause(0);
     c.run_for(STANDSTILL);
-    let ask = |c: &mut Cluster, k: i64| c.ask(0, write_request(WriteKind::Logged, Consistency::Quorum, pair(k)));
-    let asked: Vec<u64> = (0..24).map(|k| ask(&mut c, k)).collect();
+    let asked = (0..requests).map(|k| c.ask(0, of(k))).collect();
     c.resume(0);
+    (c, asked)
+}
+
+/// LOGGED batches that reach a node in its sleep: how many of them never left it.
+fn lost_of_those_that_waited(flavor: Flavor) -> usize {
+    let of = |k| write_request(WriteKind::Logged, Consistency::Quorum, pair(k));
+    let (mut c, asked) = asked_in_its_sleep(flavor, 24, of);
     let answers: Vec<Response> = asked
         .into_iter()
         .map(|id| c.answer_within(id, 5 * S).expect("it is awake").1)
@@ -118,13 +124,8 @@ fn some_batches_that_waited_in_the_sockets_of_a_cassandra_never_leave_it() {
 
 /// Of 400 writes at ALL that reach a node in its sleep, how many miss an answer of a replica although all of them have it.
 fn missed_answers(flavor: Flavor) -> usize {
-    let mut c = Cluster::new(3, flavor);
-    c.run_for(5 * S);
-    c.pause(0);
-    c.run_for(STANDSTILL);
-    let ask = |c: &mut Cluster, k: i64| c.ask(0, write_request(WriteKind::Single, Consistency::All, one(k, 1)));
-    let asked: Vec<u64> = (0..400).map(|k| ask(&mut c, k)).collect();
-    c.resume(0);
+    let of = |k| write_request(WriteKind::Single, Consistency::All, one(k, 1));
+    let (mut c, asked) = asked_in_its_sleep(flavor, 400, of);
     let mut missed = 0;
     for (k, id) in asked.into_iter().enumerate() {
         match c.answer_within(id, 5 * S).expect("it is awake").1 {
@@ -149,12 +150,7 @@ fn few_messages_are_lost_around_a_cassandra_that_wakes() {
 
 /// Of 200 serial reads that reach a node in its sleep, how many hear no answer to what they propose.
 fn deaf_rounds(flavor: Flavor) -> usize {
-    let mut c = Cluster::new(3, flavor);
-    c.run_for(5 * S);
-    c.pause(0);
-    c.run_for(STANDSTILL);
-    let asked: Vec<u64> = (0..200).map(|k| c.ask(0, serial_read(k))).collect();
-    c.resume(0);
+    let (mut c, asked) = asked_in_its_sleep(flavor, 200, serial_read);
     let is_deaf = |answer: Response| match answer {
         Response::Rows(_) => false,
         Response::Error(CoordinatorError::ReadTimeout { .. }) => true,

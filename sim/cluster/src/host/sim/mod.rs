@@ -476,10 +476,12 @@ impl Cluster {
         }
     }
 
-    /// Whether a message that arrives now had not left its sender when that was stopped.
-    fn has_kept_back(&self, from: NodeIdx) -> bool {
+    /// Whether a message that arrives now had not left its sender when that was stopped. What a node says as it goes in good
+    /// order has left it.
+    fn has_kept_back(&self, from: NodeIdx, msg: &Msg) -> bool {
         let percent = self.config.flavor.rules().unsent_at_strike_percent;
         percent > 0
+            && !matches!(msg, Msg::Leaving { .. })
             && self.slot(from).host.state() != HostState::Up
             && self.world.stream("cluster/strikes").ratio(percent, 100)
     }

@@ -146,7 +146,7 @@ impl Process {
     /// Gives the core what arrived from a peer.
     fn deliver(&mut self, cluster: &Cluster, me: NodeIdx, now_us: u64, delivery: Delivery) {
         match delivery {
-            Delivery::Peer { from, .. } if cluster.has_kept_back(from) => {}
+            Delivery::Peer { from, ref msg } if cluster.has_kept_back(from, msg) => {}
             Delivery::Peer { from, msg } => {
                 record::delivered(cluster, me, from);
                 self.step(cluster, now_us, Input::Peer { from, msg });
