@@ -11,6 +11,7 @@ use futures::future::try_join_all;
 use schema::{ColumnKind, RowTimestamp, TableDef, TimestampRule, keys};
 use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
+use scylla::statement::{Consistency, Statement};
 use scylla::value::{CqlValue, Row};
 use settlement_events::{Digest, OutputSequence};
 
@@ -103,7 +104,7 @@ pub async fn check(session: &Session, config: &Config, defs: &[TableDef]) -> Res
 async fn check_streams(session: &Session, config: &Config) -> Result<(), ForeignError> {
     let table = format!("{}.{CHECKPOINT}", config.keyspace());
     let query = format!("SELECT stream FROM {table} LIMIT {ROWS_MAX}");
-    for row in read(session, &table, query).await? {
+    for row in look(session, &table, query).await? {
         if let Some(Some(CqlValue::Text(found))) = row.columns.into_iter().next()
             && found != config.stream
         {
@@ -134,7 +135,7 @@ async fn check_rows(session: &Session, keyspace: &str, def: &TableDef) -> Result
     };
     let table = format!("{keyspace}.{}", def.name);
     let query = format!("SELECT {version}, {} FROM {table} LIMIT {ROWS_MAX}", times.join(", "));
-    for row in read(session, &table, query).await? {
+    for row in look(session, &table, query).await? {
         let mut cells = row.columns.into_iter();
         let first = cells.next().flatten();
         let times: Vec<Option<i64>> = cells.map(|cell| cell.as_ref().and_then(CqlValue::as_bigint)).collect();
@@ -218,7 +219,15 @@ pub fn compare(
     Ok(())
 }
 
-async fn read(session: &Session, table: &str, query: String) -> Result<Vec<Row>, ForeignError> {
+/// Some rows of a table, wherever they are. One replica is enough for that: no server asks another one when a replica that
+/// it chose for a scan is silent, so that a scan at QUORUM beside a frozen node takes its whole timeout, 10 s.
+async fn look(session: &Session, table: &str, query: String) -> Result<Vec<Row>, ForeignError> {
+    let mut query = Statement::new(query);
+    query.set_consistency(Consistency::LocalOne);
+    read(session, table, query).await
+}
+
+async fn read(session: &Session, table: &str, query: impl Into<Statement>) -> Result<Vec<Row>, ForeignError> {
     let result = session.query_unpaged(query, ()).await;
     let result = result.map_err(|source| ForeignError::Database {
         table: table.to_owned(),

@@ -22,6 +22,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A look whether a cluster is whole: a healthy one answers in milliseconds.
 const LOOK_PATIENCE: Duration = Duration::from_secs(6);
 
+/// A keyspace is dropped in so many tries at most, with this between them: whoever cannot by then has another reason.
+const DROP_TRIES: u32 = 5;
+const DROP_REST: Duration = Duration::from_secs(2);
+
 /// A real machine is slower than it should be now and then: upper bounds of times are wider by this much there,
 /// milliseconds. Seen on two loaded cores: 2.5 s for a read of 10 ms that had to ask another replica.
 const SLACK_MS: u64 = 2_000;
@@ -161,9 +165,29 @@ impl Target {
     /// # Errors
     /// The statement that was refused.
     pub async fn prepare(&self) -> Result<(), String> {
-        let drop_old = ["DROP KEYSPACE IF EXISTS conf".to_owned()];
-        self.say(&drop_old).await?;
+        self.drop_keyspaces(&["conf"]).await?;
         self.say(&crate::case::schema(self.nodes())).await
+    }
+
+    /// Drops keyspaces that may be there.
+    ///
+    /// # Errors
+    /// The statement that was refused, however often it was tried.
+    pub async fn drop_keyspaces(&self, names: &[&str]) -> Result<(), String> {
+        for name in names {
+            let statement = [format!("DROP KEYSPACE IF EXISTS {name}")];
+            let mut outcome = self.say(&statement).await;
+            // A real server may stumble over its own flush of a table that is just going (`Unknown CF`, seen once).
+            for _ in 1..DROP_TRIES {
+                if outcome.is_ok() {
+                    break;
+                }
+                sleep(DROP_REST).await;
+                outcome = self.say(&statement).await;
+            }
+            outcome?;
+        }
+        Ok(())
     }
 
     /// Says statements that answer nothing to node 1, one after another, and waits until all nodes have their schema.

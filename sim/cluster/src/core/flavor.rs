@@ -174,6 +174,10 @@ pub struct Rules {
     /// C: of reads that followed seven seconds in which two of three nodes stood still, one in thirteen did not see what the
     /// third alone had (seen); S has no snitch that judges.
     pub data_elsewhere_one_in: u64,
+    /// Whether two replicas are asked for the data, and not only for a digest, where `speculative_retry = ALWAYS` has all of
+    /// them asked. SP `get_read_executor` (`always_speculating_read_executor`); C `AbstractReadExecutor.getReadExecutor` takes
+    /// one that never speculates then, and waits for the one it asked for the data (seen).
+    pub always_asks_two_of_all: bool,
     /// How hints wait for their peers.
     pub hint_delivery: HintDelivery,
     /// Whether an operation is over when its answers come after its deadline, because its node stood still. C
@@ -278,6 +282,7 @@ const SCYLLA: Rules = Rules {
     counter_mutations_expire_after_ms: None,
     data_from_afar_one_in: 0,
     data_elsewhere_one_in: 0,
+    always_asks_two_of_all: true,
     hint_delivery: HintDelivery::Prompt,
     late_answers_time_out: false,
     lost_on_waking: 0,
@@ -337,6 +342,7 @@ const CASSANDRA: Rules = Rules {
     counter_mutations_expire_after_ms: Some(1_000),
     data_from_afar_one_in: 24,
     data_elsewhere_one_in: 48,
+    always_asks_two_of_all: false,
     hint_delivery: HintDelivery::ByFile,
     late_answers_time_out: true,
     lost_on_waking: 3,

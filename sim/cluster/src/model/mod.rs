@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`types`] | CQL's types |
 //! | [`schema`] | columns, tables, keyspaces, the schema as a whole, and changes to it |
+//! | [`speculation`] | `speculative_retry` of a table |
 //! | [`views`] | materialized views, which are tables, and what makes them views |
 //! | [`write`], [`parts`] | [`WriteSet`]: the rows of one statement or batch, encoded once at the edge |
 //! | [`read`] | read commands, slices, positions, and the rows that come back |
@@ -23,6 +24,7 @@ pub mod read;
 pub mod request;
 pub mod schema;
 mod schema_log;
+pub mod speculation;
 pub mod types;
 mod user_types;
 pub mod views;
@@ -43,6 +45,7 @@ pub use schema::{
     ClusteringOrder, Column, ColumnId, ColumnKind, DroppedColumn, Keyspace, NewColumn, NewTable, Replication, Schema,
     SchemaChange, SchemaEffect, SchemaError, SchemaTarget, Table, TableId, TableOptions,
 };
+pub use speculation::SpeculativeRetry;
 pub use types::{CqlType, UserType};
 pub use views::{NewView, View};
 pub use write::{OpKind, OpView, WriteSet};

@@ -1,9 +1,12 @@
 //! Reads: digests and repair, silent replicas, slices, deletions, pages, statics, scans.
 
 use crate::harness::*;
-use sim_cluster::core::{Event, Flavor, Msg};
+use sim_cluster::core::{ClusterConfig, Event, Flavor, Msg};
 use sim_cluster::model::read::Bound;
 use sim_cluster::model::*;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Writes a row to one replica only.
 fn only_on(c: &mut Cluster, node: u8, set: WriteSet) {
@@ -192,6 +195,136 @@ fn a_silent_replica_is_replaced_by_another_while_there_is_one() {
                 batchlog: false
             }
         );
+    }
+}
+
+/// A cluster with a row in a table of this `speculative_retry`, one node of which is frozen.
+fn beside_a_silent_replica(flavor: Flavor, policy: &str) -> Cluster {
+    let mut config = ClusterConfig::new(3, flavor);
+    let options = TableOptions {
+        other: [("speculative_retry".to_owned(), policy.to_owned())].into(),
+        ..TableOptions::default()
+    };
+    let change = SchemaChange::AlterOptions {
+        keyspace: "k".into(),
+        table: "rows".into(),
+        options,
+    };
+    config.schema = Arc::new(schema(3).apply(&change, 0).expect("an option").0);
+    let mut c = Cluster::with(config);
+    c.ok(0, WriteKind::Single, Consistency::All, one(1, 5));
+    c.pause(2);
+    c
+}
+
+/// One replica is silent: of so many reads at QUORUM that had to choose among the two others, how long each took, and how
+/// many replicas it asked.
+fn reads_beside_a_silent_replica(flavor: Flavor, policy: &str) -> Vec<(u64, usize)> {
+    let mut c = beside_a_silent_replica(flavor, policy);
+    let mut found = vec![];
+    for _ in 0..40 {
+        let asked = Rc::new(Cell::new(0));
+        let count = asked.clone();
+        c.route = Box::new(move |_, _, msg| {
+            count.set(count.get() + usize::from(matches!(msg, Msg::Read { .. })));
+            Some(300)
+        });
+        let started = c.now;
+        let read = ReadRequest {
+            command: ReadCommand::row(ROWS, pk(1), ck(0)),
+            consistency: Consistency::Quorum,
+            timeout_ms: None,
+        };
+        let _ = c.call(0, Request::Read(read));
+        found.push((c.now - started, asked.get()));
+    }
+    found
+}
+
+#[test]
+fn the_option_of_the_table_says_when_a_silent_replica_is_replaced() {
+    // Scylla has no snitch that would ask elsewhere now and then.
+    let of = |policy| reads_beside_a_silent_replica(Flavor::Scylla, policy);
+    let slowest = |reads: &[(u64, usize)]| reads.iter().map(|(took_us, _)| *took_us).max().unwrap();
+    let prompt = |reads: &[(u64, usize)]| reads.iter().filter(|(took_us, _)| *took_us < 5 * MS).count();
+    for (policy, wait_us) in [
+        ("99.0PERCENTILE", 20 * MS),
+        ("300.00ms", 300 * MS),
+        ("NONE", 5 * S),
+        ("6000.00ms", 5 * S),
+    ] {
+        let reads = of(policy);
+        assert!((5..40).contains(&prompt(&reads)), "{policy}: {reads:?}");
+        assert!(
+            (wait_us..wait_us + 5 * MS).contains(&slowest(&reads)),
+            "{policy}: {reads:?}"
+        );
+    }
+    let reads = of("ALWAYS");
+    assert_eq!(prompt(&reads), 40, "{reads:?}");
+    assert!(reads.iter().all(|(_, asked)| *asked == 2), "both others: {reads:?}");
+}
+
+#[test]
+fn cassandra_waits_for_the_one_it_asked_for_the_data_though_it_asked_all() {
+    for (flavor, expected) in [(Flavor::Cassandra, 4..=60), (Flavor::Scylla, 0..=0)] {
+        let mut c = beside_a_silent_replica(flavor, "ALWAYS");
+        let read = || {
+            Request::Read(ReadRequest {
+                command: ReadCommand::row(ROWS, pk(1), ck(0)),
+                consistency: Consistency::Quorum,
+                timeout_ms: None,
+            })
+        };
+        let asked: Vec<u64> = (0..400).map(|_| c.ask(0, read())).collect();
+        let mut waited = 0;
+        for id in asked {
+            match c.answer_within(id, 10 * S).expect("answered").1 {
+                Response::Rows(_) => {}
+                Response::Error(CoordinatorError::ReadTimeout {
+                    received: 2,
+                    required: 2,
+                    data_present: false,
+                    ..
+                }) => waited += 1,
+                other => panic!("{flavor:?}: {other:?}"),
+            }
+        }
+        assert!(expected.contains(&waited), "{flavor:?}: {waited} of 400");
+    }
+}
+
+#[test]
+fn a_scan_waits_for_the_replicas_it_chose() {
+    for flavor in [Flavor::Scylla, Flavor::Cassandra] {
+        let mut c = Cluster::new(3, flavor);
+        c.ok(0, WriteKind::Single, Consistency::All, one(1, 5));
+        c.pause(2);
+        let mut timeouts = 0;
+        for _ in 0..20 {
+            let started = c.now;
+            let read = ReadRequest {
+                command: ReadCommand::scan(ROWS),
+                consistency: Consistency::Quorum,
+                timeout_ms: None,
+            };
+            match c.call(0, Request::Read(read)) {
+                Response::Rows(_) => assert!(c.now - started < 5 * MS, "{flavor:?}"),
+                answer => {
+                    assert!(matches!(
+                        error(answer),
+                        CoordinatorError::ReadTimeout {
+                            received: 1,
+                            required: 2,
+                            ..
+                        }
+                    ));
+                    assert_eq!(c.now - started, 10 * S, "{flavor:?}: the timeout of ranges");
+                    timeouts += 1;
+                }
+            }
+        }
+        assert!((1..20).contains(&timeouts), "{flavor:?}: {timeouts}");
     }
 }
 

@@ -93,6 +93,7 @@ async fn start_once(nodes: usize, flavor: Flavor, network: u8) -> Result<Cluster
     let options = Options {
         nodes,
         listen: SocketAddr::from((Ipv4Addr::new(127, 0, network, 1), 0)),
+        knobs: Default::default(),
         data_dir: directory.path().join("data"),
         flavor,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },

@@ -144,8 +144,7 @@ pub async fn measure(
     tell: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<Observation>, String> {
     target.prepare().await?;
-    let drop_old = ["freq", "freq1"].map(|k| format!("DROP KEYSPACE IF EXISTS {k}"));
-    target.say(&drop_old).await?;
+    target.drop_keyspaces(&["freq", "freq1"]).await?;
     target.say(&schema()).await?;
     target
         .say(&["INSERT INTO freq.fixed (k, v) VALUES (1, 1)".to_owned()])

@@ -1,6 +1,7 @@
 //! CREATE, ALTER and DROP: from the syntax tree to the changes of `crate::model::schema`, with the checks and the words
 //! of real servers. Options that would change behaviour in a way the core does not have are refused.
 
+use super::options::table_options;
 use super::{Context, ddl_views, keyspace_of};
 use crate::cql::error::{CqlError, Detail};
 use crate::cql::parse::ast::{
@@ -13,30 +14,6 @@ use crate::model::{
     SchemaEffect, SchemaError, SchemaTarget, Table, TableOptions,
 };
 use std::collections::BTreeMap;
-
-/// Table options that are kept as text and change nothing here. Source: the tables of `system_schema` of both servers.
-const KEPT_OPTIONS: [&str; 20] = [
-    "additional_write_policy",
-    "allow_auto_snapshot",
-    "bloom_filter_fp_chance",
-    "caching",
-    "comment",
-    "compaction",
-    "compression",
-    "crc_check_chance",
-    "dclocal_read_repair_chance",
-    "extensions",
-    "incremental_backups",
-    "max_index_interval",
-    "memtable",
-    "memtable_flush_period_in_ms",
-    "min_index_interval",
-    "paxos_grace_seconds",
-    "read_repair",
-    "read_repair_chance",
-    "speculative_retry",
-    "synchronous_updates",
-];
 
 /// What a DDL statement asks of the core.
 #[derive(Debug)]
@@ -225,7 +202,7 @@ fn boolean(name: &str, text: &str) -> Result<bool, CqlError> {
     }
 }
 
-fn syntax(message: String) -> CqlError {
+pub(super) fn syntax(message: String) -> CqlError {
     CqlError {
         message,
         detail: Detail::Syntax,
@@ -403,83 +380,6 @@ fn value_column(column: &ColumnAst, scope: Scope<'_>) -> Result<NewColumn, CqlEr
         order: ClusteringOrder::Asc,
         ty,
     })
-}
-
-pub(super) fn table_options(
-    context: &Context<'_>,
-    given: &BTreeMap<String, PropertyValue>,
-    mut options: TableOptions,
-) -> Result<TableOptions, CqlError> {
-    for (name, value) in given {
-        let number = || match value {
-            PropertyValue::Simple(text) => text.parse::<u32>().ok(),
-            PropertyValue::Map(_) => None,
-        };
-        let bad = || match value {
-            PropertyValue::Simple(text) if text.parse::<i32>().is_ok_and(|n| n < 0) => {
-                CqlError::config(format!("{name} must be greater than or equal to 0 (got {text})"))
-            }
-            _ => syntax(format!("Invalid integer value for '{name}'")),
-        };
-        match name.as_str() {
-            "compaction" if !context.server.is_scylla => {
-                known_compaction(value)?;
-                options.other.insert(name.clone(), option_text(value));
-            }
-            "gc_grace_seconds" => options.gc_grace_s = number().ok_or_else(bad)?,
-            "default_time_to_live" => options.default_ttl_s = number().ok_or_else(bad)?,
-            "cdc" => {
-                let off = match value {
-                    PropertyValue::Simple(text) => text == "false",
-                    PropertyValue::Map(map) => map.get("enabled").is_some_and(|v| v == "false"),
-                };
-                if !off {
-                    return Err(CqlError::unsupported("change data capture (cdc)"));
-                }
-            }
-            "tombstone_gc" if context.server.is_scylla => match value {
-                PropertyValue::Map(map) if map.get("mode").is_some_and(|m| m == "timeout") => {}
-                _ => return Err(CqlError::unsupported("tombstone_gc other than mode timeout")),
-            },
-            "per_partition_rate_limit" => return Err(CqlError::unsupported("per_partition_rate_limit")),
-            known if KEPT_OPTIONS.contains(&known) => {
-                options.other.insert(name.clone(), option_text(value));
-            }
-            _ => return Err(syntax(format!("Unknown property '{name}'"))),
-        }
-    }
-    Ok(options)
-}
-
-/// Cassandra's compaction strategies, which it has by their class names.
-fn known_compaction(value: &PropertyValue) -> Result<(), CqlError> {
-    const PACKAGE: &str = "org.apache.cassandra.db.compaction.";
-    let class = match value {
-        PropertyValue::Map(map) => map.get("class"),
-        PropertyValue::Simple(_) => None,
-    };
-    match class.map(|c| c.strip_prefix(PACKAGE).unwrap_or(c)) {
-        None
-        | Some(
-            "SizeTieredCompactionStrategy"
-            | "LeveledCompactionStrategy"
-            | "TimeWindowCompactionStrategy"
-            | "UnifiedCompactionStrategy",
-        ) => Ok(()),
-        Some(other) => Err(CqlError::config(format!(
-            "Unable to find compaction strategy class '{PACKAGE}{other}'"
-        ))),
-    }
-}
-
-fn option_text(value: &PropertyValue) -> String {
-    match value {
-        PropertyValue::Simple(text) => text.clone(),
-        PropertyValue::Map(map) => {
-            let entries: Vec<String> = map.iter().map(|(k, v)| format!("'{k}': '{v}'")).collect();
-            format!("{{{}}}", entries.join(", "))
-        }
-    }
 }
 
 fn alter_keyspace(

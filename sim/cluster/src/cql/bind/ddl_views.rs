@@ -2,7 +2,8 @@
 //! of Cassandra 5.0 (`CreateViewStatement` and its like, seen) and of ScyllaDB (`cql3/statements/create_view_statement.cc`,
 //! not seen).
 
-use super::ddl::{Ddl, table_options, user_keyspace};
+use super::ddl::{Ddl, user_keyspace};
+use super::options::table_options;
 use super::relations::{self, InSource, Restriction, Restrictions};
 use super::{Binds, Context, Source, known_table, no_column};
 use crate::core::flavor::Flavor;

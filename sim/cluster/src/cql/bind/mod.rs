@@ -9,7 +9,7 @@
 //! - `relations`: WHERE,
 //! - `select`, `selection`, `gather`, `view`: SELECT, what it computes, groups and sorting, and rows to the wire,
 //! - `paging`: the opaque state between two pages,
-//! - `ddl`, `ddl_types`, `ddl_views`: CREATE, ALTER, DROP.
+//! - `ddl`, `ddl_types`, `ddl_views`, `options`: CREATE, ALTER, DROP, and what stands behind WITH.
 
 pub mod batch;
 pub mod conditions;
@@ -19,6 +19,7 @@ mod ddl_types;
 pub mod ddl_views;
 pub mod gather;
 mod indexed;
+mod options;
 pub mod paging;
 pub mod parts;
 pub mod relations;

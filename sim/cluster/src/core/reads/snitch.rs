@@ -1,19 +1,19 @@
 //! Which replicas a read asks: what snitches do.
 
-use super::node::Node;
-use super::ring::NodeSet;
+use crate::core::node::Node;
+use crate::core::ring::NodeSet;
 use crate::model::NodeIdx;
 
 impl Node {
-    /// A read whose data come from afar though this node has them does not speculate: the percentile that it waits for is
-    /// beyond its timeout then (seen; see `Rules::data_from_afar_one_in`). `others` are not chosen.
-    pub(super) fn is_without_speculation(&self, chosen: &[NodeIdx], others: NodeSet) -> bool {
+    /// Where the data come from afar though this node has them, the percentile of latencies is beyond the timeout (seen; see
+    /// `Rules::data_from_afar_one_in`). `others` are not chosen.
+    pub(super) fn is_percentile_out_of_reach(&self, chosen: &[NodeIdx], others: NodeSet) -> bool {
         let is_not_first = others.contains(self.me) || chosen.iter().skip(1).any(|node| *node == self.me);
         self.rules.data_from_afar_one_in > 0 && is_not_first
     }
 
     /// The replicas to ask: this node first if it is one, then others at random (what a snitch does among equals).
-    pub(super) fn choose_replicas(&mut self, scope: NodeSet, need: u32) -> Vec<NodeIdx> {
+    pub(in crate::core) fn choose_replicas(&mut self, scope: NodeSet, need: u32) -> Vec<NodeIdx> {
         let live = scope.and(self.alive());
         let mut others: Vec<NodeIdx> = live.minus(NodeSet::one(self.me)).iter().collect();
         self.rng.shuffle(&mut others);
