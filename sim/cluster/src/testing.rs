@@ -86,6 +86,7 @@ where
     let options = Options {
         nodes: config.nodes.len(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        knobs: Default::default(),
         data_dir: data_dir.clone(),
         flavor: config.flavor,
         commitlog_sync: config.commitlog_sync,

@@ -1,8 +1,10 @@
 //! What a cluster is made of and the constants it runs by. Plain data; the same for all nodes but the node's own part.
 
-use super::flavor::Flavor;
+use super::flavor::{Flavor, Rules};
+use super::knobs::{self, Knob};
 use crate::model::{NodeIdx, Schema};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -207,6 +209,8 @@ pub struct ClusterConfig {
     pub tokens_per_node: usize,
     /// Which server it behaves like.
     pub flavor: Flavor,
+    /// Rules of the flavour that no source decides and that turn out the other way here. None, unless said so.
+    pub knobs: BTreeSet<Knob>,
     /// When logs are synced.
     pub commitlog_sync: CommitlogSync,
     /// Timeouts.
@@ -215,8 +219,8 @@ pub struct ClusterConfig {
     pub gossip: GossipConfig,
     /// Hints.
     pub hints: HintConfig,
-    /// A read waits this long for its replicas, then asks one more (both servers: `speculative_retry` at the 99th
-    /// percentile of recent latencies; a constant here). Milliseconds.
+    /// What percentiles of `speculative_retry` stand for: a read waits this long for its replicas, then asks one more. Real
+    /// servers measure latencies; a constant here. Milliseconds.
     pub speculative_retry_ms: u64,
     /// Client requests one coordinator works on at once; above it they are answered Overloaded. Bounds its memory.
     pub in_flight_max: usize,
@@ -244,6 +248,11 @@ pub struct ClusterConfig {
 pub const DEFAULT_WALL_BASE_US: i64 = 1_735_689_600_000_000;
 
 impl ClusterConfig {
+    /// The rules of its flavour, with its knobs turned.
+    pub fn rules(&self) -> Rules {
+        knobs::rules(self.flavor, &self.knobs)
+    }
+
     /// `nodes` nodes in one data centre `dc1`, racks `r1`, `r2`, `r3` in turn, 8 tokens each, addresses 10.0.1.1 and
     /// up, perfect clocks, an empty schema and the flavour's defaults.
     pub fn new(nodes: usize, flavor: Flavor) -> ClusterConfig {
@@ -252,6 +261,7 @@ impl ClusterConfig {
             nodes: (0..nodes).map(node_spec).collect(),
             tokens_per_node: 8,
             flavor,
+            knobs: BTreeSet::new(),
             commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
             timeouts: Timeouts::default(),
             gossip: GossipConfig::default(),

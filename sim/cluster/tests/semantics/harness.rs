@@ -2,7 +2,7 @@
 //! platter, kill, power loss, pause. No executor, no sockets; time jumps from event to event.
 
 use sim_cluster::core::{
-    BoundaryHook, ClientRef, ClusterConfig, Effect, Event, Flavor, Input, Msg, Node, Start, snapshot,
+    BoundaryHook, ClientRef, ClusterConfig, Effect, Event, Flavor, Input, Knob, Msg, Node, Start, snapshot,
 };
 use sim_cluster::model::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -51,6 +51,25 @@ enum Delivery {
     Resume(NodeIdx),
 }
 
+/// What a cluster behaves like: a flavour, or a flavour with one of its knobs turned.
+pub trait Behaviour: Copy + std::fmt::Debug {
+    fn config(self, nodes: usize) -> ClusterConfig;
+}
+
+impl Behaviour for Flavor {
+    fn config(self, nodes: usize) -> ClusterConfig {
+        ClusterConfig::new(nodes, self)
+    }
+}
+
+impl Behaviour for Knob {
+    fn config(self, nodes: usize) -> ClusterConfig {
+        let mut config = ClusterConfig::new(nodes, self.flavor());
+        config.knobs.insert(self);
+        config
+    }
+}
+
 pub type Route = Box<dyn FnMut(NodeIdx, NodeIdx, &Msg) -> Option<u64>>;
 
 pub struct Cluster {
@@ -76,8 +95,8 @@ pub fn healthy() -> Route {
 }
 
 impl Cluster {
-    pub fn new(nodes: usize, flavor: Flavor) -> Cluster {
-        Cluster::with(ClusterConfig::new(nodes, flavor))
+    pub fn new(nodes: usize, like: impl Behaviour) -> Cluster {
+        Cluster::with(like.config(nodes))
     }
 
     pub fn with(mut config: ClusterConfig) -> Cluster {

@@ -10,6 +10,8 @@ mod handoff;
 mod harness;
 mod healthy;
 mod judging;
+mod knobs;
+mod lies;
 mod merging;
 mod parts;
 mod paxos;

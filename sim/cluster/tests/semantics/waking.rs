@@ -17,8 +17,8 @@ fn pair(k: i64) -> WriteSet {
 }
 
 /// A cluster that is up for a while, and what a node answers to requests that it had begun when it fell asleep.
-fn answered_on_waking(flavor: Flavor, kind: WriteKind, requests: i64) -> (Cluster, Vec<Response>) {
-    let mut c = Cluster::new(3, flavor);
+pub fn answered_on_waking(like: impl Behaviour, kind: WriteKind, requests: i64) -> (Cluster, Vec<Response>) {
+    let mut c = Cluster::new(3, like);
     c.run_for(5 * S);
     let asked: Vec<u64> = (0..requests)
         .map(|k| {
@@ -87,8 +87,8 @@ fn a_batch_whose_batchlog_was_acknowledged_too_late_is_refused_and_comes_by_repl
 }
 
 /// A node that wakes, and requests that reached it in its sleep.
-fn asked_in_its_sleep(flavor: Flavor, requests: i64, of: impl Fn(i64) -> Request) -> (Cluster, Vec<u64>) {
-    let mut c = Cluster::new(3, flavor);
+fn asked_in_its_sleep(like: impl Behaviour, requests: i64, of: impl Fn(i64) -> Request) -> (Cluster, Vec<u64>) {
+    let mut c = Cluster::new(3, like);
     c.run_for(5 * S);
     c.pause(0);
     c.run_for(STANDSTILL);
@@ -98,9 +98,9 @@ fn asked_in_its_sleep(flavor: Flavor, requests: i64, of: impl Fn(i64) -> Request
 }
 
 /// LOGGED batches that reach a node in its sleep: how many of them never left it.
-fn lost_of_those_that_waited(flavor: Flavor) -> usize {
+pub fn lost_of_those_that_waited(like: impl Behaviour) -> usize {
     let of = |k| write_request(WriteKind::Logged, Consistency::Quorum, pair(k));
-    let (mut c, asked) = asked_in_its_sleep(flavor, 24, of);
+    let (mut c, asked) = asked_in_its_sleep(like, 24, of);
     let answers: Vec<Response> = asked
         .into_iter()
         .map(|id| c.answer_within(id, 5 * S).expect("it is awake").1)
@@ -123,9 +123,9 @@ fn some_batches_that_waited_in_the_sockets_of_a_cassandra_never_leave_it() {
 }
 
 /// Of 400 writes at ALL that reach a node in its sleep, how many miss an answer of a replica although all of them have it.
-fn missed_answers(flavor: Flavor) -> usize {
+pub fn missed_answers(like: impl Behaviour) -> usize {
     let of = |k| write_request(WriteKind::Single, Consistency::All, one(k, 1));
-    let (mut c, asked) = asked_in_its_sleep(flavor, 400, of);
+    let (mut c, asked) = asked_in_its_sleep(like, 400, of);
     let mut missed = 0;
     for (k, id) in asked.into_iter().enumerate() {
         match c.answer_within(id, 5 * S).expect("it is awake").1 {
@@ -135,7 +135,7 @@ fn missed_answers(flavor: Flavor) -> usize {
                 required: 3,
                 ..
             }) => missed += usize::from((0..3).all(|n| c.stored(n, k as i64, 0).is_some())),
-            other => panic!("{flavor:?}: {other:?}"),
+            other => panic!("{like:?}: {other:?}"),
         }
     }
     missed
@@ -149,12 +149,12 @@ fn few_messages_are_lost_around_a_cassandra_that_wakes() {
 }
 
 /// Of 200 serial reads that reach a node in its sleep, how many hear no answer to what they propose.
-fn deaf_rounds(flavor: Flavor) -> usize {
-    let (mut c, asked) = asked_in_its_sleep(flavor, 200, serial_read);
+pub fn deaf_rounds(like: impl Behaviour) -> usize {
+    let (mut c, asked) = asked_in_its_sleep(like, 200, serial_read);
     let is_deaf = |answer: Response| match answer {
         Response::Rows(_) => false,
-        Response::Error(CoordinatorError::ReadTimeout { .. }) => true,
-        other => panic!("{flavor:?}: {other:?}"),
+        Response::Error(CoordinatorError::ReadTimeout { .. } | CoordinatorError::CasTimeout { .. }) => true,
+        other => panic!("{like:?}: {other:?}"),
     };
     let answers = asked
         .into_iter()
@@ -187,45 +187,61 @@ fn a_hint_that_waited_in_the_socket_of_a_sleeping_node_is_sent_again() {
     assert_eq!(c.stored(2, 1, 0).map(|v| v.0), Some(1));
 }
 
+/// What a serial read is told whose coordinator hears nobody.
+pub fn serial_read_alone(like: impl Behaviour) -> CoordinatorError {
+    let mut c = Cluster::new(3, like);
+    c.run_for(5 * S);
+    c.pause(1);
+    c.pause(2);
+    error(c.call(0, serial_read(1)))
+}
+
 #[test]
 fn a_serial_read_whose_round_times_out_is_a_read_that_timed_out() {
-    for (flavor, is_read) in [(Flavor::Cassandra, true), (Flavor::Scylla, false)] {
-        let mut c = Cluster::new(3, flavor);
-        c.run_for(5 * S);
-        c.pause(1);
-        c.pause(2);
-        let told = error(c.call(0, serial_read(1)));
-        match told {
+    let told = serial_read_alone(Flavor::Cassandra);
+    assert!(
+        matches!(
+            told,
             CoordinatorError::ReadTimeout {
                 received: 0,
                 required: 2,
                 data_present: false,
                 ..
-            } => assert!(is_read),
+            }
+        ),
+        "{told}"
+    );
+    let told = serial_read_alone(Flavor::Scylla);
+    assert!(
+        matches!(
+            told,
             CoordinatorError::CasTimeout {
                 received: 1,
                 required: 2,
                 ..
-            } => assert!(!is_read),
-            other => panic!("{flavor:?}: {other}"),
-        }
+            }
+        ),
+        "{told}"
+    );
+}
+
+/// Of 200 writes that expired in the sockets of a frozen node, how many it takes when it goes on.
+pub fn taken_though_expired(like: impl Behaviour) -> usize {
+    let mut c = Cluster::new(3, like);
+    c.run_for(5 * S);
+    c.pause(2);
+    for k in 0..200 {
+        c.ok(0, WriteKind::Single, Consistency::Quorum, one(k, 1));
     }
+    c.run_for(STANDSTILL);
+    c.resume(2);
+    (0..200).filter(|k| c.stored(2, *k, 0).is_some()).count()
 }
 
 #[test]
 fn some_messages_that_expired_in_a_socket_are_taken_all_the_same_by_cassandra() {
-    for (flavor, expected) in [(Flavor::Cassandra, 5..=45), (Flavor::Scylla, 0..=0)] {
-        let mut c = Cluster::new(3, flavor);
-        c.run_for(5 * S);
-        c.pause(2);
-        for k in 0..200 {
-            c.ok(0, WriteKind::Single, Consistency::Quorum, one(k, 1));
-        }
-        c.run_for(STANDSTILL);
-        c.resume(2);
-        let taken = (0..200).filter(|k| c.stored(2, *k, 0).is_some()).count();
-        assert!(expected.contains(&taken), "{flavor:?}: {taken} of 200");
-    }
+    assert!((5..=45).contains(&taken_though_expired(Flavor::Cassandra)));
+    assert_eq!(taken_though_expired(Flavor::Scylla), 0);
 }
 
 #[test]

@@ -42,6 +42,7 @@ async fn one_node_freezes_goes_on_dies_and_comes_back() {
     let options = Options {
         nodes: 3,
         listen: super::program::ANY_PORT.parse().expect("an address"),
+        knobs: Default::default(),
         data_dir: directory.path().join("data"),
         flavor: Flavor::Cassandra,
         commitlog_sync: CommitlogSync::Batch,

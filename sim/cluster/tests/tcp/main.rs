@@ -38,6 +38,7 @@ async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
     let options = Options {
         nodes: 3,
         listen: program::ANY_PORT.parse().expect("an address"),
+        knobs: Default::default(),
         data_dir: directory.path().join("data"),
         flavor,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },

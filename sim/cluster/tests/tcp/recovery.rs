@@ -118,6 +118,7 @@ async fn a_cluster_inside_a_test_is_stopped_or_dropped() {
     let options = Options {
         nodes: 2,
         listen: super::program::ANY_PORT.parse().expect("an address"),
+        knobs: Default::default(),
         data_dir: directory.path().join("data"),
         flavor: Flavor::Scylla,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },

@@ -1,7 +1,7 @@
 //! Command line, start-up text, signals and exit codes of `scylla-sim`.
 
 use clap::{Parser, ValueEnum};
-use sim_cluster::core::{CommitlogSync, Flavor};
+use sim_cluster::core::{CommitlogSync, Flavor, Knob};
 use sim_cluster::host::tcp::{Credentials, Notice, Options, TcpCluster, Tell, faults};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -61,6 +61,13 @@ struct Cli {
     /// Which server the cluster behaves like.
     #[arg(long, default_value = "scylla")]
     flavor: FlavorArg,
+    /// Turn a rule of that server which no source decides: it does as the other server does. Can be given several times;
+    /// --knobs lists them.
+    #[arg(long, value_name = "NAME")]
+    knob: Vec<Knob>,
+    /// Print every --knob with what it does, and end.
+    #[arg(long)]
+    knobs: bool,
     /// When a write reaches the disk: before it is acknowledged (batch), or every so often (periodic).
     #[arg(long, default_value = "periodic", value_name = "MODE")]
     commitlog_sync: SyncArg,
@@ -121,6 +128,10 @@ pub fn main() -> ExitCode {
         say(&faults::help());
         return ExitCode::SUCCESS;
     }
+    if cli.knobs {
+        say(&knobs());
+        return ExitCode::SUCCESS;
+    }
     // One thread runs all nodes; the disk's syncs have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -142,6 +153,7 @@ async fn run(cli: &Cli) -> Result<u8, String> {
     let plan = cli.plan.as_deref().map(|path| faults::read_plan(path, cli.nodes));
     let plan = plan.transpose().map_err(|error| error.to_string())?.unwrap_or_default();
     let mut options = options(cli);
+    check_knobs(&options)?;
     options.auth = auth(cli)?;
     let cluster = TcpCluster::start(options, tell(cli.verbose))
         .await
@@ -208,6 +220,29 @@ fn auth(cli: &Cli) -> Result<Option<Credentials>, String> {
     }
 }
 
+/// The knobs, by flavour.
+fn knobs() -> String {
+    let of = |flavor: Flavor| {
+        let lines: String = Knob::of(flavor)
+            .map(|knob| format!("    {:<32}{}\n", knob.name(), knob.turned()))
+            .collect();
+        format!("Flavour {}; with the knob turned:\n{lines}", flavor.name())
+    };
+    of(Flavor::Scylla) + &of(Flavor::Cassandra)
+}
+
+/// A knob of the other flavour would turn nothing.
+fn check_knobs(options: &Options) -> Result<(), String> {
+    match options.knobs.iter().find(|knob| knob.flavor() != options.flavor) {
+        None => Ok(()),
+        Some(knob) => Err(format!(
+            "--knob {knob} is one of flavour {}, this is flavour {}; --knobs lists them",
+            knob.flavor().name(),
+            options.flavor.name()
+        )),
+    }
+}
+
 fn options(cli: &Cli) -> Options {
     Options {
         nodes: cli.nodes,
@@ -217,6 +252,7 @@ fn options(cli: &Cli) -> Options {
             FlavorArg::Scylla => Flavor::Scylla,
             FlavorArg::Cassandra => Flavor::Cassandra,
         },
+        knobs: cli.knob.iter().copied().collect(),
         commitlog_sync: match cli.commitlog_sync {
             SyncArg::Batch => CommitlogSync::Batch,
             SyncArg::Periodic => CommitlogSync::Periodic {
@@ -264,6 +300,10 @@ fn started(cli: &Cli, cluster: &TcpCluster, control: Option<SocketAddr>, faults:
     );
     for (i, node) in nodes.iter().enumerate() {
         text += &format!("    node {}: {}, generation {}\n", i + 1, node.address, node.generation);
+    }
+    if !cli.knob.is_empty() {
+        let names: Vec<&str> = options(cli).knobs.iter().map(|knob| knob.name()).collect();
+        text += &format!("    undecided rules turned the other way: {}\n", names.join(", "));
     }
     if let Some(path) = &cli.plan {
         text += &format!("    {faults} faults from {}\n", path.display());

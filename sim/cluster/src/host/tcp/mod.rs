@@ -41,6 +41,7 @@ pub use trace::{TRACE_LINES_MAX, TraceEvent, TraceLine};
 use crate::core::Start;
 use crate::core::config::{ClusterConfig, CommitlogSync};
 use crate::core::flavor::Flavor;
+use crate::core::knobs::Knob;
 use crate::core::message::{Input, Msg};
 use crate::core::node::Node;
 use crate::cql::roles::Roles;
@@ -50,7 +51,7 @@ use clock::Clock;
 use data_dir::DataDir;
 use faults::{Fault, FaultSpec, Faults, InjectError};
 use process::{Around, Process};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -94,6 +95,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Which server it behaves like.
     pub flavor: Flavor,
+    /// Rules of it that no source decides and that turn out the other way.
+    pub knobs: BTreeSet<Knob>,
     /// When a write reaches the disk.
     pub commitlog_sync: CommitlogSync,
     /// Whether clients have to log in, and as whom at first.
@@ -525,6 +528,7 @@ async fn sync_log(shared: Arc<Shared>, node: NodeIdx) {
 
 fn cluster_config(options: &Options, addresses: &[SocketAddr]) -> ClusterConfig {
     let mut config = ClusterConfig::new(options.nodes, options.flavor);
+    config.knobs.clone_from(&options.knobs);
     // Here a write takes an eighth of what it takes a real node (0.3 and 2.4 ms, seen by one client), so views lag by as much
     // less: what a client of a real one never sees late it does not see late here.
     config.views.late_us = LATE_VIEW_UPDATES_US;
