@@ -74,6 +74,15 @@ impl Story<'_> {
             PartitionClient => self.held_up() || self.rose("retries") >= 1,
             PartitionPeer => self.nodes_noticed(),
             DiskTornTail => self.came_back("settlement") && self.disk_lost_bytes(),
+            UnavailableYetApplied => {
+                self.cluster(|c| matches!(c, ClusterRecord::Unavailable { .. })) && self.lied("unavailable-yet-applied")
+            }
+            BatchlogKept => self.lied_and_replayed("keep-batchlog"),
+            ReplayHeld => self.lied_and_replayed("hold-replay"),
+            PartitionTorn => self.lied("tear-partitions"),
+            PaxosForgotten => self.lied("forget-paxos"),
+            ViewUpdatesLost => self.lied("lose-view-updates"),
+            ClockAhead => self.lied("wrong-clock"),
             DiskEio | DiskFull => {
                 self.rose("wal_sync_failures") + self.rose("wal_files_abandoned") + self.rose("wal_full") >= 1
             }
@@ -129,6 +138,19 @@ impl Story<'_> {
         self.after
             .iter()
             .any(|r| matches!(&r.kind, Kind::Cluster(c) if wanted(c)))
+    }
+
+    /// The database showed the anomaly of this name.
+    fn lied(&self, wanted: &str) -> bool {
+        self.cluster(|c| matches!(c, ClusterRecord::Lied { lie } if lie == wanted))
+    }
+
+    /// It did, and after that entries of a batchlog were replayed.
+    fn lied_and_replayed(&self, wanted: &str) -> bool {
+        let lied = |r: &Record| matches!(&r.kind, Kind::Cluster(ClusterRecord::Lied { lie }) if lie == wanted);
+        let replayed = |r: &Record| matches!(&r.kind, Kind::Cluster(ClusterRecord::BatchlogReplayed { .. }));
+        let first = self.after.iter().position(lied);
+        first.is_some_and(|first| self.after[first..].iter().any(replayed))
     }
 
     fn timed_out(&self) -> bool {
@@ -252,7 +274,7 @@ fn metrics(record: &Record) -> Option<BTreeMap<&str, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{BatchPoint, TimeoutWorld, When};
+    use crate::plan::{BatchPoint, Lie, TimeoutWorld, When};
     use sim_world::trace::{CqlRecord, FaultRecord, HostId, WriteKind};
 
     fn records(kinds: Vec<Kind>) -> Vec<Record> {
@@ -346,6 +368,48 @@ mod tests {
         });
         assert!(!has_bitten(&fault, &records(vec![fired(""), timeout.clone()])));
         assert!(has_bitten(&fault, &records(vec![fired(""), timeout, late])));
+    }
+
+    #[test]
+    fn an_anomaly_bites_only_if_the_database_showed_it_and_it_came_to_something() {
+        let lied = |lie: &str| Kind::Cluster(ClusterRecord::Lied { lie: lie.into() });
+        let replayed = || {
+            Kind::Cluster(ClusterRecord::BatchlogReplayed {
+                batch: String::new(),
+                holder: HostId(1),
+                age_ms: 5_000,
+            })
+        };
+        let of = |class, lie| fault(class, Action::Lie { lie, for_ms: 9 });
+        let held = of(Class::ReplayHeld, Lie::HoldReplay);
+        assert!(has_bitten(
+            &held,
+            &records(vec![fired(""), lied("hold-replay"), replayed()])
+        ));
+        assert!(!has_bitten(
+            &held,
+            &records(vec![fired(""), replayed(), lied("hold-replay")])
+        ));
+        assert!(!has_bitten(
+            &held,
+            &records(vec![fired(""), lied("keep-batchlog"), replayed()])
+        ));
+        let torn = of(Class::PartitionTorn, Lie::TearPartitions);
+        assert!(has_bitten(&torn, &records(vec![fired(""), lied("tear-partitions")])));
+        assert!(!has_bitten(&torn, &records(vec![lied("tear-partitions"), fired("")])));
+        let refused = fault(
+            Class::UnavailableYetApplied,
+            Action::RefuseYetApply { by_replay: false },
+        );
+        let told = Kind::Cluster(ClusterRecord::Unavailable { required: 2, alive: 1 });
+        assert!(
+            !has_bitten(&refused, &records(vec![fired(""), told.clone()])),
+            "a true one"
+        );
+        assert!(has_bitten(
+            &refused,
+            &records(vec![fired(""), told, lied("unavailable-yet-applied")])
+        ));
     }
 
     #[test]

@@ -62,6 +62,20 @@ pub enum Class {
     DiskEio,
     /// Settlement's disk is full for a while.
     DiskFull,
+    /// The client is told Unavailable, of a batch that is applied.
+    UnavailableYetApplied,
+    /// What finished batches leave in the batchlog is not removed, and is replayed.
+    BatchlogKept,
+    /// No batchlog is replayed for a while.
+    ReplayHeld,
+    /// An update of several rows of a partition appears in two steps.
+    PartitionTorn,
+    /// A replica forgets what it promised and accepted in Paxos.
+    PaxosForgotten,
+    /// Updates of materialized views are lost.
+    ViewUpdatesLost,
+    /// A node's clock runs ahead.
+    ClockAhead,
 }
 
 /// What people read about a class.
@@ -137,6 +151,20 @@ classes! {
         "a sync of settlement's WAL failed or a file of it was given up";
     DiskFull: "ENOSPC on settlement's disk",
         "a sync of settlement's WAL failed or its intake had to wait";
+    UnavailableYetApplied: "a batch is answered Unavailable, yet applied (scylladb #7258)",
+        "a coordinator answered Unavailable and applied the batch";
+    BatchlogKept: "entries of finished batches stay in the batchlog and are replayed (scylladb #24415)",
+        "a holder kept the entry of a finished batch, and entries were replayed later";
+    ReplayHeld: "no batchlog is replayed, as when a dead node blocks it (scylladb #25432)",
+        "a holder did not replay an entry that was due, and entries were replayed later";
+    PartitionTorn: "of an update of several rows of a partition the first appears before the others (scylladb #7170)",
+        "a replica applied such an update in two steps";
+    PaxosForgotten: "a replica forgets its part of conditional writes, so that two that exclude each other can win (scylladb #7116)",
+        "the replica had something to forget when it was asked";
+    ViewUpdatesLost: "updates of materialized views are lost (scylladb #13273, #3340)",
+        "a replica lost an update that it had for a view";
+    ClockAhead: "a node's clock runs ahead, so that writes it stamps win over later ones",
+        "the node stamped a write with it";
 }
 
 impl Class {
@@ -180,7 +208,7 @@ mod tests {
             assert_eq!(info.class as usize, index);
             assert_eq!(Class::parse(&info.class.name()), Ok(info.class));
         }
-        assert_eq!(Class::DiskFull as usize + 1, ALL.len());
+        assert_eq!(Class::ClockAhead as usize + 1, ALL.len());
     }
 
     #[test]

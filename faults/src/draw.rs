@@ -2,7 +2,7 @@
 //! that rare combinations and long quiet stretches both come up. What is drawn stays within the budget.
 use crate::budget::{self, Window};
 use crate::class::Class;
-use crate::plan::{Action, BatchPoint, Fault, PLAN_VERSION, Plan, Target, TimeoutWorld, When};
+use crate::plan::{Action, BatchPoint, Fault, Lie, PLAN_VERSION, Plan, Target, TimeoutWorld, When};
 use serde::{Deserialize, Serialize};
 use sim_world::seed::Stream;
 
@@ -316,7 +316,29 @@ impl Drawer<'_> {
                 let for_ms = self.duration(wish, 500, 10_000);
                 (self.moment(), Action::DiskFull { for_ms })
             }
+            UnavailableYetApplied => {
+                let by_replay = self.stream.below(3) == 0;
+                (self.batch(), Action::RefuseYetApply { by_replay })
+            }
+            BatchlogKept => self.lie(wish, Lie::KeepBatchlog, 2_000, 20_000),
+            // Until after the first replay (30 s), and for no longer than until the next (60 s later).
+            ReplayHeld => self.lie(wish, Lie::HoldReplay, 30_000, 60_000),
+            PartitionTorn => self.lie(wish, Lie::TearPartitions, 1_000, 10_000),
+            PaxosForgotten => {
+                let node = self.node();
+                self.lie(wish, Lie::ForgetPaxos { node }, 1_000, 10_000)
+            }
+            ViewUpdatesLost => self.lie(wish, Lie::LoseViewUpdates, 500, 5_000),
+            ClockAhead => {
+                let (node, by_ms) = (self.node(), self.between(500, 60_000));
+                self.lie(wish, Lie::ClockAhead { node, by_ms }, 1_000, 10_000)
+            }
         }
+    }
+
+    fn lie(&mut self, wish: &Wish, lie: Lie, low_ms: u64, high_ms: u64) -> (When, Action) {
+        let for_ms = self.duration(wish, low_ms, high_ms);
+        (self.moment(), Action::Lie { lie, for_ms })
     }
 
     fn crash(&mut self, wish: &Wish, points: &[BatchPoint]) -> (When, Action) {

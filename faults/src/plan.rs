@@ -95,6 +95,32 @@ pub enum TimeoutWorld {
     },
 }
 
+/// An anomaly on record that the database shows for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lie {
+    /// All nodes: what batches leave in the batchlog stays, and is replayed.
+    KeepBatchlog,
+    /// All nodes: no batchlog is replayed.
+    HoldReplay,
+    /// All nodes: an update of several rows of a partition appears in two steps.
+    TearPartitions,
+    /// One node forgets its part of conditional writes.
+    ForgetPaxos {
+        /// The node, from 0.
+        node: u16,
+    },
+    /// All nodes: what they have for views is lost.
+    LoseViewUpdates,
+    /// One node's clock is ahead.
+    ClockAhead {
+        /// The node, from 0.
+        node: u16,
+        /// By so many milliseconds.
+        by_ms: u64,
+    },
+}
+
 /// What a fault does. Durations are part of the plan, so that a replay needs no draw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -120,6 +146,18 @@ pub enum Action {
     },
     /// Answer one batch with a write timeout.
     TimeOutBatch(TimeoutWorld),
+    /// Answer one batch Unavailable, and apply it.
+    RefuseYetApply {
+        /// By the batchlog's replay; at once otherwise.
+        by_replay: bool,
+    },
+    /// The database shows an anomaly on record.
+    Lie {
+        /// Which.
+        lie: Lie,
+        /// For how long.
+        for_ms: u64,
+    },
     /// Deliver `count` events from the named one on twice.
     Duplicate {
         /// How many events.

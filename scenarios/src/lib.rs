@@ -28,6 +28,7 @@ pub mod evidence;
 pub mod facts;
 pub mod invariants;
 pub mod job;
+pub mod knobs;
 #[cfg(not(madsim))]
 pub mod live;
 pub mod protocol;

@@ -342,6 +342,8 @@ impl<'a> Teller<'a> {
                 let counts = format!("{}, {received} of {required} acknowledgements", write_name(*write));
                 (rank, format!("answers {whose}a write timeout ({counts})"))
             }
+            // The fault that commands it says so, once.
+            ClusterRecord::Lied { .. } => return None,
             ClusterRecord::WriteFailure { write, failures, .. } => (
                 BESIDES,
                 format!("answers a write failure ({}, {failures} failed)", write_name(*write)),

@@ -105,6 +105,9 @@ pub fn cannot(fault: &Fault, nodes: u16) -> Option<String> {
             Some("cutting real links needs the rights of an administrator".into())
         }
         Action::DiskEio { .. } | Action::DiskFull { .. } => Some("the disk is this machine's own".into()),
+        Action::RefuseYetApply { .. } | Action::Lie { .. } => {
+            Some("a real server cannot be told to show an anomaly".into())
+        }
     }
 }
 

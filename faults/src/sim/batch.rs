@@ -6,7 +6,7 @@
 //! "bit" look at, whoever caused them.
 use super::{Executor, WeakExecutor};
 use crate::plan::{Action, BatchPoint, Fault, Plan, TimeoutWorld, When};
-use sim_cluster::core::{BatchInfo, Boundary, BoundaryHook, Point, Then, Verdict};
+use sim_cluster::core::{BatchInfo, Boundary, BoundaryHook, Point, Then, Told, Verdict};
 use sim_cluster::host::sim::CQL_PORT;
 use sim_cluster::host::tap::WriteReader;
 use sim_cluster::model::{WriteKind, WriteType};
@@ -174,9 +174,8 @@ fn strikes_at(action: &Action, point: Point) -> bool {
         } => point == Point::ResponseLeaving,
         Action::KillCoordinatorAfterBatchlog { .. } => point == Point::BatchlogWritten,
         Action::KillCoordinatorMidBatch { mutations, .. } => after(point, (*mutations).try_into().unwrap_or(u16::MAX)),
-        Action::TimeOutBatch(TimeoutWorld::NeverApplied | TimeoutWorld::ExecutedLate { .. }) => {
-            point == Point::RequestArrived
-        }
+        Action::TimeOutBatch(TimeoutWorld::NeverApplied | TimeoutWorld::ExecutedLate { .. })
+        | Action::RefuseYetApply { .. } => point == Point::RequestArrived,
         Action::TimeOutBatch(TimeoutWorld::AppliedAtOnce) => point == Point::ResponseLeaving,
         Action::TimeOutBatch(TimeoutWorld::AppliedByReplay { after_mutations: 0 }) => point == Point::BatchlogWritten,
         Action::TimeOutBatch(TimeoutWorld::AppliedByReplay { after_mutations }) => {
@@ -237,6 +236,15 @@ fn strike(executor: &Executor, fault: &Fault, boundary: &Boundary<'_>, event: u6
                 format!("{batch} answered with a write timeout by node {node}: {world:?}"),
             );
             timeout(world)
+        }
+        Action::RefuseYetApply { by_replay } => {
+            let how = if by_replay { "by replay" } else { "at once" };
+            let detail = format!("{batch} answered Unavailable by node {node}, and applied {how}");
+            executor.fired_until(&fault, now_ms, detail);
+            Verdict::Refuse {
+                told: Told::Unavailable { required: 2, alive: 1 },
+                then: if by_replay { Then::ByReplay } else { Then::ApplyNow },
+            }
         }
         _ => Verdict::Continue,
     }

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | here | arming, firing, undoing, and keeping within the budget at the moment of firing |
 //! | [`feed`] | what is lost, doubled, held back between the engine and settlement |
+//! | `lies` | anomalies on record, on command |
 //! | [`batch`] | recognises the batch of an event, and what is watched of it |
 //!
 //! An executor decides nothing at random: all of that is in the plan.
 pub mod batch;
 pub mod feed;
+mod lies;
 
 use crate::budget::{self, Window};
 use crate::plan::{Action, Fault, Plan, Target, When};
@@ -327,6 +329,11 @@ impl Executor {
                 self.undo(now_ms + for_ms, fault, |e| {
                     e.machines().settlement.disk().set_fault(DiskFault::default())
                 });
+            }
+            Action::Lie { lie, for_ms } => {
+                lies::show(self.machines(), lie, true);
+                self.fired_until(&fault, now_ms + for_ms, format!("{lie:?} for {for_ms} ms"));
+                self.undo(now_ms + for_ms, fault, move |e| lies::show(e.machines(), lie, false));
             }
             // Those of batches and of the feed have no time of their own.
             _ => self.left_out(&fault, "this action cannot be timed".into()),

@@ -223,6 +223,8 @@ fn cluster(world: &World, job: &Resolved, registry: &Registry) -> Result<SimClus
     for node in &mut config.nodes {
         node.clock.skew_us = skews.below(2 * skew_max + 1) as i64 - skew_max as i64;
     }
+    let knobs = world.stream("cluster/knobs");
+    config.knobs = settings.knobs.turned(flavor, |n| knobs.below(n));
     config.kindness.rollback_failed_batch = job.kindness.contains(&Kindness::RollbackFailedBatch);
     config.kindness.fsync_every_write = job.kindness.contains(&Kindness::FsyncEveryWrite);
     SimCluster::start_with(world, config, &ddl).map_err(|error| error.to_string())

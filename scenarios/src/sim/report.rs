@@ -4,7 +4,7 @@ use crate::evidence::Evidence;
 use crate::facts::Facts;
 use crate::invariants;
 use crate::job::Resolved;
-use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport};
+use crate::protocol::{Cost, FaultOutcome, SeedJob, SeedReport, Verdict};
 use crate::timeline::Story;
 use crate::{aftermath, causes, tape, timeline, verdict};
 use faults::Fault;
@@ -62,6 +62,7 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
     let mut stages = outcome.stages_us.clone();
     let (windows, ended_ns) = (outcome.windows.clone(), outcome.ended_ns);
     let (imported, plan) = (outcome.tape.clone(), outcome.plan.clone());
+    let knobs = outcome.knobs.clone();
     match (outcome.trouble.clone(), evidence(resolved, outcome)) {
         (Some(message), _) | (None, Err(message)) => report.verdict = trouble(message),
         (None, Ok(evidence)) => {
@@ -91,6 +92,9 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                 });
             }
             report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
+            if report.verdict != Verdict::Pass {
+                report.notes.extend(crate::knobs::note(&knobs));
+            }
         }
     }
     let now_us = sim_world::cpu_time_us();

@@ -18,12 +18,13 @@ use faults::Plan;
 use faults::sim::{Executor, Machines};
 use scylla::statement::Consistency;
 use settlement_events::{OutputSequence, Registry};
+use sim_cluster::core::Knob;
 use sim_cluster::host::sim::SimCluster;
 use sim_world::net::NetConfig;
 use sim_world::seed::{Seed, Stream};
 use sim_world::trace::Level;
 use sim_world::{HostState, World, WorldConfig, log};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub struct Outcome {
     pub counters: BTreeMap<String, u64>,
     /// When the course ended, before the world was taken down.
     pub ended_ns: u64,
+    /// Rules of the database that turned out the other way.
+    pub knobs: BTreeSet<Knob>,
     /// Assets and symbols of the run.
     pub registry: Registry,
     /// What the importer made of the tape, where one drives the engine.
@@ -228,6 +231,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         trouble,
         counters: plant.counters(),
         ended_ns: world.now_ns(),
+        knobs: plant.cluster.config().knobs.clone(),
         registry: plant.settlement_config.registry.clone(),
         tape: imported(&plant.engine_config.source),
         plan,

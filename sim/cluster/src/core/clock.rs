@@ -41,6 +41,11 @@ impl Clock {
         self.drift_since_us = now_us;
     }
 
+    /// How far it is ahead of simulated time by its skew, microseconds.
+    pub fn skew_us(&self) -> i64 {
+        self.spec.skew_us
+    }
+
     /// What the clock shows, Unix microseconds.
     pub fn wall_us(&self, now_us: u64) -> i64 {
         let drift = now_us.saturating_sub(self.drift_since_us) as i128 * i128::from(self.spec.drift_ppm) / 1_000_000;

@@ -4,6 +4,7 @@
 //! everything else (the host asks [`Msg::wire_bytes`] for their size) and carry the deadline after which a receiver
 //! drops them, as both servers do.
 
+use super::lies::Lie;
 use super::paxos::{Ballot, PaxosKey, Promise, Proposal};
 use super::query::{Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
@@ -321,6 +322,13 @@ pub enum Input {
         /// Those for this peer; for all of them if `None`.
         peer: Option<NodeIdx>,
     },
+    /// The node shows this anomaly from now on, or does not any more.
+    Lie {
+        /// Which.
+        lie: Lie,
+        /// Whether it is shown from now on.
+        on: bool,
+    },
     /// Updates that this node has for views are lost or held back from now on, or go their way again.
     ViewUpdates {
         /// Which of it.
@@ -492,6 +500,8 @@ pub enum Event {
     Truncated { table: TableId },
     /// A kind cluster undid a batch.
     RolledBack { batch: BatchId },
+    /// An anomaly on record was shown.
+    Lied { lie: Lie },
     /// Updates for views were lost on command.
     ViewUpdatesLost { updates: u32 },
     /// This node has built its part of a view.

@@ -5,13 +5,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`config`], [`flavor`] | what a cluster is made of; where ScyllaDB and Cassandra differ, in one table |
+//! | [`config`], [`flavor`], [`knobs`] | what a cluster is made of; where ScyllaDB and Cassandra differ, in one table; which of it nobody knows |
 //! | [`node`] | a node: state, [`Node::step`], dispatch |
 //! | [`message`] | inputs, effects, messages between nodes, facts for the trace |
 //! | [`boundary`] | the points of a request's life at which a fault may strike |
+//! | `lies` | anomalies on record, on command |
 //! | `plan`, `write`, `verdict` | coordinating writes, batches included: checks, steps, and what hooks make of them |
 //! | `waking` | what a node that stood still makes of answers, requests and messages that waited for it |
-//! | `reads`, `snitch`, `derived` | coordinating reads, whom they ask, and writes that need them |
+//! | `reads`, `derived` | coordinating reads, whom they ask, and writes that need them |
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
@@ -38,7 +39,9 @@ mod gossip;
 mod hints;
 mod join;
 pub mod key;
+pub mod knobs;
 pub mod levels;
+mod lies;
 pub mod log;
 pub mod marks;
 pub mod message;
@@ -58,7 +61,6 @@ pub mod row;
 mod rowmap;
 pub mod seal;
 pub mod snapshot;
-mod snitch;
 pub mod store;
 mod sweep;
 pub mod timers;
@@ -73,6 +75,8 @@ pub use config::{
 };
 pub use flavor::Flavor;
 pub use gossip::NodeFacts;
+pub use knobs::Knob;
+pub use lies::Lie;
 pub use message::{BatchId, ClientRef, Effect, Event, Input, Msg, OpId};
 pub use node::{Node, Phase};
 pub use persist::Start;

@@ -18,6 +18,7 @@ use super::hints::Hints;
 use super::join::Membership;
 use super::key::KeyLayout;
 use super::levels::Levels;
+use super::lies::{Lie, Lies};
 use super::message::{ClientRef, Effect, Event, Input, Msg, OpId};
 use super::paxos::{CasOp, Turns};
 use super::reads::ReadOp;
@@ -30,7 +31,9 @@ use super::verdict::Parked;
 use super::views::Views;
 use super::waking::Waking;
 use super::write::WriteOp;
-use crate::model::{CoordinatorError, NodeIdx, Request, Response, Schema, TableId, WriteKind, WriteType};
+use crate::model::{
+    CoordinatorError, NodeIdx, Request, Response, Schema, SpeculativeRetry, TableId, WriteKind, WriteType,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -78,7 +81,7 @@ impl Cx<'_> {
 pub struct Node {
     pub(super) me: NodeIdx,
     pub(super) config: Arc<ClusterConfig>,
-    pub(super) rules: &'static Rules,
+    pub(super) rules: Arc<Rules>,
     pub(super) ring: Arc<Ring>,
     pub(super) levels: Levels,
     pub(super) phase: Phase,
@@ -86,12 +89,15 @@ pub struct Node {
     pub(super) schema: Arc<Schema>,
     /// Placement per table number.
     pub(super) placements: Vec<Option<Arc<Placement>>>,
+    /// When reads ask one replica more, per table number.
+    pub(super) retries: Vec<SpeculativeRetry>,
     pub(super) replica: Replica,
     pub(super) ops: Slab<Op>,
     pub(super) timers: Timers,
     pub(super) peers: Vec<Peer>,
     pub(super) facts: Vec<NodeFacts>,
     pub(super) hints: Hints,
+    pub(super) lies: Lies,
     pub(super) schema_queue: SchemaQueue,
     pub(super) behind: Behind,
     pub(super) clock: Clock,
@@ -141,18 +147,20 @@ impl Node {
         }
         let mut node = Node {
             me,
-            rules: config.flavor.rules(),
+            rules: Arc::new(config.rules()),
             levels: Levels::new(&ring, me),
             phase: Phase::Starting,
             generation: 0,
             schema: config.schema.clone(),
             placements: vec![],
+            retries: vec![],
             replica: Replica::default(),
             ops: Slab::new(first_stamp),
             timers: Timers::default(),
             peers: vec![Peer::default(); config.nodes.len()],
             facts: vec![NodeFacts::default(); config.nodes.len()],
             hints: Hints::default(),
+            lies: Lies::default(),
             schema_queue: SchemaQueue::default(),
             behind: Behind::default(),
             clock,
@@ -210,6 +218,7 @@ impl Node {
             Input::Shutdown => self.shutdown(cx),
             Input::Handoff { on } => self.hints.is_off = !on,
             Input::LoseHints { peer } => self.lose_hints(cx, peer),
+            Input::Lie { lie, on } => self.lie(lie, on),
             Input::ViewUpdates { fault } => self.set_view_fault(cx, fault),
             Input::HoldSchema { on } => self.hold_schema(cx, on),
             Input::Repair { number, scope } => self.start_repair(cx, number, &scope),
@@ -249,6 +258,9 @@ impl Node {
     }
 
     pub(super) fn peer(&mut self, cx: &mut Cx<'_>, from: NodeIdx, msg: Msg) {
+        if self.is_told(Lie::TearPartitions) && self.tear(cx, from, &msg) {
+            return;
+        }
         match msg {
             Msg::Mutate {
                 op,
@@ -371,6 +383,7 @@ impl Node {
                 Timer::Ready => self.on_ready(cx),
                 Timer::Join => self.on_join(cx),
                 Timer::ViewBuild(view) => self.on_view_build(cx, view),
+                Timer::Torn => self.on_torn(cx),
                 Timer::PaxosTurn(number) => self.on_turn(cx, number),
             }
             if self.phase == Phase::Halted {
@@ -589,6 +602,11 @@ impl Node {
             t.as_ref().and_then(|t| by_keyspace.get(t.keyspace.as_str()).cloned())
         };
         self.placements = self.schema.tables.iter().map(place).collect();
+        let retry = |t: &Option<Arc<crate::model::Table>>| {
+            t.as_ref()
+                .map_or(SpeculativeRetry::Never, |t| SpeculativeRetry::of(&t.options))
+        };
+        self.retries = self.schema.tables.iter().map(retry).collect();
         self.replica.store.set_schema(&self.schema);
     }
 

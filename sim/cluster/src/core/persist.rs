@@ -62,8 +62,8 @@ impl Node {
         self.start_gossip(cx, start);
         self.start_hints(cx);
         self.look_for_view_builds(cx);
-        let rules = self.rules;
-        self.timers.set(now_us + rules.replay_first_ms * 1000, Timer::Replay);
+        self.timers
+            .set(now_us + self.rules.replay_first_ms * 1000, Timer::Replay);
         match start {
             _ if self.is_joining() => self.start_join(cx),
             Start::Together => self.on_ready(cx),

@@ -29,7 +29,10 @@ impl Node {
         }
         let timestamp_us = match request.timestamp_us {
             Some(t) => t,
-            None => self.server_timestamp(cx.now_us, purpose),
+            None => {
+                self.notice_clock(cx);
+                self.server_timestamp(cx.now_us, purpose)
+            }
         };
         let stamp = Stamp {
             timestamp_us,

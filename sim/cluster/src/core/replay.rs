@@ -5,6 +5,7 @@
 //! until every mutation has its quorum; a Cassandra holder sends to whoever lives, hints for the rest, and forgets it.
 
 use super::flavor::ReplayMode;
+use super::lies::Lie;
 use super::message::{BatchId, Event};
 use super::node::{Cx, Node};
 use super::seal::Sealed;
@@ -17,6 +18,12 @@ impl Node {
         self.timers
             .set(cx.now_us + self.rules.replay_every_ms * 1000, Timer::Replay);
         self.replay_began_us = cx.now_us;
+        if self.is_told(Lie::HoldReplay) {
+            if self.next_replay().is_some() {
+                cx.event(Event::Lied { lie: Lie::HoldReplay });
+            }
+            return;
+        }
         self.replay_some(cx);
     }
 

@@ -4,6 +4,7 @@
 //! when the disk lags too far behind, it waits for the sync that covers it.
 
 use super::key::Key;
+use super::lies::Lie;
 use super::log::{CommitLog, ENTRY_HEADER_BYTES, EntryKind, LogPos};
 use super::message::{BatchId, Event, Msg, OpId, Query, Which};
 use super::node::{Cx, Node};
@@ -241,7 +242,11 @@ impl Node {
     }
 
     pub(super) fn replica_remove_batch(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: Option<OpId>, id: BatchId) {
-        self.forget_batch(cx, id);
+        if !self.is_told(Lie::KeepBatchlog) {
+            self.forget_batch(cx, id);
+        } else if self.replica.batchlog.contains_key(&id) {
+            cx.event(Event::Lied { lie: Lie::KeepBatchlog });
+        }
         if let Some(op) = op {
             self.acknowledge(cx, from, Msg::BatchForgotten { op });
         }

@@ -226,6 +226,33 @@ impl Sealed {
         sealed
     }
 
+    /// Of those of these mutations that have several rows, the first: what a torn update shows at first. `None` if there is
+    /// no such mutation.
+    pub(super) fn firsts(&self, which: impl Iterator<Item = usize>) -> Option<Sealed> {
+        let mut sealed = Sealed {
+            schema_change: self.schema_change,
+            ..Sealed::default()
+        };
+        let mut bytes = Vec::new();
+        for index in which {
+            let mut ops = self.ops(index);
+            let (Some(first), Some(_)) = (ops.next(), ops.next()) else {
+                continue;
+            };
+            let start = open_entry(&mut bytes, EntryKind::Mutation);
+            bytes.extend_from_slice(first.bytes());
+            close_entry(&mut bytes, start);
+            sealed.mutations.push(Mutation {
+                start: start as u32,
+                end: bytes.len() as u32,
+                first_op: 0,
+                ..self.mutations[index]
+            });
+        }
+        sealed.bytes = bytes.into();
+        (!sealed.mutations.is_empty()).then_some(sealed)
+    }
+
     /// The same rows with another timestamp.
     pub(super) fn restamped(&self, timestamp_us: i64) -> Option<Sealed> {
         let mut all = Vec::with_capacity(self.bytes.len());

@@ -37,6 +37,8 @@ pub enum Timer {
     Join,
     /// Go on building a view.
     ViewBuild(TableId),
+    /// The rest of a torn update.
+    Torn,
     /// A message of a Paxos round has its turn.
     PaxosTurn(u64),
 }

@@ -67,6 +67,7 @@ impl Node {
                 if let Some(error) = self.told(verdict, request.consistency) {
                     self.answer_error(cx, client, error);
                 }
+                self.notice_unavailable(cx, verdict);
                 match self.kindly(then) {
                     Then::NeverApply => {}
                     Then::ApplyNow => self.execute_write(cx, Purpose::Detached, request, Manner::default()),

@@ -357,6 +357,11 @@ pub enum ClusterRecord {
         /// How late, in simulated milliseconds.
         delay_ms: u64,
     },
+    /// A node showed an anomaly on record.
+    Lied {
+        /// Which: `keep-batchlog`, `hold-replay`, …
+        lie: String,
+    },
     /// A power loss took commit log that was not yet on disk.
     LogLost {
         /// Bytes lost.

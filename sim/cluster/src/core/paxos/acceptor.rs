@@ -71,6 +71,7 @@ impl Node {
         if self.has_expired(cx, expires_us) {
             return cx.event(Event::Expired { from });
         }
+        self.maybe_forget_paxos(cx, key);
         let row = self.replica.paxos.entry(key.clone()).or_default();
         let granted = ballot > row.promised;
         if granted {
@@ -100,6 +101,7 @@ impl Node {
             return cx.event(Event::Expired { from });
         }
         let ballot = proposal.ballot;
+        self.maybe_forget_paxos(cx, key);
         let row = self.replica.paxos.entry(key.clone()).or_default();
         let granted = ballot >= row.promised;
         if granted {

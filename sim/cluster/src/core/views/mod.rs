@@ -208,7 +208,7 @@ impl Node {
             table: self.schema.table(view.table)?,
             partition,
             now_s: self.clock.wall_s(now_us),
-            rules: self.rules,
+            rules: &self.rules,
         })
     }
 

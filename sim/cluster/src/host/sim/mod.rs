@@ -29,6 +29,7 @@ pub use snapshot::{NodeSnapshot, Snapshot};
 use crate::core::boundary::BoundaryHook;
 use crate::core::config::{ClockSpec, ClusterConfig};
 use crate::core::message::{Input, Msg};
+use crate::core::{Lie, ViewFault};
 use crate::cql::bind::ddl;
 use crate::cql::error::CqlError;
 use crate::cql::front::Registry;
@@ -81,6 +82,8 @@ struct Cluster {
     links: Links,
     trace: Trace,
     config: Arc<ClusterConfig>,
+    /// See the rule of this name.
+    unsent_at_strike_percent: u64,
     slots: Vec<Slot>,
     hook: Mutex<Option<Box<dyn BoundaryHook>>>,
     hooked: AtomicBool,
@@ -149,6 +152,7 @@ impl SimCluster {
             late_ms: AtomicU64::new(0),
             draws: world.stream("cluster/nodes"),
             waiting: Mutex::default(),
+            unsent_at_strike_percent: config.rules().unsent_at_strike_percent,
             config: Arc::new(config),
         });
         for node in inner.config.node_indices() {
@@ -278,10 +282,22 @@ impl SimCluster {
     /// Keeps a running node from learning of changes to the schema that others make, or lets it learn of them again. Its
     /// restart ends that.
     pub fn hold_schema(&self, node: NodeIdx, on: bool) {
+        self.give(node, Input::HoldSchema { on });
+    }
+
+    /// Has a running node show an anomaly on record, or not any more. Its restart ends that.
+    pub fn lie(&self, node: NodeIdx, lie: Lie, on: bool) {
+        self.give(node, Input::Lie { lie, on });
+    }
+
+    /// What becomes of the updates that a running node has for views. Its restart ends that.
+    pub fn view_updates(&self, node: NodeIdx, fault: ViewFault) {
+        self.give(node, Input::ViewUpdates { fault });
+    }
+
+    fn give(&self, node: NodeIdx, input: Input) {
         let inner = &self.inner;
-        inner.turn(node, |process, now_us| {
-            process.step(inner, now_us, Input::HoldSchema { on });
-        });
+        inner.turn(node, |process, now_us| process.step(inner, now_us, input));
     }
 
     /// Sets how far a node's clock is ahead of simulated time, microseconds; it keeps that over restarts.
@@ -479,7 +495,7 @@ impl Cluster {
     /// Whether a message that arrives now had not left its sender when that was stopped. What a node says as it goes in good
     /// order has left it.
     fn has_kept_back(&self, from: NodeIdx, msg: &Msg) -> bool {
-        let percent = self.config.flavor.rules().unsent_at_strike_percent;
+        let percent = self.unsent_at_strike_percent;
         percent > 0
             && !matches!(msg, Msg::Leaving { .. })
             && self.slot(from).host.state() != HostState::Up

@@ -2,6 +2,7 @@
 //! what happens for every batch only enters the hash, unless the run records all.
 
 use super::Cluster;
+use crate::core::Lie;
 use crate::core::boundary::{Then, Verdict};
 use crate::core::message::{BatchId, Event};
 use crate::cql::front::Pending;
@@ -49,6 +50,14 @@ pub(super) fn delivered(cluster: &Cluster, to: NodeIdx, from: NodeIdx) {
 /// A node cannot go on.
 pub(super) fn halted(cluster: &Cluster, node: NodeIdx, reason: String) {
     other(cluster, node, "halted", reason);
+}
+
+fn lied(cluster: &Cluster, host: HostId, lie: Lie) {
+    cluster.trace.mark(lie.name());
+    let record = ClusterRecord::Lied {
+        lie: lie.name().to_owned(),
+    };
+    cluster.trace.emit(Some(host), Kind::Cluster(record));
 }
 
 fn other(cluster: &Cluster, node: NodeIdx, what: &str, detail: String) {
@@ -308,6 +317,8 @@ fn answer(cluster: &Cluster, node: NodeIdx, event: &Event) {
         Event::Schema { change, version } => {
             other(cluster, node, "schema", format!("change {change}, version {version}"));
         }
+        Event::Lied { lie } => lied(cluster, host, *lie),
+        Event::ViewUpdatesLost { .. } => lied(cluster, host, Lie::LoseViewUpdates),
         Event::Truncated { table } => other(cluster, node, "truncated", format!("table {}", table.0)),
         Event::RolledBack { batch } => other(cluster, node, "rolled back", name(batch)),
         // Told by `event`.
