@@ -231,8 +231,14 @@ fn knobs() -> String {
     of(Flavor::Scylla) + &of(Flavor::Cassandra)
 }
 
-/// A knob of the other flavour would turn nothing.
+/// A knob of the other flavour would turn nothing, nor would one of what is on its way between nodes.
 fn check_knobs(options: &Options) -> Result<(), String> {
+    if options.knobs.contains(&Knob::Unsent) {
+        return Err(format!(
+            "--knob {} turns nothing here: messages between these nodes take no time, so none is on its way when a node is struck",
+            Knob::Unsent
+        ));
+    }
     match options.knobs.iter().find(|knob| knob.flavor() != options.flavor) {
         None => Ok(()),
         Some(knob) => Err(format!(
