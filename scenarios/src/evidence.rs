@@ -38,6 +38,8 @@ pub struct BalanceRead {
     pub frozen: i64,
     /// Events up to and including this sequence were acknowledged before the read began.
     pub acknowledged_before: u64,
+    /// Events up to and including this sequence were durable before the read began.
+    pub durable_before: u64,
 }
 
 /// A moment at which something claimed durability and the storage was looked at.
@@ -202,7 +204,7 @@ pub struct Evidence {
     pub replicas_after_heal: Vec<Arc<Tables>>,
     /// What the reader saw during the run.
     pub reads: Vec<BalanceRead>,
-    /// Rows with a negative or impossible amount that anyone saw at any time.
+    /// When a replica went down, and may have lost what it had not synced, ms.
     pub replica_losses_ms: Vec<u64>,
     /// Checkpoints against fsynced storage.
     pub durability: Durability,

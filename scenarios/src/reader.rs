@@ -1,5 +1,5 @@
 //! The reader that runs beside the workload: every so often it reads one user's balances at QUORUM, as a gateway would,
-//! and notes what it saw together with what had been acknowledged before it asked.
+//! and notes what it saw together with what had been acknowledged, and was durable, before it asked.
 use crate::client::Client;
 use crate::evidence::BalanceRead;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,8 @@ pub trait Beside {
     fn now_ms(&self) -> u64;
     /// The acknowledged watermark now, or an older one.
     fn acknowledged(&self) -> u64;
+    /// The durable watermark now, or an older one.
+    fn durable(&self) -> u64;
     /// A number below `bound`, from a stream of the reader's own.
     fn below(&mut self, bound: u64) -> u64;
 }
@@ -30,7 +32,7 @@ pub async fn run(client: Client, users: Vec<u64>, seen: Seen, mut beside: impl B
     loop {
         tokio::time::sleep(Duration::from_millis(EVERY_MS)).await;
         let user = users[beside.below(users.len() as u64) as usize];
-        let acknowledged_before = beside.acknowledged();
+        let (acknowledged_before, durable_before) = (beside.acknowledged(), beside.durable());
         let Some(rows) = client.balances(&query, user).await else {
             continue;
         };
@@ -45,6 +47,7 @@ pub async fn run(client: Client, users: Vec<u64>, seen: Seen, mut beside: impl B
                 avail,
                 frozen,
                 acknowledged_before,
+                durable_before,
             });
         }
     }

@@ -27,9 +27,11 @@ pub fn promises(design: DesignName) -> Promises {
     }
 }
 
-/// The verdict on what was found. Beyond the budget nothing can be said; that goes to `notes`.
+/// The verdict on what was found; `is_absence` says whether nothing is wrong but what is not there (`invariants::absence`).
+/// Beyond the budget nothing can be said; that goes to `notes`.
 pub fn of(
     violations: &[Violation],
+    is_absence: bool,
     plan: &serde_json::Value,
     windows: &[budget::Window],
     notes: &mut Vec<String>,
@@ -41,13 +43,14 @@ pub fn of(
     }
     match violations {
         [] => Verdict::Pass,
-        some if some.iter().any(|v| !invariants::is_liveness(v.invariant)) && !only_unsettled(some) => Verdict::Safety,
+        some if some.iter().all(|v| invariants::is_liveness(v.invariant)) => Verdict::Liveness,
+        some if !is_absence || !only_unsettled(some) => Verdict::Safety,
         _ => Verdict::Liveness,
     }
 }
 
 /// What is not settled when waiting ends is missing from the tables too; that is one failure of liveness, not another
-/// one of safety. Only a run in which nothing but liveness and absences is found counts as such.
+/// one of safety. Only invariants that speak of what is missing may have been violated beside liveness.
 fn only_unsettled(violations: &[Violation]) -> bool {
     violations.iter().any(|v| invariants::is_liveness(v.invariant))
         && violations.iter().all(|v| {
@@ -73,4 +76,35 @@ pub fn events_of(violations: &[Violation]) -> BTreeSet<u64> {
         }
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(numbers: &[u32], is_absence: bool) -> Verdict {
+        let violations: Vec<Violation> = numbers
+            .iter()
+            .map(|number| Violation {
+                invariant: *number,
+                ..Violation::default()
+            })
+            .collect();
+        let plan = serde_json::to_value(Plan::empty()).expect("a plan");
+        of(&violations, is_absence, &plan, &[], &mut Vec::new())
+    }
+
+    #[test]
+    fn a_run_that_is_only_late_is_one_of_liveness_and_wrong_money_is_not() {
+        assert_eq!(said(&[], true), Verdict::Pass);
+        assert_eq!(said(&[10], false), Verdict::Liveness);
+        assert_eq!(said(&[1, 2, 3, 10], true), Verdict::Liveness);
+        assert_eq!(
+            said(&[1, 2, 3, 10], false),
+            Verdict::Safety,
+            "something that is there is wrong"
+        );
+        assert_eq!(said(&[1, 2, 3], true), Verdict::Safety, "nothing is late");
+        assert_eq!(said(&[4, 10], true), Verdict::Safety);
+    }
 }

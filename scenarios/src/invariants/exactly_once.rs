@@ -67,7 +67,7 @@ fn extra_trades(evidence: &Evidence, tables: &Tables, place: &str) -> Vec<Findin
     .collect()
 }
 
-fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRow) -> Option<Finding> {
+pub(super) fn differs(evidence: &Evidence, record: &TradeRecord, symbol: u32, row: &TradeRow) -> Option<Finding> {
     let pair = evidence.registry.symbol(settlement_events::SymbolId(record.symbol))?;
     let (match_seq, buyer_is_maker) = evidence.trade_meta.get(&record.seq).copied().unwrap_or_default();
     let event_time_ms = evidence.times_ms.get(&record.seq).copied().unwrap_or_default();

@@ -2,6 +2,7 @@
 //! returns what it found wrong. A checker repairs nothing and computes no expectation of its own: those are the oracle's.
 //!
 //! A new invariant is a file here and one line in [`ALL`].
+pub mod absence;
 mod agreement;
 mod bounds;
 mod conservation;

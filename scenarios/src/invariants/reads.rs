@@ -1,7 +1,8 @@
 //! Invariant 11. Each balance row that the reader saw during the run equals exactly one version that the engine
-//! produced; and a QUORUM read that began after an acknowledgement shows at least that version, unless a replica lost
-//! unsynced data during the run (then acknowledged writes may be away until they are sent again). Verified for designs
-//! that keep the engine's versions. Not verified here: what nobody read.
+//! produced; and a QUORUM read that began after an acknowledgement shows at least that version. Once a replica may have lost
+//! what it had not synced, acknowledged writes may be away until they are sent again; durable ones may not, so from then on
+//! a read shows at least what was durable before it began. Verified for designs that keep the engine's versions. Not verified
+//! here: what nobody read.
 use super::Finding;
 use crate::evidence::{BalanceRead, Evidence};
 use oracle::Account;
@@ -42,16 +43,20 @@ fn one(evidence: &Evidence, read: &BalanceRead, lossless: bool) -> Option<Findin
             evidence.amount(read.asset, posting.frozen)
         )));
     }
-    let least = acknowledged_version(account, read.acknowledged_before);
-    (lossless && (read.version as u64) < least).then(|| {
+    let (upto, what) = match lossless {
+        true => (read.acknowledged_before, "acknowledged"),
+        false => (read.durable_before, "durable"),
+    };
+    let least = last_version(account, upto);
+    ((read.version as u64) < least).then(|| {
         Finding::text(format!(
-            "{who} shows version {}, although version {least} was acknowledged before the read",
+            "{who} shows version {}, although version {least} was {what} before the read",
             read.version
         ))
     })
 }
 
 /// The account's last version among the events up to `seq`.
-fn acknowledged_version(account: &Account, seq: u64) -> u64 {
+fn last_version(account: &Account, seq: u64) -> u64 {
     account.postings.partition_point(|posting| posting.seq <= seq) as u64
 }

@@ -1,6 +1,6 @@
 //! Every invariant against evidence worked out from a small stream: silent on right books, and for each kind of wrong
 //! books exactly the invariants that should speak.
-use super::check;
+use super::{absence, check};
 use crate::convert;
 use crate::evidence::{
     BalanceRead, Bounds, BySequence, Durability, DurabilityBreach, Ending, Evidence, Promises, Requests,
@@ -338,6 +338,31 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
     }
 }
 
+#[test]
+fn what_is_missing_is_told_from_what_is_wrong() {
+    type Spoil = fn(&mut Evidence);
+    let cases: [(&str, Spoil, bool); 9] = [
+        ("nothing", |_| {}, true),
+        ("a trade is missing", |e| e.found.trades.clear(), true),
+        ("an event is not marked settled", |e| drop(e.found.settled.pop()), true),
+        ("a balance is missing", |e| drop(e.found.balances.pop()), true),
+        ("money appears", |e| e.found.balances[0].avail += 1, false),
+        ("a trade stands twice", |e| twice(e), false),
+        ("a trade has another price", |e| trade(e).price += 1, false),
+        ("a posting has no business there", |e| extra_posting(e), false),
+        (
+            "an event of another content",
+            |e| e.found.settled[0].digest[0] ^= 1,
+            false,
+        ),
+    ];
+    for (name, spoil, is_absence) in cases {
+        let mut evidence = evidence();
+        spoil(&mut evidence);
+        assert_eq!(absence::is_all(&evidence), is_absence, "{name}");
+    }
+}
+
 fn trade(e: &mut Evidence) -> &mut TradeRow {
     e.found
         .trades
@@ -462,6 +487,7 @@ fn reads_must_be_versions_that_were_and_not_older_than_acknowledged() {
         avail: old.avail as i64,
         frozen: old.frozen as i64,
         acknowledged_before: old.seq,
+        durable_before: 0,
     };
     e.reads = vec![read];
     assert_eq!(spoken(&e), BTreeSet::new());
@@ -477,4 +503,6 @@ fn reads_must_be_versions_that_were_and_not_older_than_acknowledged() {
     assert_eq!(spoken(&e), [11].into(), "an older version than the acknowledged one");
     e.replica_losses_ms = vec![5];
     assert_eq!(spoken(&e), BTreeSet::new(), "a replica had lost unsynced data before");
+    e.reads[0].durable_before = e.ending.head;
+    assert_eq!(spoken(&e), [11].into(), "but not what was durable");
 }

@@ -445,6 +445,10 @@ impl reader::Beside for Beside {
         self.site.seen().acknowledged()
     }
 
+    fn durable(&self) -> u64 {
+        self.site.seen().durable()
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.stream.below(bound)
     }

@@ -65,6 +65,7 @@ struct State {
     /// Counters of the starts before.
     past: Numbers,
     acknowledged: u64,
+    durable: u64,
 }
 
 impl Seen {
@@ -82,6 +83,7 @@ impl Seen {
             state.start = start;
         }
         state.acknowledged = state.acknowledged.max(number(&numbers, "acknowledged"));
+        state.durable = state.durable.max(number(&numbers, "durable"));
         state.last = numbers;
     }
 
@@ -94,6 +96,11 @@ impl Seen {
     /// The highest acknowledged watermark.
     pub fn acknowledged(&self) -> u64 {
         self.lock().acknowledged
+    }
+
+    /// The highest durable watermark.
+    pub fn durable(&self) -> u64 {
+        self.lock().durable
     }
 
     /// A counter, summed over all starts.

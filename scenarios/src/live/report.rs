@@ -87,7 +87,14 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         let events = verdict::events_of(&report.violations);
         report.notes.extend(aftermath::rows(&evidence, &events));
     }
-    report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
+    let is_absence = invariants::absence::is_all(&evidence);
+    report.verdict = verdict::of(
+        &report.violations,
+        is_absence,
+        &report.plan,
+        &windows,
+        &mut report.notes,
+    );
     if report.verdict == Verdict::Pass {
         report.verdict = tried(&report.faults, &mut report.notes);
     }

@@ -80,11 +80,14 @@ impl Instances {
 
     /// The largest acknowledged watermark that any instance has shown.
     pub fn acknowledged(&self) -> u64 {
-        self.all()
-            .iter()
-            .map(|i| i.metrics.snapshot().acknowledged)
-            .max()
-            .unwrap_or(0)
+        let shown = self.all().into_iter().map(|i| i.metrics.snapshot().acknowledged);
+        shown.max().unwrap_or(0)
+    }
+
+    /// The largest durable watermark that any instance has shown.
+    pub fn durable(&self) -> u64 {
+        let shown = self.all().into_iter().map(|i| i.metrics.snapshot().durable);
+        shown.max().unwrap_or(0)
     }
 }
 

@@ -91,7 +91,14 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                     rows: &aftermath::rows(&evidence, &followed),
                 });
             }
-            report.verdict = verdict::of(&report.violations, &report.plan, &windows, &mut report.notes);
+            let is_absence = invariants::absence::is_all(&evidence);
+            report.verdict = verdict::of(
+                &report.violations,
+                is_absence,
+                &report.plan,
+                &windows,
+                &mut report.notes,
+            );
             if report.verdict != Verdict::Pass {
                 report.notes.extend(crate::knobs::note(&knobs));
             }

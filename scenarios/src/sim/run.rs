@@ -274,6 +274,10 @@ impl reader::Beside for Beside {
         self.instances.acknowledged()
     }
 
+    fn durable(&self) -> u64 {
+        self.instances.durable()
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.stream.below(bound)
     }
