@@ -71,7 +71,7 @@ pub fn resolve(job: &SeedJob) -> Result<Resolved, String> {
     };
     if design.needs_counters() {
         return Err(format!(
-            "design {design} needs a real server: counters are not simulated yet. `settlement bench` compares it with the \
+            "design {design} needs a real server: the simulator's judge does not read its counters. `settlement bench` compares it with the \
              others on one; `cargo quench list` names the designs that the simulated cluster can run"
         ));
     }

@@ -7,9 +7,10 @@ use engine::source::Source;
 use engine::workload::WorkloadSpec;
 use engine::{EngineConfig, LOG_FILE};
 use schema::DesignName;
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use settlement::{Config, Metrics, MetricsSnapshot};
-use settlement_events::{OutputSequence, Registry};
+use settlement_events::{Epoch, OutputSequence, Registry};
 use sim_cluster::core::{ClusterConfig, Flavor};
 use sim_cluster::host::sim::SimCluster;
 use sim_world::disk::DiskFault;
@@ -121,12 +122,14 @@ impl Plant {
         ended.expect("it ends by itself").expect("it does not panic")
     }
 
+    async fn session(&self) -> Session {
+        let nodes = self.cluster.contact_points();
+        let builder = SessionBuilder::new().known_nodes_addr(nodes);
+        builder.build().await.expect("connected")
+    }
+
     async fn execute(&self, statement: &str) {
-        let session = SessionBuilder::new()
-            .known_nodes_addr(self.cluster.contact_points())
-            .build()
-            .await
-            .expect("connected");
+        let session = self.session().await;
         session.query_unpaged(statement, ()).await.expect(statement);
     }
 
@@ -526,4 +529,43 @@ fn a_frozen_node_does_not_hold_up_a_start() {
             assert!(took < Duration::from_secs(9 + read_timeout_s), "{flavor:?}: {took:?}");
         });
     }
+}
+
+#[test]
+fn another_epoch_of_the_stream_is_refused_and_nothing_of_it_is_settled() {
+    simulate(trading(), |plant| async move {
+        let _engine = plant.start_engine(&plant.engine_config(1, 20));
+        let mut config = plant.config.clone();
+        config.epoch = Epoch(config.epoch.0 + 1);
+        let told = plant.refusal(&config).await;
+        assert!(told.contains("epoch"), "{told}");
+        let session = plant.session().await;
+        let rows = session
+            .query_unpaged("SELECT output_sequence FROM trading.settled_events", ())
+            .await;
+        let rows = rows.expect("a scan").into_rows_result().expect("rows");
+        assert_eq!(rows.rows_num(), 0);
+    });
+}
+
+#[test]
+fn a_migration_makes_what_is_missing_once_and_two_at_once_do_no_harm() {
+    simulate(Vec::new(), |plant| async move {
+        let session = plant.session().await;
+        let target = plant.config.target();
+        assert!(schema::check(&session, &target).await.is_err(), "nothing is there");
+        let first = schema::migrate(&session, &target).await.expect("migrated");
+        assert!(first.tables > 5 && first.created.len() == first.tables, "{first}");
+        let again = schema::migrate(&session, &target).await.expect("again");
+        assert!(again.created.is_empty() && again.tables == first.tables, "{again}");
+        schema::check(&session, &target).await.expect("what was meant");
+        plant.execute("DROP TABLE trading.orders").await;
+        let mended = schema::migrate(&session, &target).await.expect("mended");
+        assert_eq!(mended.created, ["orders"]);
+        plant.execute("DROP KEYSPACE trading").await;
+        let other = plant.session().await;
+        let (one, two) = tokio::join!(schema::migrate(&session, &target), schema::migrate(&other, &target));
+        assert!(one.is_ok() || two.is_ok(), "{one:?}, {two:?}");
+        schema::check(&session, &target).await.expect("what was meant");
+    });
 }

@@ -46,7 +46,7 @@ impl DesignName {
             }
             Self::SequentialDelta => {
                 "insert, then `available + delta` on counters, one after the other; partial, and doubles on retry; needs a \
-                 real server: counters are not simulated yet"
+                 real server: the simulator's judge does not read its counters"
             }
         }
     }

@@ -99,6 +99,8 @@ metrics! {
         duplicates_unchecked,
         /// Old duplicates whose row was missing and which were settled again.
         duplicates_settled,
+        /// Trades whose id an earlier trade had: both are settled, under sequences of their own. Any is to be looked into.
+        trade_ids_reused,
         /// Forks of the stream. Any is an emergency.
         forks,
         /// Holes in the stream that were noticed.

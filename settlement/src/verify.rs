@@ -9,8 +9,8 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use indexmap::IndexMap;
 use settlement_events::{
-    Amount, AssetId, BalanceChange, Digest, Event, OrderId, OrderState, OrderStatus, Quantity, Refusal, RefusalCode,
-    Registry, SignedAmount, UserId, Version,
+    Amount, AssetId, BalanceChange, Digest, Event, OrderId, OrderState, OrderStatus, OutputSequence, Quantity, Refusal,
+    RefusalCode, Registry, SignedAmount, TradeId, UserId, Version,
 };
 
 /// A map that forgets what was not used for long. Two halves: a full young half becomes the old half, and what is
@@ -97,6 +97,8 @@ type AccountKey = (UserId, AssetId);
 pub struct Verifier {
     accounts: Memory<AccountKey, Account>,
     orders: Memory<OrderId, Order>,
+    /// Which event each trade was in.
+    trades: Memory<TradeId, OutputSequence>,
     /// Filled by each check; kept for its memory.
     staged: Vec<(AccountKey, Account)>,
 }
@@ -108,8 +110,19 @@ impl Verifier {
         Self {
             accounts: Memory::new(entries_max),
             orders: Memory::new(entries_max),
+            trades: Memory::new(entries_max),
             staged: Vec::new(),
         }
+    }
+
+    /// The earlier event, if it is still remembered, that had the trade id of this one (rule 4): both rows stand, because
+    /// their key has the sequence too, and a person must hear of it.
+    pub fn reused_trade_id(&mut self, event: &Event) -> Option<(TradeId, OutputSequence)> {
+        let id = event.trade()?.trade_id;
+        let sequence = event.output_sequence;
+        let known = self.trades.get(&id).filter(|known| *known != sequence);
+        self.trades.put(id, sequence);
+        known.map(|known| (id, known))
     }
 
     /// Checks one event, in the order in which events arrive; remembers its states if nothing contradicts.
@@ -247,7 +260,7 @@ fn contradiction(detail: String) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use settlement_events::{Body, Envelope, EventId, OutputSequence, samples};
+    use settlement_events::{Body, Envelope, EventId, samples};
 
     fn registry() -> Registry {
         Registry::example()
@@ -269,6 +282,20 @@ mod tests {
         change.delta_avail = SignedAmount(amount);
         change.avail = Amount(avail);
         event
+    }
+
+    #[test]
+    fn a_trade_id_used_twice_is_noticed_and_one_that_comes_again_is_not() {
+        let mut subject = Verifier::new(100);
+        let events = samples::stream();
+        let trade = events.iter().find(|event| event.trade().is_some()).expect("a trade");
+        for event in events.iter().chain([trade]) {
+            assert_eq!(subject.reused_trade_id(event), None, "event {}", event.output_sequence);
+        }
+        let mut other = trade.clone();
+        other.output_sequence = OutputSequence(1_000);
+        let id = trade.trade().expect("one").trade_id;
+        assert_eq!(subject.reused_trade_id(&other), Some((id, trade.output_sequence)));
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Pipeline {
             return Err(Refusal::new(RefusalCode::Contradiction, &letter.detail));
         }
         self.verifier.check(&item.event, &item.digest, &self.config.registry)?;
+        if let Some((trade_id, earlier)) = self.verifier.reused_trade_id(&item.event) {
+            self.metrics.trade_ids_reused.inc();
+            tracing::error!(target: "settlement", %trade_id, event = %item.sequence, %earlier,
+                "two trades have one id: both rows stand, each under its own sequence; find out which of them the matching \
+                 engine meant");
+        }
         self.design.weigh(item)
     }
 
