@@ -2,7 +2,7 @@
 //! looked at come from the world, the database and the runner's samples of settlement's metrics, never from whoever
 //! carried the fault out.
 use crate::class::Class;
-use crate::plan::{Action, Fault, Target};
+use crate::plan::{Action, Fault, Target, TimeoutWorld};
 use sim_world::trace::{ClusterRecord, CqlOp, FaultStage, HostChange, Kind, Record};
 use std::collections::BTreeMap;
 
@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 pub const METRICS_NOTE: &str = "metrics ";
 /// How a note about bytes that a power loss took from a program's disk begins.
 pub const DISK_LOST_NOTE: &str = "disk lost ";
+const MS: u64 = 1_000_000;
+/// What belongs to the moment of a fault is at most this far from it: a batchlog is written a little before what follows it
+/// is struck, and a node that was busy or frozen comes a little late.
+const SAME_MOMENT_MS: u64 = 50;
 /// A watermark that stands still for this long while events wait is held up.
 const HELD_UP_MS: u64 = 500;
 
@@ -48,17 +52,13 @@ impl Story<'_> {
             }
             CrashAfterBatch => self.went_down("settlement") && self.batch_in(self.after_restart("settlement")),
             CoordinatorKillAfterBatchlog | CoordinatorKillMidBatch => {
-                self.any_node_down()
+                self.a_node_went_down_then()
                     && (self.batch_in(&self.after[1..])
                         || self.cluster(|c| matches!(c, ClusterRecord::BatchlogReplayed { .. })))
             }
             TimeoutNeverApplied | TimeoutAppliedAtOnce => self.timed_out(),
-            TimeoutAppliedByReplay => {
-                self.timed_out() && self.cluster(|c| matches!(c, ClusterRecord::BatchlogReplayed { .. }))
-            }
-            TimeoutExecutedLate => {
-                self.timed_out() && self.cluster(|c| matches!(c, ClusterRecord::ExecutedLate { .. }))
-            }
+            TimeoutAppliedByReplay => self.timed_out() && self.replayed_what_was_written_then(),
+            TimeoutExecutedLate => self.timed_out() && self.executed_late(),
             DuplicateDelivery => self.rose("duplicates") >= 1,
             ReorderedDelivery => self.rose("gaps") >= 1 || self.rose("replays_requested") >= 1,
             SequenceGap | TailLoss | GapSlowReplay => self.rose("replays_requested") >= 1,
@@ -75,7 +75,13 @@ impl Story<'_> {
             PartitionPeer => self.nodes_noticed(),
             DiskTornTail => self.came_back("settlement") && self.disk_lost_bytes(),
             UnavailableYetApplied => {
-                self.cluster(|c| matches!(c, ClusterRecord::Unavailable { .. })) && self.lied("unavailable-yet-applied")
+                let told = self.cluster(|c| matches!(c, ClusterRecord::Unavailable { .. }));
+                let lie = "unavailable-yet-applied";
+                told && match self.fault.action {
+                    // A batch without a batchlog is not applied then.
+                    Action::RefuseYetApply { by_replay: true } => self.lied_and_replayed(lie),
+                    _ => self.lied(lie),
+                }
             }
             BatchlogKept => self.lied_and_replayed("keep-batchlog"),
             ReplayHeld => self.lied_and_replayed("hold-replay"),
@@ -128,9 +134,44 @@ impl Story<'_> {
         self.went_down(name) && !self.after_restart(name).is_empty()
     }
 
-    fn any_node_down(&self) -> bool {
-        self.after.iter().any(|r| {
+    /// When the fault struck.
+    fn fired_ns(&self) -> u64 {
+        self.after.first().map_or(0, |record| record.at_ns)
+    }
+
+    /// Records of the moment of the fault.
+    fn then(&self) -> impl Iterator<Item = &Record> {
+        let fired_ns = self.fired_ns();
+        self.after.iter().take_while(move |record| record.at_ns == fired_ns)
+    }
+
+    fn a_node_went_down_then(&self) -> bool {
+        self.then().any(|r| {
             matches!(&r.kind, Kind::Host { name, change: HostChange::Killed | HostChange::PoweredOff } if name.starts_with("db-"))
+        })
+    }
+
+    /// A holder replayed an entry that is as old as the fault.
+    fn replayed_what_was_written_then(&self) -> bool {
+        let fired_ns = self.fired_ns();
+        self.after.iter().any(|r| match &r.kind {
+            Kind::Cluster(ClusterRecord::BatchlogReplayed { age_ms, .. }) => {
+                let written_ns = r.at_ns.saturating_sub(age_ms * MS);
+                written_ns.abs_diff(fired_ns) <= SAME_MOMENT_MS * MS
+            }
+            _ => false,
+        })
+    }
+
+    /// A coordinator executed something as late as the fault says.
+    fn executed_late(&self) -> bool {
+        let Action::TimeOutBatch(TimeoutWorld::ExecutedLate { after_ms }) = self.fault.action else {
+            return false;
+        };
+        let due_ns = self.fired_ns() + after_ms * MS;
+        self.after.iter().any(|r| {
+            matches!(r.kind, Kind::Cluster(ClusterRecord::ExecutedLate { .. }))
+                && r.at_ns.abs_diff(due_ns) <= SAME_MOMENT_MS * MS
         })
     }
 
@@ -153,8 +194,10 @@ impl Story<'_> {
         first.is_some_and(|first| self.after[first..].iter().any(replayed))
     }
 
+    /// A coordinator answered a write timeout, then.
     fn timed_out(&self) -> bool {
-        self.cluster(|c| matches!(c, ClusterRecord::WriteTimeout { .. }))
+        self.then()
+            .any(|r| matches!(&r.kind, Kind::Cluster(ClusterRecord::WriteTimeout { .. })))
     }
 
     /// The database noticed that something was amiss between its nodes.
@@ -274,7 +317,7 @@ fn metrics(record: &Record) -> Option<BTreeMap<&str, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{BatchPoint, Lie, TimeoutWorld, When};
+    use crate::plan::{BatchPoint, Lie, When};
     use sim_world::trace::{CqlRecord, FaultRecord, HostId, WriteKind};
 
     fn records(kinds: Vec<Kind>) -> Vec<Record> {
@@ -366,8 +409,40 @@ mod tests {
             label: String::new(),
             delay_ms: 9,
         });
-        assert!(!has_bitten(&fault, &records(vec![fired(""), timeout.clone()])));
-        assert!(has_bitten(&fault, &records(vec![fired(""), timeout, late])));
+        let at = |kinds: Vec<(u64, Kind)>| -> Vec<Record> {
+            let mut all = records(kinds.iter().map(|(_, kind)| kind.clone()).collect());
+            for (record, (at_ms, _)) in all.iter_mut().zip(kinds) {
+                record.at_ns = at_ms * MS;
+            }
+            all
+        };
+        let story = |timeout_ms, late_ms| {
+            at(vec![
+                (100, fired("")),
+                (timeout_ms, timeout.clone()),
+                (late_ms, late.clone()),
+            ])
+        };
+        assert!(has_bitten(&fault, &story(100, 109)));
+        assert!(!has_bitten(&fault, &story(100, 109)[..2]), "not executed");
+        assert!(!has_bitten(&fault, &story(101, 109)), "another one's timeout");
+        assert!(!has_bitten(&fault, &story(100, 900)), "another one's execution");
+        let replayed = |age_ms| ClusterRecord::BatchlogReplayed {
+            batch: String::new(),
+            holder: HostId(1),
+            age_ms,
+        };
+        let by_replay = TimeoutWorld::AppliedByReplay { after_mutations: 1 };
+        let fault = super::tests::fault(Class::TimeoutAppliedByReplay, Action::TimeOutBatch(by_replay));
+        let story = |age_ms| {
+            at(vec![
+                (100, fired("")),
+                (100, timeout.clone()),
+                (5_100, Kind::Cluster(replayed(age_ms))),
+            ])
+        };
+        assert!(has_bitten(&fault, &story(5_004)));
+        assert!(!has_bitten(&fault, &story(2_000)), "another one's entry");
     }
 
     #[test]
@@ -406,10 +481,12 @@ mod tests {
             !has_bitten(&refused, &records(vec![fired(""), told.clone()])),
             "a true one"
         );
-        assert!(has_bitten(
-            &refused,
-            &records(vec![fired(""), told, lied("unavailable-yet-applied")])
-        ));
+        let mut story = vec![fired(""), told, lied("unavailable-yet-applied")];
+        assert!(has_bitten(&refused, &records(story.clone())));
+        let later = fault(Class::UnavailableYetApplied, Action::RefuseYetApply { by_replay: true });
+        assert!(!has_bitten(&later, &records(story.clone())), "not applied");
+        story.push(replayed());
+        assert!(has_bitten(&later, &records(story)));
     }
 
     #[test]

@@ -104,13 +104,13 @@ classes! {
     CoordinatorKillMidBatch: "coordinator killed after k of n mutations",
         "the coordinator was killed, and the event's batch reached a coordinator again or its entry was replayed";
     TimeoutNeverApplied: "write timeout, never applied",
-        "a coordinator answered a write timeout";
+        "the coordinator answered a write timeout then";
     TimeoutAppliedAtOnce: "write timeout, yet applied at once",
-        "a coordinator answered a write timeout";
+        "the coordinator answered a write timeout then";
     TimeoutAppliedByReplay: "write timeout, applied by the batchlog's replay",
-        "a coordinator answered a write timeout, and a holder replayed an entry of its batchlog";
+        "the coordinator answered a write timeout then, and a holder replayed an entry of that moment";
     TimeoutExecutedLate: "write timeout, executed late with a new timestamp",
-        "a coordinator answered a write timeout, and executed the write later";
+        "the coordinator answered a write timeout then, and a write was executed as much later as was planned";
     DuplicateDelivery: "events delivered twice",
         "settlement counted a duplicate";
     ReorderedDelivery: "neighbouring events swapped",
@@ -152,7 +152,7 @@ classes! {
     DiskFull: "ENOSPC on settlement's disk",
         "a sync of settlement's WAL failed or its intake had to wait";
     UnavailableYetApplied: "a batch is answered Unavailable, yet applied (scylladb #7258)",
-        "a coordinator answered Unavailable and applied the batch";
+        "a coordinator answered Unavailable and applied the batch, or entries were replayed later where it left it to that";
     BatchlogKept: "entries of finished batches stay in the batchlog and are replayed (scylladb #24415)",
         "a holder kept the entry of a finished batch, and entries were replayed later";
     ReplayHeld: "no batchlog is replayed, as when a dead node blocks it (scylladb #25432)",

@@ -121,6 +121,21 @@ pub enum Lie {
     },
 }
 
+impl Lie {
+    /// The node that shows it; none where all do.
+    pub fn node(self) -> Option<u16> {
+        match self {
+            Lie::ForgetPaxos { node } | Lie::ClockAhead { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Whether both are the same anomaly of the same nodes.
+    pub fn is_as(&self, other: &Lie) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.node() == other.node()
+    }
+}
+
 /// What a fault does. Durations are part of the plan, so that a replay needs no draw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

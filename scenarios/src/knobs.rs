@@ -29,6 +29,16 @@ impl Knobs {
     }
 }
 
+impl Knobs {
+    /// A knob that is named and is not of this flavour.
+    pub fn foreign(&self, flavor: Flavor) -> Option<Knob> {
+        match self {
+            Knobs::Drawn => None,
+            Knobs::Turned(knobs) => knobs.iter().copied().find(|knob| knob.flavor() != flavor),
+        }
+    }
+}
+
 /// What a person should know of a seed that did not pass.
 pub fn note(turned: &BTreeSet<Knob>) -> Option<String> {
     let names = joined(turned);

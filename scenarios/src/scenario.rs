@@ -185,6 +185,21 @@ pub enum ScenarioError {
         /// What is allowed.
         must: String,
     },
+    /// A knob that would turn nothing.
+    #[error(
+        "scenario {origin}: cluster.knobs names {knob}, a rule of flavour {of}, and cluster.flavor is {flavor}: \
+         `scylla-sim --knobs` lists them by flavour"
+    )]
+    Knob {
+        /// File or name.
+        origin: String,
+        /// The knob.
+        knob: &'static str,
+        /// Its flavour.
+        of: &'static str,
+        /// The scenario's.
+        flavor: &'static str,
+    },
     /// A name that cannot be one.
     #[error(
         "scenario {origin}: name is {found:?}, it must be 1 to {NAME_LEN_MAX} letters, digits, `-` and `_`: reports and saved \
@@ -329,6 +344,18 @@ impl Scenario {
             100,
             "0 to 100",
         )?;
+        let flavor = match self.cluster.flavor {
+            Flavor::Scylla => sim_cluster::core::Flavor::Scylla,
+            Flavor::Cassandra => sim_cluster::core::Flavor::Cassandra,
+        };
+        if let Some(knob) = self.cluster.knobs.foreign(flavor) {
+            return Err(ScenarioError::Knob {
+                origin: origin.into(),
+                knob: knob.name(),
+                of: knob.flavor().name(),
+                flavor: flavor.name(),
+            });
+        }
         range(
             "cluster.clock_skew_max_us",
             self.cluster.clock_skew_max_us,
@@ -575,6 +602,10 @@ mod tests {
             ("more replicas than nodes", cluster("nodes = 3\nreplication_factor = 5")),
             ("no replica", cluster("replication_factor = 0")),
             ("too few nodes", cluster("nodes = 2")),
+            (
+                "a knob of the other flavour",
+                cluster("knobs = \"paxos_minds_truncation\""),
+            ),
             ("an unknown knob", cluster("knobs = \"reset_is_failure, soon\"")),
             ("a count upside down", format!("{GOOD}count = [5, 1]\n")),
             ("a count beyond reason", format!("{GOOD}count = [0, 4000000]\n")),

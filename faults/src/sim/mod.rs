@@ -14,7 +14,7 @@ pub mod feed;
 mod lies;
 
 use crate::budget::{self, Window};
-use crate::plan::{Action, Fault, Plan, Target, When};
+use crate::plan::{Action, Fault, Lie, Plan, Target, When};
 use feed::FeedPorts;
 use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::NodeIdx;
@@ -64,6 +64,8 @@ struct State {
     windows: Vec<Window>,
     /// When the last effect so far ends, simulated ms.
     last_effect_ms: u64,
+    /// Anomalies that are being shown, by the fault that wants them.
+    lies: Vec<(u32, Lie)>,
     /// Things the trace is told once.
     taps: Vec<TapGuard>,
 }
@@ -330,11 +332,7 @@ impl Executor {
                     e.machines().settlement.disk().set_fault(DiskFault::default())
                 });
             }
-            Action::Lie { lie, for_ms } => {
-                lies::show(self.machines(), lie, true);
-                self.fired_until(&fault, now_ms + for_ms, format!("{lie:?} for {for_ms} ms"));
-                self.undo(now_ms + for_ms, fault, move |e| lies::show(e.machines(), lie, false));
-            }
+            Action::Lie { lie, for_ms } => self.lie(&fault, lie, for_ms),
             // Those of batches and of the feed have no time of their own.
             _ => self.left_out(&fault, "this action cannot be timed".into()),
         }
@@ -508,6 +506,31 @@ impl Executor {
                     _ => e.host(target).resume(),
                 }
             }
+        });
+    }
+
+    /// Has the database show an anomaly. Where several faults want the same one, it lasts until the last of them ends.
+    fn lie(&self, fault: &Fault, lie: Lie, for_ms: u64) {
+        if lie.node().is_some_and(|node| node >= self.machines().nodes) {
+            return self.left_out(fault, format!("{lie:?}: the cluster has no such node"));
+        }
+        let until_ms = self.now_ms() + for_ms;
+        self.state().lies.push((fault.id, lie));
+        lies::show(self.machines(), lie, true);
+        self.fired_until(fault, until_ms, format!("{lie:?} for {for_ms} ms"));
+        let id = fault.id;
+        self.undo(until_ms, fault.clone(), move |e| {
+            let other = {
+                let mut state = e.state();
+                state.lies.retain(|(other, _)| *other != id);
+                state
+                    .lies
+                    .iter()
+                    .rev()
+                    .map(|(_, lie)| *lie)
+                    .find(|other| other.is_as(&lie))
+            };
+            lies::show(e.machines(), other.unwrap_or(lie), other.is_some());
         });
     }
 
