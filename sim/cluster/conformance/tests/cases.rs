@@ -26,7 +26,7 @@ fn there_are_enough_cases_of_each_group() {
     ] {
         assert!(groups[group] >= least, "{group}: {} of {least}", groups[group]);
     }
-    assert!(groups.values().sum::<usize>() >= 60);
+    assert!(groups.values().sum::<usize>() >= 150);
 }
 
 #[test]

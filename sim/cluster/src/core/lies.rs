@@ -23,7 +23,7 @@ const ASKEW_US: i64 = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lie {
-    /// Entries of batches that are done stay in its batchlog, and are replayed: what was deleted since may come back (#24415).
+    /// Entries of batches that are done stay in its batchlog, and are replayed (#24415).
     KeepBatchlog,
     /// It replays nothing, as when a node that is down blocks it (#25432).
     HoldReplay,
@@ -77,9 +77,19 @@ impl Node {
 
     /// Of an update that is to be torn, applies the first row and keeps the rest for later. Whether it was one.
     pub(super) fn tear(&mut self, cx: &mut Cx<'_>, from: NodeIdx, msg: &Msg) -> bool {
-        let Msg::Mutate { sealed, which, .. } = msg else {
+        let Msg::Mutate {
+            sealed,
+            which,
+            expires_us,
+            ..
+        } = msg
+        else {
             return false;
         };
+        // What is not to be applied at all, or not yet.
+        if self.has_expired(cx, *expires_us) || self.is_news(sealed, which) {
+            return false;
+        }
         let has_views = |t| self.schema.views_of(t).next().is_some();
         // What views are sent depends on what was there before all of it.
         if which.indices().any(|i| has_views(sealed.mutations()[i].table)) {
@@ -92,7 +102,15 @@ impl Node {
             lie: Lie::TearPartitions,
         });
         self.apply_first_rows(cx, &firsts);
-        self.lies.torn.push_back((from, msg.clone()));
+        // A node that dies meanwhile finds all of it in its log: an update is torn for readers, not for good.
+        for index in which.indices() {
+            self.replica.log.append_entries(sealed.shared_entries(index, index));
+        }
+        let mut rest = msg.clone();
+        if let Msg::Mutate { expires_us, .. } = &mut rest {
+            *expires_us = u64::MAX;
+        }
+        self.lies.torn.push_back((from, rest));
         self.timers.set(cx.now_us + TORN_US, Timer::Torn);
         true
     }

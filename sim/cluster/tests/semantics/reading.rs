@@ -591,3 +591,33 @@ fn a_message_that_comes_after_its_deadline_is_dropped() {
     assert_eq!(c.saw(|e| matches!(e, Event::Expired { .. })), 2);
     assert_eq!(c.stored(1, 1, 0), None);
 }
+
+#[test]
+fn a_request_may_bring_a_timeout_of_its_own() {
+    let mut c = Cluster::new(3, Flavor::Scylla);
+    c.pause(1);
+    c.pause(2);
+    let mut took = |request: Request| {
+        let started = c.now;
+        let told = error(c.call(0, request));
+        (told, c.now - started)
+    };
+    for timeout_ms in [300, 4_000] {
+        let (told, took_us) = took(Request::Read(ReadRequest {
+            command: ReadCommand::row(ROWS, pk(1), ck(0)),
+            consistency: Consistency::Quorum,
+            timeout_ms: Some(timeout_ms),
+        }));
+        assert!(matches!(told, CoordinatorError::ReadTimeout { .. }), "{told}");
+        assert_eq!(took_us, u64::from(timeout_ms) * MS);
+        for kind in [WriteKind::Single, WriteKind::Unlogged] {
+            let mut request = write_request(kind, Consistency::Quorum, one(1, 1));
+            if let Request::Write(write) = &mut request {
+                write.timeout_ms = Some(timeout_ms);
+            }
+            let (told, took_us) = took(request);
+            assert!(matches!(told, CoordinatorError::WriteTimeout { .. }), "{told}");
+            assert_eq!(took_us, u64::from(timeout_ms) * MS);
+        }
+    }
+}

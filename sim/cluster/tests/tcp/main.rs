@@ -19,7 +19,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::{Consistency, Statement};
-use sim_cluster::core::{CommitlogSync, Flavor};
+use sim_cluster::core::{CommitlogSync, Flavor, Knob};
 use sim_cluster::host::tcp::faults::FaultSpec;
 use sim_cluster::host::tcp::{Options, TcpCluster};
 use std::net::SocketAddr;
@@ -35,10 +35,14 @@ const DDL: [&str; 3] = [
 
 /// Three nodes inside this test.
 async fn start(directory: &tempfile::TempDir, flavor: Flavor) -> TcpCluster {
+    start_with(directory, flavor, &[]).await
+}
+
+async fn start_with(directory: &tempfile::TempDir, flavor: Flavor, knobs: &[Knob]) -> TcpCluster {
     let options = Options {
         nodes: 3,
         listen: program::ANY_PORT.parse().expect("an address"),
-        knobs: Default::default(),
+        knobs: knobs.iter().copied().collect(),
         data_dir: directory.path().join("data"),
         flavor,
         commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },

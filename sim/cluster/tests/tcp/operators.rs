@@ -2,10 +2,11 @@
 //! cannot be added.
 
 use super::control::connect_to;
-use super::{connect, create, inject, start, within};
+use super::{connect, create, inject, start, start_with, within};
 use scylla::client::session::Session;
+use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::{Consistency, Statement};
-use sim_cluster::core::Flavor;
+use sim_cluster::core::{Flavor, Knob};
 use sim_cluster::host::tcp::TcpCluster;
 use sim_cluster::host::tcp::faults::{Fault, FaultSpec, FaultState};
 use std::time::Duration;
@@ -213,4 +214,22 @@ async fn a_node_cannot_be_added_and_that_is_said() {
         "{refused}"
     );
     assert_eq!(cluster.add_node().expect_err("refused").to_string(), refused);
+}
+
+#[tokio::test]
+async fn a_turned_knob_turns_its_rule() {
+    for (knobs, is_written) in [(&[][..], false), (&[Knob::SerialBatches][..], true)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cluster = start_with(&directory, Flavor::Scylla, knobs).await;
+        let session = connect(cluster.nodes()[0].address).await;
+        create(&session).await;
+        let mut batch = Batch::new(BatchType::Unlogged);
+        for k in [1, 2] {
+            batch.append_statement(format!("INSERT INTO ks.u (k, v) VALUES ({k}, 1)").as_str());
+        }
+        batch.set_consistency(Consistency::Serial);
+        let answer = session.batch(&batch, ((), ())).await;
+        assert_eq!(answer.is_ok(), is_written, "{answer:?}");
+        cluster.stop().await;
+    }
 }

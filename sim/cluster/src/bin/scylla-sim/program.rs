@@ -155,6 +155,7 @@ async fn run(cli: &Cli) -> Result<u8, String> {
     let mut options = options(cli);
     check_knobs(&options)?;
     options.auth = auth(cli)?;
+    let has_passwords = options.auth.is_some();
     let cluster = TcpCluster::start(options, tell(cli.verbose))
         .await
         .map_err(|error| error.to_string())?;
@@ -164,7 +165,7 @@ async fn run(cli: &Cli) -> Result<u8, String> {
         })?),
         None => None,
     };
-    say(&started(cli, &cluster, control, plan.len()));
+    say(&started(cli, &cluster, control, plan.len(), has_passwords));
     for fault in plan {
         cluster.inject(fault).map_err(|error| error.to_string())?;
     }
@@ -285,7 +286,7 @@ fn say(text: &str) {
     let _unread = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn started(cli: &Cli, cluster: &TcpCluster, control: Option<SocketAddr>, faults: usize) -> String {
+fn started(cli: &Cli, cluster: &TcpCluster, control: Option<SocketAddr>, faults: usize, has_passwords: bool) -> String {
     let nodes = cluster.nodes();
     let first = nodes[0].address;
     let (ip, port) = (first.ip(), first.port());
@@ -324,6 +325,8 @@ Rust (scylla = \"1.9\"):
 Python (pip install cassandra-driver):
     from cassandra.cluster import Cluster
     session = Cluster([\"{ip}\"], port={port}).connect()
+Java (org.apache.cassandra:java-driver-core:4.19.0):
+    CqlSession.builder().addContactPoint(new InetSocketAddress(\"{ip}\", {port})).withLocalDatacenter(\"dc1\").build()
 cqlsh (pip install cqlsh):
     cqlsh {ip} {port}
 settlement.toml:
@@ -331,7 +334,7 @@ settlement.toml:
 
 "
     );
-    if nodes.iter().any(|n| !n.address.ip().is_loopback()) {
+    if !has_passwords && nodes.iter().any(|n| !n.address.ip().is_loopback()) {
         text += "Anyone who can reach these addresses can read and write everything: there is no authentication.\n";
     }
     text + "serving; Ctrl-C stops it in good order\n"

@@ -295,9 +295,16 @@ impl SimCluster {
         self.give(node, Input::ViewUpdates { fault });
     }
 
+    /// Gives a node's core an input; a paused one gets it when it goes on.
     fn give(&self, node: NodeIdx, input: Input) {
-        let inner = &self.inner;
-        inner.turn(node, |process, now_us| process.step(inner, now_us, input));
+        let inner = self.inner.clone();
+        let turn = move || {
+            inner.turn(node, |process, now_us| process.step(&inner, now_us, input));
+        };
+        match self.host(node).state() {
+            HostState::Paused => drop(self.host(node).spawn(async move { turn() })),
+            _ => turn(),
+        }
     }
 
     /// Sets how far a node's clock is ahead of simulated time, microseconds; it keeps that over restarts.
