@@ -2,7 +2,7 @@
 //! (`sim_cluster::core::knobs`). Drawn by each seed, unless the scenario says otherwise.
 use serde::{Deserialize, Serialize};
 use sim_cluster::core::Flavor;
-use sim_cluster::core::knobs::{Knob, UnknownKnob};
+use sim_cluster::core::knobs::{Knob, UnknownKnob, names};
 use std::collections::BTreeSet;
 
 /// Where they are drawn, one in so many is turned: what is expected stays the rule, and seeds with several are not rare.
@@ -27,9 +27,7 @@ impl Knobs {
             Knobs::Drawn => Knob::of(flavor).filter(|_| below(TURNED_ONE_IN) == 0).collect(),
         }
     }
-}
 
-impl Knobs {
     /// A knob that is named and is not of this flavour.
     pub fn foreign(&self, flavor: Flavor) -> Option<Knob> {
         match self {
@@ -41,17 +39,12 @@ impl Knobs {
 
 /// What a person should know of a seed that did not pass.
 pub fn note(turned: &BTreeSet<Knob>) -> Option<String> {
-    let names = joined(turned);
+    let names = names(turned);
     (!turned.is_empty()).then(|| {
         format!(
             "of the database's rules that no source decides, these turned out the other way: {names} ([cluster] knobs)"
         )
     })
-}
-
-fn joined(knobs: &BTreeSet<Knob>) -> String {
-    let names: Vec<&str> = knobs.iter().map(|knob| knob.name()).collect();
-    names.join(", ")
 }
 
 impl TryFrom<String> for Knobs {
@@ -61,7 +54,7 @@ impl TryFrom<String> for Knobs {
         match text.as_str() {
             "drawn" => Ok(Knobs::Drawn),
             "none" => Ok(Knobs::Turned(BTreeSet::new())),
-            names => names
+            some => some
                 .split(',')
                 .map(|name| name.trim().parse())
                 .collect::<Result<_, _>>()
@@ -75,7 +68,7 @@ impl From<Knobs> for String {
         match knobs {
             Knobs::Drawn => "drawn".to_owned(),
             Knobs::Turned(knobs) if knobs.is_empty() => "none".to_owned(),
-            Knobs::Turned(knobs) => joined(&knobs),
+            Knobs::Turned(knobs) => names(&knobs),
         }
     }
 }

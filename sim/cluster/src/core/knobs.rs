@@ -84,11 +84,12 @@ impl fmt::Display for Knob {
 
 /// A name that no knob has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no knob is called '{0}'; there are {names}", names = names())]
+#[error("no knob is called '{0}'; there are {names}", names = names(Knob::ALL))]
 pub struct UnknownKnob(String);
 
-fn names() -> String {
-    let names: Vec<&str> = Knob::ALL.iter().map(|knob| knob.name()).collect();
+/// Their names, for people.
+pub fn names<'a>(knobs: impl IntoIterator<Item = &'a Knob>) -> String {
+    let names: Vec<&str> = knobs.into_iter().map(|knob| knob.name()).collect();
     names.join(", ")
 }
 

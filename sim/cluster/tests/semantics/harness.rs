@@ -601,3 +601,12 @@ pub fn error(r: Response) -> CoordinatorError {
 pub fn is_mutate(msg: &Msg) -> bool {
     matches!(msg, Msg::Mutate { .. })
 }
+
+/// A read at QUORUM of the first row of partition 1.
+pub fn quorum_read() -> Request {
+    Request::Read(ReadRequest {
+        command: ReadCommand::row(ROWS, pk(1), ck(0)),
+        consistency: Consistency::Quorum,
+        timeout_ms: None,
+    })
+}

@@ -269,14 +269,7 @@ fn the_option_of_the_table_says_when_a_silent_replica_is_replaced() {
 fn cassandra_waits_for_the_one_it_asked_for_the_data_though_it_asked_all() {
     for (flavor, expected) in [(Flavor::Cassandra, 4..=60), (Flavor::Scylla, 0..=0)] {
         let mut c = beside_a_silent_replica(flavor, "ALWAYS");
-        let read = || {
-            Request::Read(ReadRequest {
-                command: ReadCommand::row(ROWS, pk(1), ck(0)),
-                consistency: Consistency::Quorum,
-                timeout_ms: None,
-            })
-        };
-        let asked: Vec<u64> = (0..400).map(|_| c.ask(0, read())).collect();
+        let asked: Vec<u64> = (0..400).map(|_| c.ask(0, quorum_read())).collect();
         let mut waited = 0;
         for id in asked {
             match c.answer_within(id, 10 * S).expect("answered").1 {

@@ -251,14 +251,7 @@ fn cassandra_now_and_then_asks_a_frozen_node_for_the_data_and_no_third_one() {
         c.run_for(5 * S);
         c.ok(0, WriteKind::Single, Consistency::All, one(1, 1));
         c.pause(2);
-        let read = || {
-            Request::Read(ReadRequest {
-                command: ReadCommand::row(ROWS, pk(1), ck(0)),
-                consistency: Consistency::Quorum,
-                timeout_ms: None,
-            })
-        };
-        let asked: Vec<u64> = (0..400).map(|_| c.ask(0, read())).collect();
+        let asked: Vec<u64> = (0..400).map(|_| c.ask(0, quorum_read())).collect();
         let (mut without_data, mut without_digest) = (0, 0);
         for id in asked {
             match c.answer_within(id, 10 * S).expect("answered").1 {

@@ -1,6 +1,7 @@
 //! Command line, start-up text, signals and exit codes of `scylla-sim`.
 
 use clap::{Parser, ValueEnum};
+use sim_cluster::core::knobs::names;
 use sim_cluster::core::{CommitlogSync, Flavor, Knob};
 use sim_cluster::host::tcp::{Credentials, Notice, Options, TcpCluster, Tell, faults};
 use std::io::{self, Write};
@@ -309,8 +310,8 @@ fn started(cli: &Cli, cluster: &TcpCluster, control: Option<SocketAddr>, faults:
         text += &format!("    node {}: {}, generation {}\n", i + 1, node.address, node.generation);
     }
     if !cli.knob.is_empty() {
-        let names: Vec<&str> = options(cli).knobs.iter().map(|knob| knob.name()).collect();
-        text += &format!("    undecided rules turned the other way: {}\n", names.join(", "));
+        let names = names(&options(cli).knobs);
+        text += &format!("    undecided rules turned the other way: {names}\n");
     }
     if let Some(path) = &cli.plan {
         text += &format!("    {faults} faults from {}\n", path.display());
