@@ -1,5 +1,5 @@
 //! The facade suite: the same test bodies pass on real Linux with plain tokio and in the simulator. What only a simulator
-//! can do is in `sim_only.rs`.
+//! can do is in `sim_runs.rs` and the files beside it.
 
 extern crate sim_tokio as tokio;
 

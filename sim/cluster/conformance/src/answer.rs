@@ -145,11 +145,23 @@ pub fn of_error(error: &Error, features: &ProtocolFeatures) -> String {
     let code = error.error.code(features);
     let counts = of_counts(&error.error);
     // A text of several lines stays one line here.
-    let text = error.reason.replace('\n', "\\n");
+    let text = without_addresses(&error.reason.replace('\n', "\\n"));
     match counts {
         Some(counts) => format!("error 0x{code:04x} {counts}: {text}"),
         None => format!("error 0x{code:04x} {text}"),
     }
+}
+
+/// Which replica failed, and how, is told by addresses; these are the backend's own.
+fn without_addresses(text: &str) -> String {
+    let mut parts = text.split(" from /");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(',').map_or("", |at| &part[at..]);
+        out.push_str(" from a node");
+        out.push_str(rest);
+    }
+    out
 }
 
 fn of_counts(error: &DbError) -> Option<String> {

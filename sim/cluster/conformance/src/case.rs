@@ -9,8 +9,9 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 19] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
+    ("tombstones", include_str!("../cases/tombstones.toml")),
     ("batches", include_str!("../cases/batches.toml")),
     ("lwt", include_str!("../cases/lwt.toml")),
     ("coll", include_str!("../cases/coll.toml")),
@@ -19,6 +20,7 @@ const FILES: [(&str, &str); 17] = [
     ("counters", include_str!("../cases/counters.toml")),
     ("indexes", include_str!("../cases/indexes.toml")),
     ("refusals", include_str!("../cases/refusals.toml")),
+    ("unusual", include_str!("../cases/unusual.toml")),
     ("paging", include_str!("../cases/paging.toml")),
     ("writetime", include_str!("../cases/writetime.toml")),
     ("prepared", include_str!("../cases/prepared.toml")),
@@ -139,6 +141,8 @@ pub enum Fault {
     Join,
     /// `nodetool repair --full` of `keyspace` by it.
     Repair,
+    /// `nodetool flush` and `nodetool compact` of `keyspace` on it.
+    Compact,
 }
 
 /// One step. Exactly one of `cql`, `prepare`, `execute`, `execute_id`, `batch`, `driver`, `fault` and `wait_ms` is said.
@@ -161,7 +165,7 @@ pub struct Step {
     pub fault: Option<Fault>,
     /// The nodes it is done to.
     pub nodes: Vec<usize>,
-    /// The keyspace that is repaired; `conf` if it is not said.
+    /// The keyspace that is repaired or compacted; `conf` if it is not said.
     pub keyspace: Option<String>,
     /// Nothing is done for so long, milliseconds.
     pub wait_ms: Option<u64>,

@@ -109,13 +109,12 @@ impl Course<'_> {
     async fn step(&mut self, step: &Step) -> Result<Option<(Vec<String>, u64)>, String> {
         if let Some(fault) = step.fault {
             for node in &step.nodes {
-                if fault == Fault::Repair {
-                    self.target
-                        .repair(*node, step.keyspace.as_deref().unwrap_or("conf"))
-                        .await?;
-                    continue;
+                let keyspace = step.keyspace.as_deref().unwrap_or("conf");
+                match fault {
+                    Fault::Repair => self.target.repair(*node, keyspace).await?,
+                    Fault::Compact => self.target.compact(*node, keyspace).await?,
+                    _ => self.target.disturb(fault, *node).await?,
                 }
-                self.target.disturb(fault, *node).await?;
                 if matches!(fault, Fault::Kill) {
                     self.connections.remove(node);
                 }
@@ -355,15 +354,25 @@ fn level(name: Option<&str>) -> Result<Option<Consistency>, String> {
     name.map(of).transpose()
 }
 
-/// `{x*5000}` in a statement stands for 5000 times `x`: limits need long texts.
+/// `{x*5000}` in a statement stands for 5000 times `x`, `{1..4}` for the set of these numbers: limits need long texts.
 fn expand(text: &str) -> String {
     let Some((before, rest)) = text.split_once('{') else {
         return text.to_owned();
     };
     match rest.split_once('}') {
         Some((inside, after)) if inside.contains('*') => format!("{before}{}{}", bind::repeated(inside), expand(after)),
+        Some((inside, after)) if let Some(numbers) = numbers(inside) => {
+            format!("{before}{{{numbers}}}{}", expand(after))
+        }
         _ => format!("{before}{{{}", expand(rest)),
     }
+}
+
+fn numbers(range: &str) -> Option<String> {
+    let (first, last) = range.split_once("..")?;
+    let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+    let numbers: Vec<String> = (first..=last).map(|n| n.to_string()).collect();
+    Some(numbers.join(", "))
 }
 
 #[cfg(test)]
@@ -373,5 +382,6 @@ mod tests {
     #[test]
     fn only_repetitions_are_expanded() {
         assert_eq!(expand("a {x*3} b {'class': 1} c {y*2}"), "a xxx b {'class': 1} c yy");
+        assert_eq!(expand("s - {1..3} {'a..b': 1}"), "s - {1, 2, 3} {'a..b': 1}");
     }
 }

@@ -39,6 +39,8 @@ pub trait NodeControl: Send + Sync {
     fn disturb(&self, fault: Fault, node: usize) -> Done<'_>;
     /// Has a node repair a keyspace, and waits for the end.
     fn repair(&self, node: usize, keyspace: &str) -> Done<'_>;
+    /// Has a node compact a keyspace, and waits for the end.
+    fn compact(&self, node: usize, keyspace: &str) -> Done<'_>;
 }
 
 /// A cluster to run cases against.
@@ -127,7 +129,7 @@ impl Target {
         match fault {
             Fault::Kill | Fault::Freeze | Fault::Cut => drop(disturbed.insert(node, fault)),
             Fault::Resume | Fault::Revive | Fault::Join => drop(disturbed.remove(&node)),
-            Fault::Repair => {}
+            Fault::Repair | Fault::Compact => {}
         }
         Ok(())
     }
@@ -139,6 +141,15 @@ impl Target {
     pub async fn repair(&self, node: usize, keyspace: &str) -> Result<(), String> {
         let control = self.control.as_ref().ok_or("no control over the nodes")?;
         control.repair(node, keyspace).await
+    }
+
+    /// Has a node compact a keyspace.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn compact(&self, node: usize, keyspace: &str) -> Result<(), String> {
+        let control = self.control.as_ref().ok_or("no control over the nodes")?;
+        control.compact(node, keyspace).await
     }
 
     /// Undoes what was done to a node and not undone.
@@ -156,7 +167,7 @@ impl Target {
             Some(Fault::Freeze) => self.disturb(Fault::Resume, node).await,
             Some(Fault::Kill) => self.disturb(Fault::Revive, node).await,
             Some(Fault::Cut) => self.disturb(Fault::Join, node).await,
-            Some(Fault::Resume | Fault::Revive | Fault::Join | Fault::Repair) | None => Ok(()),
+            Some(Fault::Resume | Fault::Revive | Fault::Join | Fault::Repair | Fault::Compact) | None => Ok(()),
         }
     }
 

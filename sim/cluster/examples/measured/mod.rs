@@ -1,12 +1,12 @@
-//! What the examples share that measure servers: they run in the production world and say what went wrong.
+//! What the examples share that go to servers: they run in the production world and say what went wrong.
 
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Why nothing was measured.
+/// Why nothing came of it.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// Runs a measurement to its end; a failure is told in the name of the example.
+/// Runs it to its end; a failure is told in the name of the example.
 pub fn run(example: &str, work: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime

@@ -19,8 +19,8 @@ use super::timers::Timer;
 use super::write::{About, Purpose, WriteOp};
 use crate::model::parts::{Part, Shard, Shards};
 use crate::model::{
-    ColumnId, Components, Consistency, CoordinatorError, NodeIdx, OpView, Request, WriteKind, WriteRequest, WriteSet,
-    WriteType,
+    ColumnId, Components, Consistency, CoordinatorError, NodeIdx, OpView, Request, Warning, WriteKind, WriteRequest,
+    WriteSet, WriteType,
 };
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ pub(super) struct CounterOp {
     /// Mutations whose leaders have not answered.
     left: u32,
     deadline_us: u64,
+    /// What the client is told beside that it is done.
+    warnings: Vec<Warning>,
 }
 
 impl Node {
@@ -58,7 +60,7 @@ impl Node {
     pub(super) fn start_counter(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: WriteRequest) {
         match self.plan_counter(cx, client, &request) {
             Err(error) => self.answer_error(cx, client, error),
-            Ok(sealed) => self.begin_counter(cx, client, &request, &sealed),
+            Ok((sealed, warnings)) => self.begin_counter(cx, client, &request, (&sealed, warnings)),
         }
     }
 
@@ -67,7 +69,7 @@ impl Node {
         cx: &mut Cx<'_>,
         client: ClientRef,
         request: &WriteRequest,
-    ) -> Result<Arc<Sealed>, CoordinatorError> {
+    ) -> Result<(Arc<Sealed>, Vec<Warning>), CoordinatorError> {
         let timestamp_us = match request.timestamp_us {
             Some(t) => t,
             None => self.server_timestamp(cx.now_us, Purpose::Client(client)),
@@ -81,11 +83,18 @@ impl Node {
         };
         let sealed = Sealed::seal(&request.writes, stamp, &self.schema, |t| self.layout(t))
             .map_err(|e| CoordinatorError::Invalid { what: e.to_string() })?;
+        let warnings = self.check_size(&sealed, request.kind)?;
         self.check_liveness(&self.group_mutations(&sealed, false), request.consistency)?;
-        Ok(Arc::new(sealed))
+        Ok((Arc::new(sealed), warnings))
     }
 
-    fn begin_counter(&mut self, cx: &mut Cx<'_>, client: ClientRef, request: &WriteRequest, sealed: &Arc<Sealed>) {
+    fn begin_counter(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: ClientRef,
+        request: &WriteRequest,
+        (sealed, warnings): (&Arc<Sealed>, Vec<Warning>),
+    ) {
         let timeout_ms = request.timeout_ms.map_or(self.config.timeouts.counter_ms, u64::from);
         let (consistency, expires_us) = (request.consistency, cx.now_us + timeout_ms * 1000);
         let id = self.ops.reserve();
@@ -94,6 +103,7 @@ impl Node {
             consistency,
             left: sealed.mutations().len() as u32,
             deadline_us: expires_us + GRACE_US,
+            warnings,
         };
         self.timers.set(op.deadline_us, Timer::Deadline(id));
         self.ops.put(id, Op::Counter(Box::new(op)));
@@ -255,7 +265,7 @@ impl Node {
         let stored = table.and_then(|table| {
             let key = table.layout().of_op(op).ok()?;
             Some(match op.kind().is_static() {
-                true => own(&table.partition_state(&key)?.statics),
+                true => own(&table.partition_head(&key)?.statics),
                 false => own(&table.get(&self.replica.log, &key)?.state()),
             })
         });
@@ -293,7 +303,7 @@ impl Node {
                 counter.left = counter.left.saturating_sub(1);
                 if counter.left == 0 {
                     self.ops.release(op);
-                    self.answer_nothing_done(cx, counter.client);
+                    self.answer_with(cx, counter.client, counter.warnings);
                 } else {
                     self.ops.put(op, Op::Counter(counter));
                 }

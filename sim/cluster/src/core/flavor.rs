@@ -108,6 +108,15 @@ pub struct Rules {
     pub replay_mode: ReplayMode,
     /// Whether entries older than gc_grace are dropped unreplayed. C yes; BM no.
     pub replay_drops_after_gc_grace: bool,
+    /// Whether a replica leaves deletions that are older than gc_grace out of what it answers, though they are still there.
+    /// C `ReadCommand.withoutPurgeableTombstones` (seen); S `mutation_compactor.hh`: reads know no time before which to drop.
+    pub reads_drop_purgeable: bool,
+    /// Tombstones that a read of one replica may come across; with more it fails. C `tombstone_failure_threshold` (seen); S
+    /// has the option, and no bound by default.
+    pub read_tombstones_max: u32,
+    /// With more than so many the client is warned, by the copy of the coordinator itself. C `tombstone_warn_threshold`
+    /// (seen); S writes it to its log.
+    pub read_tombstones_warn: u32,
     /// How much sooner than gc_grace a hint is dropped for its age, seconds: deletions that it knows nothing of may be gone by
     /// then. C `Hint.isLive`; S `hint_sender::send_one_hint`, `hints_flush_period`.
     pub hint_expires_early_s: u64,
@@ -130,6 +139,9 @@ pub struct Rules {
     /// Whether a batch without conditions may be written at SERIAL, which then is QUORUM. C checks single statements only
     /// (seen); S `validate_for_write` `[inf]`.
     pub serial_batches: bool,
+    /// How far ahead of the node's clock USING TIMESTAMP may be, microseconds. S `restrict_future_timestamp`, true by default,
+    /// three days; C has a guardrail that is off (`maximum_timestamp_fail_threshold`).
+    pub timestamp_ahead_max_us: Option<i64>,
     /// Whether reads at EACH_QUORUM are served. C since 3.0 (seen); S `validate_for_read` refuses them.
     pub each_quorum_reads: bool,
     /// How long acknowledged log bytes may sit in the process before they reach the kernel, in periodic mode: what
@@ -262,6 +274,9 @@ const SCYLLA: Rules = Rules {
     replay_every_ms: 60_000,
     replay_mode: ReplayMode::EachQuorumOrKeep,
     replay_drops_after_gc_grace: false,
+    reads_drop_purgeable: false,
+    read_tombstones_max: u32::MAX,
+    read_tombstones_warn: u32::MAX,
     hint_expires_early_s: 10,
     silent_hint: SilentHint::IfLevelReached,
     failed_are_hinted: true,
@@ -270,6 +285,7 @@ const SCYLLA: Rules = Rules {
     leader_tells_failure: true,
     reset_is_failure: true,
     serial_batches: false,
+    timestamp_ahead_max_us: Some(3 * 24 * 3_600 * 1_000_000),
     each_quorum_reads: false,
     log_flush_every_ms: 10_000,
     log_buffer_bytes: 128 << 10,
@@ -322,6 +338,9 @@ const CASSANDRA: Rules = Rules {
     replay_every_ms: 10_000,
     replay_mode: ReplayMode::LiveReplicasThenHints,
     replay_drops_after_gc_grace: true,
+    reads_drop_purgeable: true,
+    read_tombstones_max: 100_000,
+    read_tombstones_warn: 1_000,
     hint_expires_early_s: 0,
     silent_hint: SilentHint::Always,
     failed_are_hinted: true,
@@ -330,6 +349,7 @@ const CASSANDRA: Rules = Rules {
     leader_tells_failure: false,
     reset_is_failure: false,
     serial_batches: true,
+    timestamp_ahead_max_us: None,
     each_quorum_reads: true,
     log_flush_every_ms: 100,
     log_buffer_bytes: usize::MAX,

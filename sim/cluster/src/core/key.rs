@@ -148,6 +148,12 @@ impl KeyRange {
     pub fn contains(&self, key: &Key) -> bool {
         *key >= self.start && self.end.as_ref().is_none_or(|end| key < end)
     }
+
+    /// Whether a key could lie in both.
+    pub fn meets(&self, other: &KeyRange) -> bool {
+        let begins_before = |a: &KeyRange, b: &KeyRange| b.end.as_ref().is_none_or(|end| a.start < *end);
+        begins_before(self, other) && begins_before(other, self)
+    }
 }
 
 /// A component's bytes are not a value of its column's type.

@@ -48,6 +48,8 @@ pub enum EntryKind {
     ViewBuilt = 10,
     /// Who a node is, and whether this one has joined; only of nodes that took the place of lost ones.
     Membership = 11,
+    /// A table was compacted.
+    Purged = 12,
 }
 
 impl EntryKind {
@@ -74,6 +76,7 @@ impl EntryKind {
             Paxos,
             ViewBuilt,
             Membership,
+            Purged,
         ]
         .into_iter()
         .find(|k| *k as u8 == code)

@@ -78,7 +78,7 @@ impl<'a> Looker<'a> {
     }
 
     fn hash(&mut self, key: &super::key::Key, row: StoredRow<'_>) -> Option<u128> {
-        let covering = snapshot::covering(self.table, key, row);
+        let covering = self.table.covering(key, row);
         let hidden = |column| self.table.hidden_until(column);
         row.live_into(&mut self.scratch, covering, self.now_s, self.table.is_strict(), hidden)
             .then(|| row_hash(row.partition().1, &self.scratch))

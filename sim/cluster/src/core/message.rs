@@ -6,7 +6,7 @@
 
 use super::lies::Lie;
 use super::paxos::{Ballot, PaxosKey, Promise, Proposal};
-use super::query::{Part, ReadLimits, ReplicaRows};
+use super::query::{Found, Part, ReadLimits, ReplicaRows};
 use super::seal::Sealed;
 use super::sweep::RepairScope;
 use super::views::ViewFault;
@@ -117,14 +117,14 @@ pub enum Msg {
         op: OpId,
         part: u16,
         round: u16,
-        rows: Box<ReplicaRows>,
+        rows: Box<Found<ReplicaRows>>,
     },
     /// Here is their digest.
     ReadDigest {
         op: OpId,
         part: u16,
         round: u16,
-        digest: u128,
+        digest: Found<u128>,
     },
     /// The read was refused.
     ReadRefused {
@@ -244,7 +244,7 @@ impl Msg {
             Msg::Hint { sealed, index, .. } | Msg::Lead { sealed, index, .. } => {
                 sealed.entry(usize::from(*index)).len()
             }
-            Msg::ReadData { rows, .. } => rows.partitions.iter().map(|p| 64 + p.rows.len() * 128).sum(),
+            Msg::ReadData { rows, .. } => rows.answer.partitions.iter().map(|p| 64 + p.rows.len() * 128).sum(),
             Msg::Propose { proposal, .. } | Msg::Commit { proposal, .. } => {
                 proposal.update.as_ref().map_or(0, |sealed| sealed.bytes().len())
             }
@@ -345,6 +345,11 @@ pub enum Input {
         number: u64,
         /// What is to be repaired.
         scope: RepairScope,
+    },
+    /// Compact these tables (`nodetool compact`).
+    Compact {
+        /// Which.
+        tables: Vec<TableId>,
     },
     /// Stop in good order (SIGTERM): announce, answer nothing new, sync, then [`Effect::Stopped`].
     Shutdown,
@@ -498,6 +503,8 @@ pub enum Event {
     Schema { change: u64, version: Uuid },
     /// A table was emptied.
     Truncated { table: TableId },
+    /// A table was compacted: so many rows and partitions lost something.
+    Purged { table: TableId, rows: u64 },
     /// A kind cluster undid a batch.
     RolledBack { batch: BatchId },
     /// An anomaly on record was shown.

@@ -16,10 +16,11 @@
 //! | `counters` | additions, led by one replica each |
 //! | [`paxos`] | conditional writes and serial reads, replica and coordinator |
 //! | `replica`, `persist`, `compact` | applying, acknowledging, the life of the log, its compaction |
+//! | `purge` | major compaction on command: what gc_grace keeps no longer |
 //! | `sweep`, `join` | anti-entropy repair on demand, range by range; a node in the place of a lost one |
 //! | [`views`] | materialized views: what is written to them, sending it, building them |
 //! | `gossip`, `hints`, `replay`, `agree`, `behind` | failure detection, handoff, batchlog replay, schema and truncation, nodes whose schema is old |
-//! | [`store`], `rowmap`, [`row`], [`key`], [`log`] | tables, cells and their merge, storage keys, the commit log |
+//! | [`store`], `rowmap`, [`row`], [`partition`], [`key`], [`log`] | tables, cells and their merge, what partitions have beside rows, storage keys, the commit log |
 //! | [`seal`], [`query`], [`repair`] | requests to mutations; replica reads and their merge; read repair |
 //! | [`snapshot`], [`marks`] | what a replica holds, and what changed since, for judges |
 //! | [`ring`], [`levels`], [`murmur3`] | placement, consistency levels, tokens |
@@ -47,9 +48,11 @@ pub mod marks;
 pub mod message;
 pub mod murmur3;
 pub mod node;
+pub mod partition;
 pub mod paxos;
 mod persist;
 mod plan;
+mod purge;
 pub mod query;
 mod reads;
 pub mod repair;

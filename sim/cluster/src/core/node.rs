@@ -32,7 +32,7 @@ use super::views::Views;
 use super::waking::Waking;
 use super::write::WriteOp;
 use crate::model::{
-    CoordinatorError, NodeIdx, Request, Response, Schema, SpeculativeRetry, TableId, WriteKind, WriteType,
+    CoordinatorError, NodeIdx, Request, Response, Schema, SpeculativeRetry, TableId, Warning, WriteType,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -222,6 +222,7 @@ impl Node {
             Input::ViewUpdates { fault } => self.set_view_fault(cx, fault),
             Input::HoldSchema { on } => self.hold_schema(cx, on),
             Input::Repair { number, scope } => self.start_repair(cx, number, &scope),
+            Input::Compact { tables } => self.compact_tables(cx, &tables),
         }
         self.finish_step(cx);
     }
@@ -246,7 +247,7 @@ impl Node {
             return self.answer_error(cx, from, CoordinatorError::Overloaded { what });
         }
         match request {
-            Request::Write(w) if w.kind == WriteKind::Counter => self.client_counter(cx, from, w),
+            Request::Write(w) if w.kind.is_counter() => self.client_counter(cx, from, w),
             Request::Write(w) => self.client_write(cx, from, w),
             Request::Read(r) => self.client_read(cx, from, r),
             Request::Cas(c) => self.client_cas(cx, from, *c),
@@ -553,7 +554,12 @@ impl Node {
 
     /// A write that came to nothing is done.
     pub(super) fn answer_nothing_done(&mut self, cx: &mut Cx<'_>, to: ClientRef) {
-        let response = Response::Done { warnings: vec![] };
+        self.answer_with(cx, to, vec![]);
+    }
+
+    /// Tells a client that it is done, with these warnings.
+    pub(super) fn answer_with(&mut self, cx: &mut Cx<'_>, to: ClientRef, warnings: Vec<Warning>) {
+        let response = Response::Done { warnings };
         cx.fx.push(Effect::Reply { to, response });
     }
 

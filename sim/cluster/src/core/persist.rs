@@ -7,6 +7,7 @@ use super::config::CommitlogSync;
 use super::log::{ENTRY_HEADER_BYTES, EntryKind, LogReader};
 use super::message::{Effect, Event, Msg};
 use super::node::{Cx, Node, Phase};
+use super::purge;
 use super::replica::{KeptBatch, Replica, read_batch_header};
 use super::seal::Sealed;
 use super::timers::Timer;
@@ -121,6 +122,10 @@ impl Node {
                     generation = payload
                         .first_chunk::<4>()
                         .map_or(generation, |b| u32::from_le_bytes(*b));
+                }
+                EntryKind::Purged => {
+                    let Replica { log, store, .. } = &mut self.replica;
+                    purge::recover(payload, store, log);
                 }
                 EntryKind::Truncated => {
                     if let (Some(t), Some(at)) = (payload.first_chunk::<2>(), payload.last_chunk::<8>()) {

@@ -110,9 +110,9 @@ impl Node {
         self.clock.timestamp(now_us, self.rules.server_timestamps, last)
     }
 
-    fn check_size(&self, sealed: &Sealed, kind: WriteKind) -> Result<Vec<Warning>, CoordinatorError> {
+    pub(super) fn check_size(&self, sealed: &Sealed, kind: WriteKind) -> Result<Vec<Warning>, CoordinatorError> {
         let mut warnings = vec![];
-        if kind == WriteKind::Single || sealed.mutations().len() <= 1 {
+        if !kind.is_batch() || sealed.mutations().len() <= 1 {
             return Ok(warnings);
         }
         let size_bytes = sealed.size_bytes(self.rules.batch_size);
@@ -133,7 +133,7 @@ impl Node {
             });
         }
         let partitions = sealed.mutations().len() as u32;
-        if kind == WriteKind::Unlogged && partitions > self.rules.unlogged_partitions_warn {
+        if kind != WriteKind::Logged && partitions > self.rules.unlogged_partitions_warn {
             warnings.push(Warning::UnloggedPartitions {
                 partitions,
                 tables: sealed.tables(),

@@ -2,16 +2,18 @@
 //!
 //! A replica answers with everything it knows of the rows asked for, deletions included, until it has seen as many live
 //! rows as wanted. The coordinator merges answers, and only up to where every replica that stopped early had got to:
-//! beyond that one of them may know a deletion that nobody has told.
+//! beyond that one of them may know a deletion that nobody has told. In Cassandra a replica tells nobody of deletions that
+//! are older than gc_grace, whether or not a compaction has dropped them (`Rules::reads_drop_purgeable`).
 
 use super::fold::Fold;
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::CommitLog;
+use super::partition::{PartitionHead, RangeTombstone};
 use super::row::{Deletion, RowState};
-use super::store::{PartitionState, RangeTombstone, StoredRow, TableStore};
+use super::store::{Purge, StoredRow, TableStore};
 use super::sweep::STEP_BYTES;
 use crate::model::{
-    ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Token, TokenRange,
+    ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, Scanned, Token, TokenRange,
 };
 use std::collections::BTreeMap;
 
@@ -24,17 +26,23 @@ pub enum Part {
     Range(TokenRange),
 }
 
+impl Part {
+    /// The partition, if it is one.
+    pub fn partition(&self) -> Option<&PartitionKey> {
+        match self {
+            Part::Partition(key) => Some(key),
+            Part::Range(_) => None,
+        }
+    }
+}
+
 /// What a replica knows of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaPartition {
     /// Its key.
     pub key: PartitionKey,
-    /// Deletion of the partition.
-    pub deletion: Option<Deletion>,
-    /// Deletions of ranges.
-    pub ranges: Vec<RangeTombstone>,
-    /// Static cells.
-    pub statics: RowState,
+    /// What it has beside its rows.
+    pub head: PartitionHead,
     /// Rows with their storage keys, in storage order (also when read in reverse).
     pub rows: Vec<(Key, RowState)>,
 }
@@ -59,6 +67,21 @@ pub struct ReadLimits {
     pub now_s: u32,
     /// Whether this is a step of a sweep: rows that are deleted count too, and many bytes end it.
     pub is_sweep: bool,
+    /// Whether deletions that are older than gc_grace are left out of the answer.
+    pub drops_purgeable: bool,
+    /// Tombstones that it may come across; with one more it fails.
+    pub tombstones_max: u32,
+}
+
+/// Why a replica does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The keys are not of the table's types.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It came across more tombstones than a read may.
+    #[error("more than {0} tombstones")]
+    Tombstones(u32),
 }
 
 /// What is kept of the rows that a read comes across.
@@ -76,10 +99,24 @@ struct Reader<'a> {
     log: &'a CommitLog,
     command: &'a ReadCommand,
     limits: ReadLimits,
+    /// What is left out of the answer, if anything is.
+    purge: Option<Purge>,
     live: u32,
+    tombstones: u32,
+    /// The partition that was looked at last.
+    token: Token,
     /// Bytes of cells that a step of a sweep has taken.
     bytes: usize,
     out: ReplicaRows,
+}
+
+/// What a replica read, and what it came across.
+#[derive(Debug, Clone)]
+pub struct Found<T> {
+    /// The answer.
+    pub answer: T,
+    /// What it came across.
+    pub scanned: Scanned,
 }
 
 /// Reads a part of a command on this replica, strictly after `after`.
@@ -90,10 +127,11 @@ pub fn read(
     part: &Part,
     after: Option<&Position>,
     limits: ReadLimits,
-) -> Result<ReplicaRows, KeyError> {
+) -> Result<Found<ReplicaRows>, ReadError> {
     let mut reader = Reader::new(table, log, command, limits, Keep::Rows);
     reader.part(part, after)?;
-    Ok(reader.out)
+    let answer = std::mem::take(&mut reader.out);
+    Ok(reader.found(answer))
 }
 
 /// The digest of what [`read`] would answer, without building the rows.
@@ -104,17 +142,19 @@ pub fn read_digest(
     part: &Part,
     after: Option<&Position>,
     limits: ReadLimits,
-) -> Result<u128, KeyError> {
-    if command.reversed {
-        // Rows are digested in storage order, in which a reversed read does not come across them.
-        return Ok(read(table, log, command, part, after, limits)?.digest());
-    }
-    let mut reader = Reader::new(table, log, command, limits, Keep::Digest(Fold::default(), 0));
+) -> Result<Found<u128>, ReadError> {
+    // Rows are digested in storage order, in which a reversed read does not come across them.
+    let keep = match command.reversed {
+        true => Keep::Rows,
+        false => Keep::Digest(Fold::default(), 0),
+    };
+    let mut reader = Reader::new(table, log, command, limits, keep);
     reader.part(part, after)?;
-    match &reader.keep {
-        Keep::Digest(digest, _) => Ok(digest.value()),
-        Keep::Rows => Ok(reader.out.digest()),
-    }
+    let answer = match &reader.keep {
+        Keep::Digest(digest, _) => digest.value(),
+        Keep::Rows => reader.out.digest(),
+    };
+    Ok(reader.found(answer))
 }
 
 impl<'a> Reader<'a> {
@@ -125,19 +165,34 @@ impl<'a> Reader<'a> {
         limits: ReadLimits,
         keep: Keep,
     ) -> Reader<'a> {
+        let purge = || Purge::of(table.table(), limits.now_s);
         Reader {
             keep,
             table,
             log,
             command,
             limits,
+            purge: limits.drops_purgeable.then(purge),
             live: 0,
+            tombstones: 0,
+            token: Token(0),
             bytes: 0,
             out: ReplicaRows::default(),
         }
     }
 
-    fn part(&mut self, part: &Part, after: Option<&Position>) -> Result<(), KeyError> {
+    fn found<T>(&self, answer: T) -> Found<T> {
+        Found {
+            answer,
+            scanned: Scanned {
+                live: self.live,
+                tombstones: self.tombstones,
+                token: self.token,
+            },
+        }
+    }
+
+    fn part(&mut self, part: &Part, after: Option<&Position>) -> Result<(), ReadError> {
         match part {
             Part::Partition(key) => self.partition(key, after.filter(|p| p.partition == *key)),
             Part::Range(range) => self.scan(*range, after),
@@ -150,7 +205,7 @@ impl Reader<'_> {
         self.live >= self.limits.rows
     }
 
-    fn scan(&mut self, range: TokenRange, after: Option<&Position>) -> Result<(), KeyError> {
+    fn scan(&mut self, range: TokenRange, after: Option<&Position>) -> Result<(), ReadError> {
         let start = self.scan_start(range, after)?;
         if self.is_plain() {
             return self.scan_plain(range, start, after);
@@ -183,7 +238,7 @@ impl Reader<'_> {
     }
 
     /// What [`Reader::scan`] does, without looking for each partition anew.
-    fn scan_plain(&mut self, range: TokenRange, start: Key, after: Option<&Position>) -> Result<(), KeyError> {
+    fn scan_plain(&mut self, range: TokenRange, start: Key, after: Option<&Position>) -> Result<(), ReadError> {
         let mut range_of_keys = KeyRange { start, end: None };
         if let Some(p) = after.filter(|p| !is_beyond(range, p.partition.token)) {
             if self.full() {
@@ -209,7 +264,8 @@ impl Reader<'_> {
                 bytes: bytes.to_vec(),
             };
             let mut found = ReplicaPartition::of_rows(key);
-            self.begin_digest(&found);
+            let before = self.begin_digest(&found);
+            self.token = token;
             let mut budget = self.limits.per_partition;
             let is_same = |(_, row): &(_, StoredRow<'_>)| row.partition() == (token, bytes);
             let stopped = self.take(
@@ -217,14 +273,12 @@ impl Reader<'_> {
                 None,
                 &mut found,
                 &mut budget,
-            );
+            )?;
             if stopped && self.full() {
                 let key = found.key.clone();
                 self.note_stop(&key, &found, true, None);
             }
-            if let Keep::Rows = self.keep {
-                self.out.partitions.push(found);
-            }
+            self.end_partition(found, before);
             // Those that the limit per partition has left.
             while rows.next_if(is_same).is_some() {}
         }
@@ -252,46 +306,42 @@ impl Reader<'_> {
         let row = self.table.range(self.log, &range).next();
         let state = self.table.partition_states_from(start).next();
         match (row, state) {
-            (Some((k, _)), Some((p, s))) if p <= k => Some(PartitionKey {
-                token: Token(s.token),
-                bytes: s.key.clone(),
-            }),
+            (Some((k, _)), Some((p, s))) if p <= k => Some(s.key.clone()),
             (Some((_, r)), _) => Some(PartitionKey {
                 token: r.partition().0,
                 bytes: r.partition().1.to_vec(),
             }),
-            (None, Some((_, s))) => Some(PartitionKey {
-                token: Token(s.token),
-                bytes: s.key.clone(),
-            }),
+            (None, Some((_, s))) => Some(s.key.clone()),
             (None, None) => None,
         }
     }
 
-    fn partition(&mut self, key: &PartitionKey, after: Option<&Position>) -> Result<(), KeyError> {
+    fn partition(&mut self, key: &PartitionKey, after: Option<&Position>) -> Result<(), ReadError> {
         if after.is_some_and(|p| p.clustering.is_none()) {
             return Ok(());
         }
+        self.token = key.token;
         let partition_key = self.table.layout().partition(key.token, &key.bytes)?;
-        let state = self.table.partition_state(&partition_key);
-        let mut found = ReplicaPartition {
-            key: key.clone(),
-            deletion: state.and_then(|s| s.deletion),
-            ranges: state.map_or_else(Vec::new, |s| s.ranges.clone()),
-            statics: state.map_or_else(RowState::default, |s| s.statics.clone()),
-            rows: vec![],
-        };
+        let head = self.table.partition_head(&partition_key);
+        let mut found = ReplicaPartition::of_rows(key.clone());
+        if let Some(head) = head {
+            self.take_head(head, &mut found)?;
+        }
         let mut budget = self
             .limits
             .per_partition
             .saturating_sub(after.map_or(0, |p| p.rows_of_partition));
         let ranges = self.key_ranges(key, after)?;
+        let is_met = |deleted: &RangeTombstone| ranges.iter().any(|r| r.meets(&deleted.range));
+        // Each has a beginning and an end.
+        let marks = 2 * found.head.ranges.iter().filter(|r| is_met(r)).count();
+        self.count_tombstones(marks as u32)?;
         let before = self.begin_digest(&found);
         let mut stopped = false;
         for range in &ranges {
             stopped = match self.command.reversed {
-                false => self.take(self.table.range(self.log, range), state, &mut found, &mut budget),
-                true => self.take(self.table.range(self.log, range).rev(), state, &mut found, &mut budget),
+                false => self.take(self.table.range(self.log, range), head, &mut found, &mut budget)?,
+                true => self.take(self.table.range(self.log, range).rev(), head, &mut found, &mut budget)?,
             };
             if stopped {
                 break;
@@ -301,14 +351,14 @@ impl Reader<'_> {
         if self.command.reversed {
             found.rows.reverse();
         }
-        let no_rows = match &self.keep {
-            Keep::Rows => found.rows.is_empty(),
-            Keep::Digest(_, rows) => *rows == 0,
+        let is_live = || {
+            found
+                .head
+                .statics
+                .is_live(found.head.deletion, self.limits.now_s, false)
         };
-        let known = found.deletion.is_some() || !found.ranges.is_empty() || !found.statics.is_blank() || !no_rows;
-        // A partition of static cells alone is one row for a client, and one for the limit.
-        let is_row = |statics: &RowState| statics.is_live(found.deletion, self.limits.now_s, false);
-        if known && no_rows && (self.limits.is_sweep || is_row(&found.statics)) {
+        let is_row = shows_statics_alone(self.command) && is_live();
+        if self.has_no_rows(&found) && (is_row || self.limits.is_sweep && !found.head.is_blank()) {
             self.live += 1;
             if self.full() && self.out.stopped_at.is_none() {
                 self.out.stopped_at = Some(Position {
@@ -318,12 +368,42 @@ impl Reader<'_> {
                 });
             }
         }
+        self.end_partition(found, before);
+        Ok(())
+    }
+
+    /// Takes what a partition has beside its rows.
+    fn take_head(&mut self, head: &PartitionHead, found: &mut ReplicaPartition) -> Result<(), ReadError> {
+        found.head.clone_from(head);
+        if let Some(purge) = self.purge {
+            found.head.purge(purge);
+        }
+        self.count_tombstones(found.head.statics.tombstones(self.limits.now_s, true))
+    }
+
+    fn count_tombstones(&mut self, more: u32) -> Result<(), ReadError> {
+        self.tombstones = self.tombstones.saturating_add(more);
+        match self.tombstones > self.limits.tombstones_max {
+            true => Err(ReadError::Tombstones(self.limits.tombstones_max)),
+            false => Ok(()),
+        }
+    }
+
+    fn has_no_rows(&self, found: &ReplicaPartition) -> bool {
+        match &self.keep {
+            Keep::Rows => found.rows.is_empty(),
+            Keep::Digest(_, rows) => *rows == 0,
+        }
+    }
+
+    /// Keeps a partition if anything is known of it; `before` is the digest before it.
+    fn end_partition(&mut self, found: ReplicaPartition, before: Fold) {
+        let is_known = !found.head.is_blank() || !self.has_no_rows(&found);
         match &mut self.keep {
-            Keep::Rows if known => self.out.partitions.push(found),
-            Keep::Digest(digest, _) if !known => *digest = before,
+            Keep::Rows if is_known => self.out.partitions.push(found),
+            Keep::Digest(digest, _) if !is_known => *digest = before,
             _ => {}
         }
-        Ok(())
     }
 
     /// Begins a partition's part of the digest; returns the digest before it.
@@ -341,26 +421,21 @@ impl Reader<'_> {
     fn take<'s>(
         &mut self,
         rows: impl Iterator<Item = (&'s Key, StoredRow<'s>)>,
-        state: Option<&PartitionState>,
+        head: Option<&PartitionHead>,
         found: &mut ReplicaPartition,
         budget: &mut u32,
-    ) -> bool {
+    ) -> Result<bool, ReadError> {
         if *budget == 0 || self.full() {
-            return true;
+            return Ok(true);
         }
         for (k, row) in rows {
-            let covering = state.and_then(|s| s.covering(k));
-            let live = match &mut self.keep {
-                Keep::Digest(digest, rows) => {
-                    *rows += 1;
-                    row.digest_into(digest, covering, self.limits.now_s, self.table.is_strict())
-                }
-                Keep::Rows => {
-                    let known = row.state();
-                    let live = known.is_live(covering, self.limits.now_s, self.table.is_strict());
-                    found.rows.push((k.clone(), known));
-                    live
-                }
+            let covering = head.and_then(|h| h.covering(k));
+            let live = match self.digest_whole(&row, covering) {
+                Some(live) => live,
+                None => match self.take_state(k, &row, covering, found)? {
+                    Some(live) => live,
+                    None => continue,
+                },
             };
             if live || self.limits.is_sweep {
                 self.live += 1;
@@ -369,11 +444,49 @@ impl Reader<'_> {
                 }
                 *budget -= 1;
                 if *budget == 0 || self.full() {
-                    return true;
+                    return Ok(true);
                 }
             }
         }
-        false
+        Ok(false)
+    }
+
+    /// Takes a row that is one record, when only its digest is wanted; whether it is live.
+    fn digest_whole(&mut self, row: &StoredRow<'_>, covering: Option<Deletion>) -> Option<bool> {
+        let Keep::Digest(digest, rows) = &mut self.keep else {
+            return None;
+        };
+        let live = row.digest_whole(digest, covering, self.table.is_strict())?;
+        *rows += 1;
+        Some(live)
+    }
+
+    /// Takes one row, cell by cell; whether it is live, `None` if there is nothing to tell of it.
+    fn take_state(
+        &mut self,
+        key: &Key,
+        row: &StoredRow<'_>,
+        covering: Option<Deletion>,
+        found: &mut ReplicaPartition,
+    ) -> Result<Option<bool>, ReadError> {
+        let mut known = row.state();
+        if let Some(purge) = self.purge.filter(|purge| row.may_lose(covering, *purge)) {
+            known.purge(covering, purge);
+            if known.is_blank() {
+                return Ok(None);
+            }
+        }
+        let now_s = self.limits.now_s;
+        let live = known.is_live(covering, now_s, self.table.is_strict());
+        self.count_tombstones(known.tombstones(now_s, live))?;
+        match &mut self.keep {
+            Keep::Digest(digest, rows) => {
+                *rows += 1;
+                known.digest_into(digest);
+            }
+            Keep::Rows => found.rows.push((key.clone(), known)),
+        }
+        Ok(Some(live))
     }
 
     /// Takes the bytes of the last row into account: a step that has enough of them is full.
@@ -485,16 +598,7 @@ pub fn merge(answers: &[&ReplicaRows]) -> ReplicaRows {
 }
 
 fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
-    into.deletion = into.deletion.max(from.deletion);
-    into.statics.merge(&from.statics);
-    let mut ranges = PartitionState {
-        ranges: std::mem::take(&mut into.ranges),
-        ..PartitionState::default()
-    };
-    for r in &from.ranges {
-        ranges.add_range(r.clone());
-    }
-    into.ranges = ranges.ranges;
+    into.head.merge(&from.head);
     for (key, row) in &from.rows {
         match into.rows.binary_search_by(|(k, _)| k.cmp(key)) {
             Ok(i) => {
@@ -503,6 +607,13 @@ fn merge_partition(into: &mut ReplicaPartition, from: &ReplicaPartition) {
             Err(i) => into.rows.insert(i, (key.clone(), row.clone())),
         }
     }
+}
+
+/// Whether a partition of static cells alone is one row for a client, and one for the limit: for a read that restricts no
+/// clustering column (C `DataLimits.countPartitionsWithOnlyStaticData`). Such a partition is told of all the same, because
+/// conditions look at its static cells.
+pub(super) fn shows_statics_alone(command: &ReadCommand) -> bool {
+    matches!(command.clustering, ClusteringSelect::All)
 }
 
 /// Whether a token lies behind a range.
@@ -517,9 +628,7 @@ impl ReplicaPartition {
     fn of_rows(key: PartitionKey) -> ReplicaPartition {
         ReplicaPartition {
             key,
-            deletion: None,
-            ranges: vec![],
-            statics: RowState::default(),
+            head: PartitionHead::default(),
             rows: vec![],
         }
     }
@@ -528,30 +637,7 @@ impl ReplicaPartition {
     fn digest_head(&self, digest: &mut Fold) {
         digest.add(self.key.token.0 as u64, u64::from(b'K'));
         digest.add_bytes(&self.key.bytes);
-        if let Some(d) = self.deletion {
-            digest.add(u64::from(b'P'), d.timestamp_us as u64);
-        }
-        let mut ranges: Vec<_> = self.ranges.iter().collect();
-        ranges.sort_by(|a, b| (&a.range.start, &a.range.end).cmp(&(&b.range.start, &b.range.end)));
-        for r in ranges {
-            let inclusive = u64::from(r.start.1) << 8 | u64::from(r.end.1) << 9;
-            digest.add(u64::from(b'R') | inclusive, r.deletion.timestamp_us as u64);
-            digest.add_bytes(&r.start.0);
-            digest.add_bytes(&r.end.0);
-        }
-        digest.add(u64::from(b'S'), 0);
-        self.statics.digest_into(digest);
-    }
-
-    /// The strongest deletion over the row with this storage key, the row's own aside.
-    pub fn covering(&self, key: &Key) -> Option<Deletion> {
-        let ranges = self
-            .ranges
-            .iter()
-            .filter(|r| r.range.contains(key))
-            .map(|r| r.deletion)
-            .max();
-        self.deletion.max(ranges)
+        self.head.digest_into(digest);
     }
 }
 
@@ -583,8 +669,9 @@ pub fn visible(
             break;
         }
         let statics = p
+            .head
             .statics
-            .live(p.deletion, limits.now_s, false, |c| table.hidden_until(c))
+            .live(p.head.deletion, limits.now_s, false, |c| table.hidden_until(c))
             .filter(|r| !r.has_no_cells());
         let mut out = PartitionRows {
             key: p.key.clone(),
@@ -613,7 +700,7 @@ pub fn visible(
             if budget == 0 || v.count >= limits.rows || beyond(&k) {
                 break;
             }
-            if let Some(r) = row.into_live(p.covering(&k), limits.now_s, table.is_strict(), |c| {
+            if let Some(r) = row.into_live(p.head.covering(&k), limits.now_s, table.is_strict(), |c| {
                 table.hidden_until(c)
             }) {
                 out.rows.push(r);
@@ -621,7 +708,7 @@ pub fn visible(
                 v.count += 1;
             }
         }
-        if out.rows.is_empty() && out.statics.is_some() && resumed_here.is_none() {
+        if out.rows.is_empty() && out.statics.is_some() && resumed_here.is_none() && shows_statics_alone(command) {
             v.count += 1;
         }
         if !out.rows.is_empty() || out.statics.is_some() && resumed_here.is_none() {

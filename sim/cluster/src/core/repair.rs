@@ -3,12 +3,13 @@
 //! Operations carry the original timestamps, TTLs and deletion times, so a repaired replica has the same cells as the
 //! one that knew them, not newer ones.
 
+use super::partition::PartitionHead;
 use super::query::{ReplicaPartition, ReplicaRows};
 use super::row::{CellKind, Deletion, RowState};
 use super::seal::Sealed;
 use super::store::PartitionState;
 use crate::model::parts::{Part, Shards, split_path};
-use crate::model::{ColumnId, Components, OpKind, PartitionKey, TableId, Token, WriteSet};
+use crate::model::{ColumnId, Components, OpKind, TableId, WriteSet};
 
 /// What `have` lacks of `merged`, as one mutation per partition.
 pub fn difference(table: TableId, merged: &ReplicaRows, have: &ReplicaRows) -> Vec<Sealed> {
@@ -23,17 +24,7 @@ pub fn difference(table: TableId, merged: &ReplicaRows, have: &ReplicaRows) -> V
 
 /// What a partition has beside its rows, as operations that bring all of it about.
 pub(super) fn whole_partition_state(table: TableId, state: &PartitionState, ops: &mut WriteSet) {
-    let partition = ReplicaPartition {
-        key: PartitionKey {
-            token: Token(state.token),
-            bytes: state.key.clone(),
-        },
-        deletion: state.deletion,
-        ranges: state.ranges.clone(),
-        statics: state.statics.clone(),
-        rows: vec![],
-    };
-    partition_difference(table, &partition, None, ops);
+    head_difference(table, &state.key.bytes, &state.head, None, ops);
 }
 
 /// A row as operations that bring all of it about.
@@ -48,6 +39,25 @@ fn partition_difference(
     ops: &mut WriteSet,
 ) {
     let key = &merged.key.bytes;
+    head_difference(table, key, &merged.head, known.map(|k| &k.head), ops);
+    for (storage_key, row) in &merged.rows {
+        let at = known.and_then(|k| {
+            k.rows
+                .binary_search_by(|(k, _)| k.cmp(storage_key))
+                .ok()
+                .map(|i| &k.rows[i].1)
+        });
+        row_difference(table, key, OpKind::Row, row, at, ops);
+    }
+}
+
+fn head_difference(
+    table: TableId,
+    key: &[u8],
+    merged: &PartitionHead,
+    known: Option<&PartitionHead>,
+    ops: &mut WriteSet,
+) {
     if let Some(d) = merged.deletion
         && known.and_then(|k| k.deletion) < Some(d)
     {
@@ -69,23 +79,8 @@ fn partition_difference(
         });
         ops.exclusive(!r.start.1, !r.end.1).end();
     }
-    row_difference(
-        table,
-        key,
-        OpKind::Static,
-        &merged.statics,
-        known.map(|k| &k.statics),
-        ops,
-    );
-    for (storage_key, row) in &merged.rows {
-        let at = known.and_then(|k| {
-            k.rows
-                .binary_search_by(|(k, _)| k.cmp(storage_key))
-                .ok()
-                .map(|i| &k.rows[i].1)
-        });
-        row_difference(table, key, OpKind::Row, row, at, ops);
-    }
+    let statics = known.map(|k| &k.statics);
+    row_difference(table, key, OpKind::Static, &merged.statics, statics, ops);
 }
 
 fn row_difference(

@@ -9,7 +9,7 @@ use super::log::{CommitLog, ENTRY_HEADER_BYTES, EntryKind, LogPos};
 use super::message::{BatchId, Event, Msg, OpId, Query, Which};
 use super::node::{Cx, Node};
 use super::paxos::{PaxosKey, PaxosRow};
-use super::query;
+use super::query::{self, ReadError};
 use super::seal::Sealed;
 use super::store::{Ahead, ApplyError, Store, UndoLog};
 use super::views::Pushed;
@@ -341,15 +341,13 @@ impl Node {
             return self.read_news(cx, from, op, part, round, query, digest, expires_us);
         }
         self.replica.store.make_order(table);
-        let answer = match self.answer_query(query, op, part, round, digest) {
-            Some(answer) => answer,
-            None => Msg::ReadRefused {
-                op,
-                part,
-                round,
-                reason: FailureReason::Unknown,
-            },
-        };
+        let answer = self.answer_query(query, op, part, round, digest);
+        let answer = answer.unwrap_or_else(|reason| Msg::ReadRefused {
+            op,
+            part,
+            round,
+            reason,
+        });
         self.send(cx, from, answer);
     }
 
@@ -386,29 +384,32 @@ impl Node {
         }
     }
 
-    /// The rows, or their digest; `None` when this replica has no such table or the keys are not of its types.
-    fn answer_query(&self, query: &Query, op: OpId, part: u16, round: u16, digest: bool) -> Option<Msg> {
-        let table = self.replica.store.table(query.command.table)?;
+    /// The rows, or their digest.
+    fn answer_query(&self, query: &Query, op: OpId, part: u16, round: u16, digest: bool) -> Result<Msg, FailureReason> {
+        let table = self.replica.store.table(query.command.table);
+        let table = table.ok_or(FailureReason::Unknown)?;
         let (log, command, after) = (&self.replica.log, &query.command, query.after.as_ref());
+        let refused = |error| match error {
+            ReadError::Key(_) => FailureReason::Unknown,
+            ReadError::Tombstones(_) => FailureReason::ReadTooManyTombstones,
+        };
+        let read = || query::read(table, log, command, &query.part, after, query.limits).map_err(refused);
         if digest {
-            let digest = query::read_digest(table, log, command, &query.part, after, query.limits).ok()?;
+            let digest = query::read_digest(table, log, command, &query.part, after, query.limits).map_err(refused)?;
             debug_assert_eq!(
-                Some(digest),
-                query::read(table, log, command, &query.part, after, query.limits)
-                    .ok()
-                    .map(|rows| rows.digest()),
+                Ok(digest.answer),
+                read().map(|found| found.answer.digest()),
                 "a digest is that of the rows"
             );
-            return Some(Msg::ReadDigest {
+            return Ok(Msg::ReadDigest {
                 op,
                 part,
                 round,
                 digest,
             });
         }
-        let rows = query::read(table, log, command, &query.part, after, query.limits).ok()?;
-        let rows = Box::new(rows);
-        Some(Msg::ReadData { op, part, round, rows })
+        let rows = Box::new(read()?);
+        Ok(Msg::ReadData { op, part, round, rows })
     }
 
     pub(super) fn replica_truncate(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, table: TableId) {

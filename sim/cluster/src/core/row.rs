@@ -9,6 +9,7 @@
 //! later); the larger value as unsigned bytes. It is a total order, so merging is commutative, associative, idempotent.
 
 use super::fold::Fold;
+use super::store::Purge;
 use crate::model::parts::{Part, Shards, split_path};
 use crate::model::{ClusteringKey, ColumnId, OpKind, OpView, Row};
 use std::cmp::Ordering;
@@ -20,6 +21,16 @@ pub struct Deletion {
     pub timestamp_us: i64,
     /// When it was made, wall clock seconds.
     pub at_s: u32,
+}
+
+impl Deletion {
+    /// The deletion that an operation makes.
+    pub fn of_op(op: &OpView<'_>) -> Deletion {
+        Deletion {
+            timestamp_us: op.raw_timestamp(),
+            at_s: op.wall_s(),
+        }
+    }
 }
 
 /// That a row was INSERTed, so that it exists without live cells.
@@ -536,6 +547,31 @@ impl RowState {
         let Some(deletion) = self.deletion else { return };
         self.marker = self.marker.filter(|m| m.timestamp_us > deletion.timestamp_us);
         self.cells.retain(|c| c.timestamp_us > deletion.timestamp_us);
+    }
+
+    /// Drops for good what deletions hide, and deletions and expired cells that are too old to be kept; `covering` is the
+    /// deletion that covers the row, which stays where it is. True if that changed anything.
+    pub(super) fn purge(&mut self, covering: Option<Deletion>, purge: Purge) -> bool {
+        let before = (self.marker, self.deletion, self.cells.len());
+        let hidden = |us: i64, by: Option<Deletion>| by.is_some_and(|d| us <= d.timestamp_us);
+        let all = covering.max(self.deletion);
+        self.marker = self
+            .marker
+            .filter(|m| !hidden(m.timestamp_us, all) && !purge.takes_marker(m));
+        self.cells
+            .retain(|c| !hidden(c.timestamp_us, all) && !purge.takes_cell(c));
+        self.deletion = self
+            .deletion
+            .filter(|d| !hidden(d.timestamp_us, covering) && !purge.takes(*d));
+        before != (self.marker, self.deletion, self.cells.len())
+    }
+
+    /// How many tombstones a read comes across in the row: cells that are deleted or have expired, or else its deletion if
+    /// nothing of it is live (C `ReadCommand.MetricRecording`).
+    pub(super) fn tombstones(&self, now_s: u32, is_live: bool) -> u32 {
+        let dead = self.cells.iter().filter(|c| !c.is_live(now_s)).count() as u32;
+        let is_deleted = !is_live && self.deletion.is_some();
+        dead.max(u32::from(is_deleted))
     }
 
     /// The whole cell of a column, if it is there and live.

@@ -253,6 +253,11 @@ impl<V> RowMap<V> {
         self.chunks.iter_mut().flatten().map(|(_, value)| value)
     }
 
+    /// All rows, their values to be changed, in the order of [`RowMap::arrivals`].
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = (&Key, &mut V)> {
+        self.chunks.iter_mut().flatten().map(|(key, value)| (&*key, value))
+    }
+
     /// All rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &V)> {
         self.walk()

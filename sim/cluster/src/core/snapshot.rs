@@ -3,11 +3,10 @@
 //! A snapshot changes nothing (a read at ALL would repair the evidence). It is plain data, in storage order.
 
 use super::config::ClusterConfig;
-use super::key::Key;
 use super::log::{CommitLog, ENTRY_HEADER_BYTES, EntryKind, LogReader};
+use super::purge;
 use super::replica::read_batch_header;
-use super::row::Deletion;
-use super::store::{Store, StoredRow, TableStore};
+use super::store::{Store, TableStore};
 use super::{BatchId, Node, murmur3};
 use crate::model::{ColumnId, OpKind, OpView, PartitionKey, Row, Schema, TableId};
 use bytes::Bytes;
@@ -102,6 +101,7 @@ pub fn recoverable(config: &ClusterConfig, log_file: &[u8], now_us: u64) -> Repl
                     store.set_schema(&schema);
                 }
             }
+            EntryKind::Purged => purge::recover(payload, &mut store, &log),
             EntryKind::Truncated => {
                 if let (Some(t), Some(at)) = (payload.first_chunk::<2>(), payload.last_chunk::<8>()) {
                     store.truncate(TableId(u16::from_le_bytes(*t)), u64::from_le_bytes(*at));
@@ -127,16 +127,6 @@ pub(super) fn wall_s(config: &ClusterConfig, now_us: u64) -> u32 {
 
 fn tables(store: &Store, log: &CommitLog, now_s: u32) -> Vec<TableSnapshot> {
     store.tables().map(|t| table_snapshot(t, log, now_s)).collect()
-}
-
-/// The deletion that covers a row, the row's own aside.
-pub(super) fn covering(table: &TableStore, key: &Key, row: StoredRow<'_>) -> Option<Deletion> {
-    if !table.has_partition_states() {
-        return None;
-    }
-    let (token, bytes) = row.partition();
-    let partition = table.layout().partition(token, bytes).ok()?;
-    table.partition_state(&partition)?.covering(key)
 }
 
 /// A live row, lent for a look.
@@ -180,7 +170,7 @@ pub fn visit(node: &Node, table: TableId, now_us: u64, mut each: impl FnMut(&[u8
     for (key, stored) in t.arrivals(node.log()) {
         if let Some(op) = stored.record().filter(|op| has_no_exceptions && is_all_visible(op)) {
             each(op.partition_key(), LentRow::Record(op));
-        } else if stored.live_into(&mut row, covering(t, key, stored), now_s, t.is_strict(), |c| {
+        } else if stored.live_into(&mut row, t.covering(key, stored), now_s, t.is_strict(), |c| {
             t.hidden_until(c)
         }) {
             each(stored.partition().1, LentRow::Built(&row));
@@ -199,7 +189,7 @@ fn is_all_visible(op: &OpView<'_>) -> bool {
 fn visit_rows(t: &TableStore, log: &CommitLog, now_s: u32, mut each: impl FnMut(&[u8], &Row)) {
     let mut row = Row::default();
     for (key, stored) in t.rows(log) {
-        if stored.live_into(&mut row, covering(t, key, stored), now_s, t.is_strict(), |c| {
+        if stored.live_into(&mut row, t.covering(key, stored), now_s, t.is_strict(), |c| {
             t.hidden_until(c)
         }) {
             each(stored.partition().1, &row);
@@ -222,12 +212,9 @@ fn table_snapshot(t: &TableStore, log: &CommitLog, now_s: u32) -> TableSnapshot 
     let statics = t
         .partition_states()
         .filter_map(|(_, p)| {
-            let row = p.statics.live(p.deletion, now_s, false, hidden)?;
+            let row = p.head.statics.live(p.head.deletion, now_s, false, hidden)?;
             Some(SnapshotRow {
-                partition: PartitionKey {
-                    token: crate::model::Token(p.token),
-                    bytes: p.key.clone(),
-                },
+                partition: p.key.clone(),
                 row,
             })
         })

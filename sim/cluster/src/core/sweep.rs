@@ -168,16 +168,7 @@ impl Node {
     }
 
     fn plan_repair(&self, scope: &RepairScope) -> Result<Vec<Piece>, String> {
-        let Some(keyspace) = self.schema.keyspaces.get(&scope.keyspace) else {
-            return Err(format!("Keyspace [{}] does not exist.", scope.keyspace));
-        };
-        let tables: Vec<TableId> = match &scope.table {
-            None => keyspace.tables.values().copied().collect(),
-            Some(name) => match keyspace.tables.get(name) {
-                Some(id) => vec![*id],
-                None => return Err(format!("Unknown keyspace/cf pair ({}.{name})", scope.keyspace)),
-            },
-        };
+        let tables = self.tables_named(&scope.keyspace, scope.table.as_deref())?;
         let alive = self.alive();
         let mut pieces = vec![];
         for (table, range, replicas) in tables.into_iter().flat_map(|t| self.ranges_of(t)) {
@@ -285,6 +276,9 @@ impl Node {
                 per_partition: u32::MAX,
                 now_s: self.clock.wall_s(cx.now_us),
                 is_sweep: true,
+                // What is streamed is what is on the disk.
+                drops_purgeable: false,
+                tombstones_max: u32::MAX,
             },
         });
         let unread = piece.sources.minus(op.answered());

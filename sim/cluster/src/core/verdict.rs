@@ -213,7 +213,7 @@ impl Node {
             let timestamp_us = request.timestamp_us.unwrap_or_else(|| self.clock.wall_us(cx.now_us));
             cx.event(Event::ExecutedLate { timestamp_us });
         }
-        if request.kind == WriteKind::Counter {
+        if request.kind.is_counter() {
             return self.start_counter(cx, parked.client.unwrap_or(ClientRef::NOBODY), request);
         }
         let watched = purpose != Purpose::Detached;

@@ -173,6 +173,8 @@ impl Gathered {
             (None, named) => *named = None,
             (Some(_), None) => {}
         }
+        // Of static cells alone Cassandra asks whether the partition is there, whatever row is named (`CQL3CasRequest`, seen).
+        let clustering = clustering.filter(|_| self.is_scylla || !conditions.is_of_statics_alone(&write.table));
         self.is_read(clustering.as_ref());
         self.conditions.push(OnRow { clustering, test });
         Ok(())
@@ -256,7 +258,9 @@ impl<'a> Found<'a> {
     fn is_there(&self, on: &OnRow) -> bool {
         match on.clustering {
             Some(_) => self.row.is_some(),
-            None => self.partition.is_some_and(|p| p.statics.is_some()),
+            None => self
+                .partition
+                .is_some_and(|p| p.statics.is_some() || !p.rows.is_empty()),
         }
     }
 

@@ -143,18 +143,43 @@ fn calendar(days: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-fn decimal_text(bytes: &[u8]) -> String {
-    let Some((scale, unscaled)) = bytes.split_first_chunk::<4>() else {
-        return String::new();
-    };
+/// Sign, digits and scale of a decimal; `None` of the empty one.
+fn decimal_parts(bytes: &[u8]) -> Option<(&'static str, String, i64)> {
+    let (scale, unscaled) = bytes.split_first_chunk::<4>()?;
     let scale = i64::from(i32::from_be_bytes(*scale));
     let digits = numbers::digits(unscaled);
-    let (sign, digits) = match digits.strip_prefix('-') {
-        Some(rest) => ("-", rest.to_owned()),
-        None => ("", digits),
+    Some(match digits.strip_prefix('-') {
+        Some(rest) => ("-", rest.to_owned(), scale),
+        None => ("", digits, scale),
+    })
+}
+
+/// A decimal as Java prints it: with an exponent where there are zeros before the point that nobody wrote, or many behind it
+/// (`BigDecimal.toString`, seen).
+fn decimal_text(bytes: &[u8]) -> String {
+    let Some((sign, digits, scale)) = decimal_parts(bytes) else {
+        return String::new();
+    };
+    let exponent = digits.len() as i64 - 1 - scale;
+    if scale >= 0 && exponent >= -6 {
+        return plain_decimal(bytes);
+    }
+    let (first, rest) = digits.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    match exponent {
+        0 => format!("{sign}{first}{point}{rest}"),
+        exponent => format!("{sign}{first}{point}{rest}E{exponent:+}"),
+    }
+}
+
+/// A decimal with all its zeros and without an exponent.
+fn plain_decimal(bytes: &[u8]) -> String {
+    let Some((sign, digits, scale)) = decimal_parts(bytes) else {
+        return String::new();
     };
     match usize::try_from(scale) {
-        Err(_) => format!("{sign}{digits}{}", "0".repeat(scale.unsigned_abs().min(1000) as usize)),
+        Err(_) if digits == "0" => digits,
+        Err(_) => format!("{sign}{digits}{}", "0".repeat(scale.unsigned_abs() as usize)),
         Ok(0) => format!("{sign}{digits}"),
         Ok(scale) => {
             let padded = format!("{digits:0>width$}", width = scale + 1);
@@ -212,7 +237,7 @@ fn number(from: &CqlType, to: &CqlType, bytes: &[u8]) -> Vec<u8> {
     match (from, to) {
         (CqlType::Decimal, CqlType::Decimal) => bytes.to_vec(),
         (CqlType::Decimal, whole) => {
-            let text = decimal_text(bytes);
+            let text = plain_decimal(bytes);
             let digits = text.split('.').next().unwrap_or("0");
             narrowed(whole, &numbers::varint(digits))
         }
@@ -241,7 +266,7 @@ pub fn of_number(ty: &CqlType, bytes: &[u8], is_abs: bool) -> Vec<u8> {
     }
     match ty {
         CqlType::Decimal => {
-            let rounded = divided(&digits, 1, 0);
+            let rounded = divided(&plain_decimal(bytes), 1, 0);
             numbers::decimal(&rounded).unwrap_or_default()
         }
         _ => bytes.to_vec(),
@@ -294,7 +319,7 @@ impl Sum {
         if is_float(&self.ty) {
             return of_double(&self.ty, self.float / count as f64);
         }
-        let sum = decimal_text(&self.exact);
+        let sum = plain_decimal(&self.exact);
         if self.ty == CqlType::Decimal {
             // C divides with the scale of the sum, half to even.
             let scale = sum.split_once('.').map_or(0, |(_, fraction)| fraction.len());
@@ -314,7 +339,7 @@ fn add_decimals(a: &[u8], b: &[u8]) -> Vec<u8> {
     let ((a_scale, a), (b_scale, b)) = (parts(a), parts(b));
     let scale = a_scale.max(b_scale);
     let wide = |n: &[u8], from: i64| {
-        let zeros = (scale - from).clamp(0, 10_000) as usize;
+        let zeros = (scale - from).clamp(0, 2 * numbers::SCALE_MAX) as usize;
         numbers::varint(&format!("{}{}", numbers::digits(n), "0".repeat(zeros)))
     };
     let (a, b) = (wide(&a, a_scale), wide(&b, b_scale));

@@ -4,23 +4,81 @@ use super::error::CqlError;
 use super::values::put_vint;
 use std::cmp::Ordering;
 
+/// Bytes of a whole number, or of a decimal's digits; and digits of a constant. Work on numbers grows with the square of their
+/// length, and one thread runs all nodes: what is longer is refused. Real servers take as much as memory allows.
+const NUMBER_BYTES_MAX: usize = 4096;
+/// Zeros that a decimal has at most, before its point or behind it; likewise.
+pub const SCALE_MAX: i64 = 10_000;
+/// Digits of a constant: as many as `NUMBER_BYTES_MAX` hold.
+const DIGITS_MAX: usize = 9_863;
+/// Digits that are worked on at once, and what they count up to.
+const CHUNK_DIGITS: usize = 9;
+const CHUNK: u64 = 1_000_000_000;
+
+fn too_long() -> CqlError {
+    CqlError::unsupported(format!(
+        "a number of more than {NUMBER_BYTES_MAX} bytes, or a decimal of more than {SCALE_MAX} places"
+    ))
+}
+
+/// Whether a whole number is one that is worked with here.
+///
+/// # Errors
+/// It is too long.
+pub fn check_varint(bytes: &[u8]) -> Result<(), CqlError> {
+    match bytes.len() > NUMBER_BYTES_MAX {
+        true => Err(too_long()),
+        false => Ok(()),
+    }
+}
+
+/// Whether a decimal, of four bytes or more, is one that is worked with here.
+///
+/// # Errors
+/// It is too long.
+pub fn check_decimal(bytes: &[u8]) -> Result<(), CqlError> {
+    let Some((scale, unscaled)) = bytes.split_first_chunk::<4>() else {
+        return Ok(());
+    };
+    match i64::from(i32::from_be_bytes(*scale)).abs() > SCALE_MAX {
+        true => Err(too_long()),
+        false => check_varint(unscaled),
+    }
+}
+
+/// A constant as a whole number.
+///
+/// # Errors
+/// It is too long.
+pub fn constant(text: &str) -> Result<Vec<u8>, CqlError> {
+    match text.len() > DIGITS_MAX {
+        true => Err(too_long()),
+        false => Ok(varint(text)),
+    }
+}
+
 /// Magnitude of a decimal text, most significant byte first, without leading zeros.
 fn magnitude(digits: &str) -> Vec<u8> {
-    // Base 256, least significant first.
-    let mut bytes: Vec<u8> = Vec::new();
-    for digit in digits.bytes().map(|b| b.wrapping_sub(b'0')) {
-        let mut carry = u32::from(digit);
-        for byte in &mut bytes {
-            carry += u32::from(*byte) * 10;
-            *byte = carry as u8;
-            carry >>= 8;
+    // Least significant first.
+    let mut limbs: Vec<u32> = Vec::new();
+    for chunk in digits.as_bytes().chunks(CHUNK_DIGITS) {
+        let (mut carry, mut factor) = (0u64, 1u64);
+        for digit in chunk {
+            carry = carry * 10 + u64::from(digit.wrapping_sub(b'0'));
+            factor *= 10;
+        }
+        for limb in &mut limbs {
+            carry += u64::from(*limb) * factor;
+            *limb = carry as u32;
+            carry >>= 32;
         }
         if carry > 0 {
-            bytes.push(carry as u8);
+            limbs.push(carry as u32);
         }
     }
-    bytes.reverse();
-    bytes
+    let bytes: Vec<u8> = limbs.iter().rev().flat_map(|limb| limb.to_be_bytes()).collect();
+    let zeros = bytes.iter().take_while(|b| **b == 0).count();
+    bytes[zeros..].to_vec()
 }
 
 /// The shortest two's complement form of a whole number in decimal digits.
@@ -71,30 +129,47 @@ pub fn digits(bytes: &[u8]) -> String {
             }
         }
     }
-    let mut out = Vec::new();
-    while magnitude.iter().any(|b| *b != 0) {
-        let mut rest = 0u32;
-        for byte in &mut magnitude {
-            let n = rest << 8 | u32::from(*byte);
-            *byte = (n / 10) as u8;
-            rest = n % 10;
+    let number = decimal_digits(&magnitude);
+    match negative {
+        true => format!("-{number}"),
+        false => number,
+    }
+}
+
+/// The decimal digits of a magnitude, most significant byte first.
+fn decimal_digits(magnitude: &[u8]) -> String {
+    let mut limbs: Vec<u32> = magnitude
+        .rchunks(4)
+        .rev()
+        .map(|bytes| bytes.iter().fold(0, |limb, byte| limb << 8 | u32::from(*byte)))
+        .collect();
+    // The last ones first.
+    let mut chunks = Vec::new();
+    loop {
+        let zeros = limbs.iter().take_while(|limb| **limb == 0).count();
+        limbs.drain(..zeros);
+        if limbs.is_empty() {
+            break;
         }
-        out.push(b'0' + rest as u8);
+        let mut rest = 0u64;
+        for limb in &mut limbs {
+            let n = rest << 32 | u64::from(*limb);
+            *limb = (n / CHUNK) as u32;
+            rest = n % CHUNK;
+        }
+        chunks.push(rest);
     }
-    if out.is_empty() {
-        out.push(b'0');
+    let mut out = chunks.pop().unwrap_or(0).to_string();
+    for chunk in chunks.iter().rev() {
+        out.push_str(&format!("{chunk:0>CHUNK_DIGITS$}"));
     }
-    if negative {
-        out.push(b'-');
-    }
-    out.reverse();
-    String::from_utf8(out).unwrap_or_default()
+    out
 }
 
 /// A decimal: its scale, then its digits as a varint.
 ///
 /// # Errors
-/// A text that is no number, or an exponent that no scale holds.
+/// A text that is no number, an exponent that no scale holds, or one that is too long.
 pub fn decimal(s: &str) -> Result<Vec<u8>, CqlError> {
     let bad = || CqlError::invalid(format!("unable to make BigDecimal from '{s}'"));
     let (mantissa, exponent) = match s.split_once(['e', 'E']) {
@@ -107,12 +182,16 @@ pub fn decimal(s: &str) -> Result<Vec<u8>, CqlError> {
     if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad());
     }
+    if plain.len() > DIGITS_MAX {
+        return Err(too_long());
+    }
     let scale = i32::try_from(fraction.len())
         .ok()
         .and_then(|n| n.checked_sub(exponent))
         .ok_or_else(bad)?;
     let mut out = scale.to_be_bytes().to_vec();
     out.extend(varint(&unscaled));
+    check_decimal(&out)?;
     Ok(out)
 }
 
@@ -131,9 +210,6 @@ pub fn compare_varints(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
-/// The most zeros that a comparison of decimals writes out; beyond it the scales decide.
-const SCALE_MAX: i64 = 100_000;
-
 /// The order of two decimals.
 pub fn compare_decimals(a: &[u8], b: &[u8]) -> Ordering {
     let parts = |n: &[u8]| {
@@ -143,9 +219,12 @@ pub fn compare_decimals(a: &[u8], b: &[u8]) -> Ordering {
     let (Some((a_scale, a)), Some((b_scale, b))) = (parts(a), parts(b)) else {
         return a.len().cmp(&b.len());
     };
+    if a_scale == b_scale {
+        return compare_varints(&a, &b);
+    }
     let most = a_scale.max(b_scale);
     let wide = |n: &[u8], scale: i64| {
-        let zeros = (most - scale).min(SCALE_MAX) as usize;
+        let zeros = (most - scale).min(2 * SCALE_MAX) as usize;
         varint(&format!("{}{}", digits(n), "0".repeat(zeros)))
     };
     compare_varints(&wide(&a, a_scale), &wide(&b, b_scale))
@@ -296,6 +375,31 @@ mod tests {
         }
         let long = "123456789012345678901234567890123456789012345678901234567890";
         assert_eq!(digits(&varint(long)), long);
+    }
+
+    #[test]
+    fn numbers_of_every_length_come_back_and_those_too_long_are_refused() {
+        let mut number = String::new();
+        for length in 1..=80 {
+            number.push(char::from(b'0' + (length * 7 % 9 + 1) as u8));
+            for text in [number.clone(), format!("-{number}"), format!("1{}", "0".repeat(length))] {
+                assert_eq!(digits(&varint(&text)), text);
+            }
+        }
+        let longest = "9".repeat(DIGITS_MAX);
+        assert_eq!(digits(&constant(&longest).expect("short enough")), longest);
+        assert!(constant(&format!("{longest}9")).is_err());
+        assert!(check_varint(&[1; NUMBER_BYTES_MAX + 1]).is_err() && check_varint(&[1; NUMBER_BYTES_MAX]).is_ok());
+        for (text, fits) in [
+            ("1e10000", true),
+            ("1e-10000", true),
+            ("1e10001", false),
+            ("1e-70000", false),
+        ] {
+            assert_eq!(decimal(text).is_ok(), fits, "{text}");
+        }
+        let scale = |scale: i32| [&scale.to_be_bytes()[..], &[1]].concat();
+        assert!(check_decimal(&scale(10_000)).is_ok() && check_decimal(&scale(i32::MIN)).is_err());
     }
 
     #[test]

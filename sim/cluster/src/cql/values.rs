@@ -53,7 +53,11 @@ fn validate_other(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
         CqlType::Timeuuid => expect(n == 16 || n == 0, "TimeUUID should be 16 or 0 bytes"),
         CqlType::Inet => expect(n == 4 || n == 16, "Expected 4 or 16 byte inetaddress"),
         CqlType::Ascii if !bytes.is_ascii() => Err(CqlError::invalid("Invalid byte for ascii")),
-        CqlType::Decimal => expect(n == 0 || n >= 4, "Expected 0 or at least 4 bytes"),
+        CqlType::Decimal => {
+            expect(n == 0 || n >= 4, "Expected 0 or at least 4 bytes")?;
+            numbers::check_decimal(bytes)
+        }
+        CqlType::Varint => numbers::check_varint(bytes),
         CqlType::Duration => expect(n >= 3, "Expected at least 3 bytes for a duration"),
         CqlType::Frozen(inner) => validate(inner, bytes),
         CqlType::List(e) => elements(bytes, &[e], "list").map(|_| ()),
@@ -63,7 +67,7 @@ fn validate_other(ty: &CqlType, bytes: &[u8]) -> Result<(), CqlError> {
         CqlType::Udt(udt) => fields(bytes, udt.fields.iter().map(|(_, t)| t), "user type").map(|_| ()),
         CqlType::Vector(e, n) => vector_elements(bytes, e, *n).map(|_| ()),
         CqlType::Text => validate(ty, bytes),
-        CqlType::Ascii | CqlType::Blob | CqlType::Varint => Ok(()),
+        CqlType::Ascii | CqlType::Blob => Ok(()),
     }
 }
 
@@ -200,7 +204,10 @@ pub fn read_vint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// The elements of a serialised collection whose items have the types `types` in turn (two for a map), each checked.
-fn elements<'a>(bytes: &'a [u8], types: &[&CqlType], what: &str) -> Result<Vec<&'a [u8]>, CqlError> {
+///
+/// # Errors
+/// Bytes that are no such collection.
+pub fn elements<'a>(bytes: &'a [u8], types: &[&CqlType], what: &str) -> Result<Vec<&'a [u8]>, CqlError> {
     let bad = || CqlError::invalid(format!("Not enough bytes to read a {what}"));
     let int = |rest: &mut &'a [u8]| -> Result<i32, CqlError> {
         let (n, tail) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
@@ -281,7 +288,7 @@ pub fn constant(literal: &Literal, ty: &CqlType, column: &str) -> Result<Vec<u8>
         (CqlType::Int, Literal::Integer(s)) => integer::<i32>(s, "int", |n| n.to_be_bytes().to_vec()),
         (CqlType::Smallint, Literal::Integer(s)) => integer::<i16>(s, "short", |n| n.to_be_bytes().to_vec()),
         (CqlType::Tinyint, Literal::Integer(s)) => integer::<i8>(s, "byte", |n| n.to_be_bytes().to_vec()),
-        (CqlType::Varint, Literal::Integer(s)) => Ok(numbers::varint(s)),
+        (CqlType::Varint, Literal::Integer(s)) => numbers::constant(s),
         (CqlType::Decimal, Literal::Integer(s) | Literal::Float(s)) => numbers::decimal(s),
         (CqlType::Double, Literal::Integer(s) | Literal::Float(s)) => Ok(float(s).to_be_bytes().to_vec()),
         (CqlType::Float, Literal::Integer(s) | Literal::Float(s)) => Ok((float(s) as f32).to_be_bytes().to_vec()),

@@ -34,8 +34,8 @@ pub use cas::{CasAction, CasRequest, Condition};
 pub use derive::{Derive, DerivedWrite};
 pub use indexes::{Index, IndexedPart};
 pub use read::{
-    CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row, Slice,
-    TokenRange,
+    CellView, ClusteringSelect, PartitionKey, PartitionRows, Position, ReadCommand, ReadResult, ReadTarget, Row,
+    Scanned, Slice, TokenRange,
 };
 pub use request::{
     Consistency, CoordinatorError, FailureReason, ReadRequest, Request, Response, Warning, WriteKind, WriteRequest,

@@ -354,6 +354,17 @@ pub struct PartitionRows {
     pub rows: Vec<Row>,
 }
 
+/// What a replica came across while it read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scanned {
+    /// Live rows.
+    pub live: u32,
+    /// Tombstones, and cells that have expired.
+    pub tombstones: u32,
+    /// The last partition.
+    pub token: Token,
+}
+
 /// What a read returned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadResult {
@@ -361,6 +372,8 @@ pub struct ReadResult {
     pub partitions: Vec<PartitionRows>,
     /// Where to go on; `None` when there is nothing more (it may be `Some` with nothing behind it, as on real servers).
     pub more: Option<Position>,
+    /// What the coordinator came across in its own copy, by partition (or range: `None`), where there were tombstones.
+    pub scanned: Vec<(Option<PartitionKey>, Scanned)>,
 }
 
 impl ReadResult {

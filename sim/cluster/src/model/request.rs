@@ -111,8 +111,22 @@ pub enum WriteKind {
     Logged,
     /// `BEGIN UNLOGGED BATCH`.
     Unlogged,
-    /// Additions to counters, one statement or a batch of them.
+    /// Additions to counters of one statement.
     Counter,
+    /// `BEGIN COUNTER BATCH`, or an unlogged one of additions.
+    CounterBatch,
+}
+
+impl WriteKind {
+    /// Whether it adds to counters.
+    pub fn is_counter(self) -> bool {
+        matches!(self, WriteKind::Counter | WriteKind::CounterBatch)
+    }
+
+    /// Whether it is a batch, even one of a single statement.
+    pub fn is_batch(self) -> bool {
+        !matches!(self, WriteKind::Single | WriteKind::Counter)
+    }
 }
 
 /// A write for the coordinator.

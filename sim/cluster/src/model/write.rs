@@ -23,7 +23,7 @@
 //! A cell's column is one byte below 0xff, else 0xff and two bytes; its length one byte below 0xfe, 0xfe and four bytes,
 //! or 0xff for null.
 
-use super::{ColumnId, TableId, Token};
+use super::{ColumnId, Components, TableId, Token};
 use crate::core::murmur3;
 
 /// Length of a record's header, bytes.
@@ -107,6 +107,8 @@ pub struct WriteSet {
     open: bool,
     /// Records with list elements that have no path yet.
     unmade_paths: u32,
+    /// See [`WriteSet::oversized_bytes`].
+    oversized_bytes: usize,
 }
 
 impl WriteSet {
@@ -129,6 +131,7 @@ impl WriteSet {
         self.bytes.clear();
         self.starts.clear();
         self.unmade_paths = 0;
+        self.oversized_bytes = 0;
         self.open = false;
     }
 
@@ -276,6 +279,12 @@ impl WriteSet {
         self.unmade_paths
     }
 
+    /// Bytes of the components of a clustering key that no record has room for; 0 if all have. The records are worth nothing
+    /// then.
+    pub fn oversized_bytes(&self) -> usize {
+        self.oversized_bytes
+    }
+
     /// Bytes of all records.
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
@@ -298,7 +307,13 @@ impl WriteSet {
 
     fn component(&mut self, component: &[u8], length_at: usize) -> &mut Self {
         let at = self.at() + length_at;
-        let length = u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]) + 2 + component.len() as u16;
+        let before = u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]);
+        let Ok(length) = u16::try_from(usize::from(before) + 2 + component.len()) else {
+            let earlier = &self.bytes[self.bytes.len() - usize::from(before)..];
+            let sum = Components::new(earlier).map(<[u8]>::len).sum::<usize>() + component.len();
+            self.oversized_bytes = self.oversized_bytes.max(sum);
+            return self;
+        };
         self.bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(&(component.len() as u16).to_be_bytes());
         self.bytes.extend_from_slice(component);
@@ -372,6 +387,10 @@ impl<'a> OpView<'a> {
     /// Whether it is an INSERT's row.
     pub fn has_marker(&self) -> bool {
         self.flags() & FLAG_MARKER != 0
+    }
+    /// Whether it deletes cells.
+    pub fn has_nulls(&self) -> bool {
+        self.flags() & FLAG_NULLS != 0
     }
     /// Table.
     pub fn table(&self) -> TableId {

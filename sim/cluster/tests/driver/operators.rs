@@ -65,6 +65,33 @@ fn a_repair_whose_coordinator_dies_ends() {
 }
 
 #[test]
+fn a_compaction_after_gc_grace_brings_back_what_a_dead_node_missed() {
+    simulate(Flavor::Scylla, DDL, |_, cluster| async move {
+        let session = connect_to(&cluster, &[DB1]).await;
+        let run = async |text: &str| drop(session.query_unpaged(text, ()).await.expect(text));
+        run("ALTER TABLE ks.u WITH gc_grace_seconds = 30").await;
+        write(&session, 1).await.expect("written");
+        sleep_ms(12_000).await;
+        cluster.kill(DB3);
+        run("DELETE FROM ks.u WHERE k = 1").await;
+        sleep_ms(32_000).await;
+        cluster.restart(DB3);
+        sleep_ms(3_000).await;
+        // Its hint is as old, and not delivered.
+        assert_eq!([DB1, DB3].map(|n| rows(&cluster, n)), [0, 1]);
+        for node in [DB1, DB2] {
+            assert_eq!(cluster.compact(node, "ks", Some("u")).await, Ok(()));
+        }
+        let unknown = cluster.compact(DB1, "nope", None).await;
+        assert_eq!(unknown, Err("Keyspace [nope] does not exist.".to_owned()));
+        cluster.repair(None, "ks", None).await.expect("all are up");
+        assert_eq!([DB1, DB2, DB3].map(|n| rows(&cluster, n)), [1, 1, 1], "it is back");
+        cluster.kill(DB2);
+        assert_eq!(cluster.compact(DB2, "ks", None).await, Err("db-2 is dead".to_owned()));
+    });
+}
+
+#[test]
 fn a_node_is_replaced_and_the_driver_goes_on() {
     for flavor in [Flavor::Scylla, Flavor::Cassandra] {
         simulate(flavor, DDL, move |_, cluster| async move {

@@ -2,12 +2,12 @@
 
 use sim_cluster::cql::bind::statement_id;
 use sim_cluster::cql::frame::Opcode;
-use sim_cluster::host::hostile::{frame, query, startup};
+use sim_cluster::host::hostile::{
+    ALL_VERSIONS, OPEN, PASSWORDS, SCYLLA, frame, frame_of, login, query, segments, startup, startup_of,
+};
 
-/// Flavour cassandra, the connection open.
-const OPEN: u8 = 2;
 /// Flavour scylla, the connection open.
-const OPEN_SCYLLA: u8 = 3;
+const OPEN_SCYLLA: u8 = OPEN | SCYLLA;
 
 const INSERT: &str = "INSERT INTO ks.t (k, c, v) VALUES (?, ?, ?)";
 
@@ -58,6 +58,28 @@ fn prepared_statement() -> Vec<u8> {
 
 fn text_statement(text: &str) -> Vec<u8> {
     [vec![0], long_string(text), vec![0, 0]].concat()
+}
+
+/// QUERY of protocol 5 or 6.
+fn query_of(version: u8, stream: i16, text: &str) -> Vec<u8> {
+    let body = [long_string(text), vec![0, 1, 0, 0, 0, 0]].concat();
+    frame_of(version, Opcode::Query, stream, &body)
+}
+
+/// A client of protocol 5: its STARTUP, and then bytes that should be segments.
+fn newest(rest: &[Vec<u8>]) -> Vec<u8> {
+    [&[ALL_VERSIONS][..], &startup_of(5, 0), &rest.concat()].concat()
+}
+
+/// A frame of a client that knows that its version is not finished.
+fn beta(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[1] |= 0x10;
+    frame
+}
+
+/// An AUTH_RESPONSE with these bytes.
+fn credentials(token: &[u8]) -> Vec<u8> {
+    frame(Opcode::AuthResponse, 1, &value(token))
 }
 
 /// A frame that says it is of this length.
@@ -237,6 +259,17 @@ pub fn inputs() -> Vec<(&'static str, Vec<u8>)> {
         ("nesting-lists", open(&[deep("[", 5_000)])),
         ("nesting-maps", open(&[deep("{1: ", 1_000), deep("(", 1_000)])),
         (
+            "nesting-selections",
+            open(&[
+                query(1, &format!("SELECT {}k FROM ks.t", "token(".repeat(10_000))),
+                query(2, &format!("SELECT k{} FROM ks.t", ".f".repeat(30_000))),
+                query(
+                    3,
+                    &format!("SELECT {}k{} FROM ks.t", "ttl(".repeat(60), ".f".repeat(60)),
+                ),
+            ]),
+        ),
+        (
             "nesting-types",
             open(&[query(
                 1,
@@ -326,6 +359,126 @@ pub fn inputs() -> Vec<(&'static str, Vec<u8>)> {
         (
             "auth-response",
             open(&[frame(Opcode::AuthResponse, 1, &value(b"\0cassandra\0cassandra"))]),
+        ),
+        (
+            "login",
+            [
+                vec![PASSWORDS],
+                startup(1),
+                login(2),
+                query(3, "SELECT * FROM ks.t"),
+                query(4, "CREATE ROLE x WITH PASSWORD = 'y' AND LOGIN = true"),
+                query(5, "LIST ROLES"),
+            ]
+            .concat(),
+        ),
+        (
+            "login-wrong",
+            [
+                vec![PASSWORDS | SCYLLA],
+                startup(1),
+                query(2, "SELECT * FROM ks.t"),
+                credentials(b"\0ops\0wrong"),
+                credentials(b""),
+                credentials(b"ops"),
+                credentials(b"\0\0\0\0"),
+                credentials(&[0xff; 300]),
+                frame(Opcode::AuthResponse, 1, &[0xff; 4]),
+                frame(Opcode::AuthResponse, 1, b""),
+                login(9),
+                query(3, "SELECT * FROM ks.t"),
+            ]
+            .concat(),
+        ),
+        (
+            "login-again",
+            [
+                vec![PASSWORDS | OPEN],
+                login(1),
+                startup(2),
+                query(3, "ALTER ROLE ops WITH PASSWORD = 'secret' AND NOLOGIN = 1"),
+                query(4, "GRANT ALL ON ALL KEYSPACES TO ops"),
+                query(5, "DROP ROLE nobody"),
+            ]
+            .concat(),
+        ),
+        (
+            "version-3",
+            [
+                vec![ALL_VERSIONS],
+                startup_of(3, 1),
+                frame_of(
+                    3,
+                    Opcode::Query,
+                    2,
+                    &[long_string("SELECT * FROM system.local"), vec![0, 1, 0]].concat(),
+                ),
+            ]
+            .concat(),
+        ),
+        (
+            "segments",
+            newest(&[segments(
+                &[
+                    query_of(5, 1, "SELECT * FROM ks.t"),
+                    query_of(5, 2, "INSERT INTO ks.t (k, c, v) VALUES (1, 2, 'x')"),
+                    query_of(5, 3, "nonsense"),
+                    frame_of(5, Opcode::Prepare, 4, &[long_string(INSERT), vec![0, 0, 0, 0]].concat()),
+                ]
+                .concat(),
+            )]),
+        ),
+        (
+            "segments-beta",
+            [
+                vec![ALL_VERSIONS],
+                beta(startup_of(6, 1)),
+                segments(&beta(query_of(6, 2, "SELECT * FROM system.peers"))),
+                segments(&query_of(6, 3, "SELECT * FROM system.peers")),
+            ]
+            .concat(),
+        ),
+        (
+            "segments-large",
+            newest(&[
+                segments(&query_of(5, 1, &format!("SELECT '{}'", "x".repeat(150_000)))),
+                segments(&query_of(5, 2, "SELECT key FROM system.local")),
+            ]),
+        ),
+        (
+            "segments-corrupt",
+            newest(&[
+                segments(&query_of(5, 1, "SELECT key FROM system.local")),
+                {
+                    let mut torn = segments(&query_of(5, 2, "SELECT key FROM system.local"));
+                    torn[9] ^= 1;
+                    torn
+                },
+                segments(&query_of(5, 3, "SELECT key FROM system.local")),
+            ]),
+        ),
+        (
+            "segments-missing",
+            newest(&[query_of(5, 1, "SELECT key FROM system.local")]),
+        ),
+        (
+            "segments-empty-and-lying",
+            newest(&[
+                segments(&lying(100, b"abc")),
+                segments(b"\x05\0\0\x01\x07\xff\xff\xff\xff"),
+                segments(&frame_of(4, Opcode::Query, 1, b"")),
+                segments(&frame_of(5, Opcode::Query, 2, b"\0\0\0\x01x\0\x01\xff\xff\xff\xff")),
+            ]),
+        ),
+        (
+            "segments-login",
+            [
+                vec![ALL_VERSIONS | PASSWORDS],
+                startup_of(5, 1),
+                segments(&frame_of(5, Opcode::AuthResponse, 2, &value(b"\0ops\0secret"))),
+                segments(&query_of(5, 3, "SELECT * FROM ks.t")),
+            ]
+            .concat(),
         ),
     ]
 }

@@ -22,5 +22,6 @@ mod replay;
 mod schema;
 mod second_look;
 mod second_look_views;
+mod tombstones;
 mod views;
 mod waking;

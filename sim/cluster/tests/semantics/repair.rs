@@ -48,18 +48,20 @@ pub fn deaf(c: &mut Cluster, nodes: &[u8]) {
 }
 
 /// A digest of everything that each node has of a table, deletions and times included.
-fn held(c: &Cluster, table: TableId) -> Vec<u128> {
+pub fn held(c: &Cluster, table: TableId) -> Vec<u128> {
     let limits = ReadLimits {
         rows: u32::MAX,
         per_partition: u32::MAX,
         now_s: 0,
         is_sweep: false,
+        drops_purgeable: false,
+        tombstones_max: u32::MAX,
     };
     let of = |n: u8| {
         let (store, log) = (c.node(n).store().table(table).expect("a table"), c.node(n).log());
         let all = Part::Range(TokenRange::default());
         let rows = query::read(store, log, &ReadCommand::scan(table), &all, None, limits);
-        rows.expect("a read").digest()
+        rows.expect("a read").answer.digest()
     };
     (0..c.hosts.len() as u8).map(of).collect()
 }
@@ -143,7 +145,7 @@ fn a_table_of_any_size_goes_in_messages_of_a_few_hundred_rows() {
     let seen = most.clone();
     c.route = Box::new(move |_, _, msg| {
         if let Msg::ReadData { rows, .. } = msg {
-            let rows: usize = rows.partitions.iter().map(|p| p.rows.len().max(1)).sum();
+            let rows: usize = rows.answer.partitions.iter().map(|p| p.rows.len().max(1)).sum();
             seen.set(seen.get().max(rows));
         }
         Some(300)
@@ -174,7 +176,7 @@ fn wide_rows_end_a_step_before_there_are_many() {
     let seen = most.clone();
     c.route = Box::new(move |_, _, msg| {
         if let Msg::ReadData { rows, .. } = msg {
-            seen.set(seen.get().max(rows.partitions.len()));
+            seen.set(seen.get().max(rows.answer.partitions.len()));
         }
         Some(300)
     });

@@ -78,6 +78,8 @@ public class Driver {
         KeyspaceMetadata keyspace = session.refreshSchema().getKeyspace("strangers").get();
         insist(keyspace.getTables().size() == 3, "new tables are seen in the driver's metadata");
         insist(keyspace.getTable("t").get().describe(true).contains("CLUSTERING ORDER BY (c DESC)"), "and exported as CQL");
+        String described = session.execute("DESCRIBE TABLE t").one().getString("create_statement");
+        insist(described.contains("CLUSTERING ORDER BY (c DESC)"), "DESCRIBE tells how a table was made");
 
         PreparedStatement intoT = session.prepare("INSERT INTO t (k, c, v) VALUES (?, ?, ?)");
         PreparedStatement intoW = session.prepare("INSERT INTO w (k, n) VALUES (?, ?)");

@@ -2,6 +2,7 @@
 
     driver.py PORT write    connects, creates tables, writes, batches, pages, is refused
     driver.py PORT read     after a kill -9 and a new start: everything is there; drops it
+    driver.py PORT login USER PASSWORD    logs in, and is refused with another password
 """
 
 import datetime
@@ -9,8 +10,9 @@ import decimal
 import sys
 import uuid
 
-from cassandra import AlreadyExists, ConsistencyLevel, InvalidRequest
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra import AlreadyExists, AuthenticationFailed, ConsistencyLevel, InvalidRequest
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.protocol import SyntaxException
 from cassandra.query import BatchStatement, BatchType, SimpleStatement
@@ -73,6 +75,8 @@ def write(cluster, session):
     tables = cluster.metadata.keyspaces["strangers"].tables
     insist(set(tables) == {"t", "w", "types"}, "new tables are seen in the driver's metadata")
     insist("CLUSTERING ORDER BY (c DESC)" in tables["t"].export_as_string(), "and exported as CQL")
+    described = session.execute("DESCRIBE TABLE t").one()
+    insist("CLUSTERING ORDER BY (c DESC)" in described.create_statement, "DESCRIBE tells how a table was made")
 
     into_t = session.prepare("INSERT INTO t (k, c, v) VALUES (?, ?, ?)")
     into_w = session.prepare("INSERT INTO w (k, n) VALUES (?, ?)")
@@ -126,7 +130,28 @@ def drop(cluster, session):
     insist("strangers" not in cluster.metadata.keyspaces, "a dropped keyspace is gone from the driver's metadata")
 
 
+def login(port, user, password):
+    def session(**given):
+        return Cluster(["127.0.0.1"], port=port, **given).connect()
+
+    right = PlainTextAuthProvider(user, password)
+    insist(session(auth_provider=right).execute("SELECT key FROM system.local").one().key == "local", "logged in")
+    for what, given in {
+        "another password is refused": {"auth_provider": PlainTextAuthProvider(user, "not the password")},
+        "and so is none": {},
+    }.items():
+        try:
+            session(**given)
+        except NoHostAvailable as e:
+            refusals = list(e.errors.values())
+            insist(refusals and all(isinstance(r, AuthenticationFailed) for r in refusals), what)
+        else:
+            sys.exit(f"driver.py: not refused: {what}")
+
+
 def main():
+    if sys.argv[2] == "login":
+        return login(int(sys.argv[1]), *sys.argv[3:])
     port, phase = int(sys.argv[1]), sys.argv[2]
     profile = ExecutionProfile(
         consistency_level=ConsistencyLevel.QUORUM,

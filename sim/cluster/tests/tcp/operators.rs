@@ -89,6 +89,45 @@ async fn a_repair_is_made_on_command_and_says_how_it_ended() {
     }
 }
 
+#[tokio::test]
+async fn a_compaction_forgets_what_is_older_than_gc_grace_and_a_restart_does_not_bring_it_back() {
+    for flavor in FLAVORS {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cluster = start(&directory, flavor).await;
+        let session = connect_to(cluster.contact_points()[0]).await;
+        create(&session).await;
+        let run = async |text: &str| drop(session.query_unpaged(text, ()).await.expect(text));
+        run("ALTER TABLE ks.u WITH gc_grace_seconds = 1").await;
+        for k in 0..10 {
+            write(&session, k, Consistency::All).await.expect("all of three");
+        }
+        for k in 0..6 {
+            run(&format!("DELETE FROM ks.u WHERE k = {k}")).await;
+        }
+        sleep(Duration::from_millis(2_500)).await;
+        let [wrong, compact] = [
+            r#"{"do": "compact", "table": "ks.nope", "node": 2}"#,
+            r#"{"do": "compact", "table": "ks.u", "node": 2}"#,
+        ]
+        .map(|fault| inject(&cluster, fault));
+        let failed = over(&cluster, wrong).await.failed;
+        assert_eq!(failed.as_deref(), Some("Unknown keyspace/cf pair (ks.nope)"));
+        assert_eq!(over(&cluster, compact).await.failed, None);
+        assert_eq!([0, 1, 2].map(|n| rows(&cluster, n)), [10, 4, 10], "{flavor:?}");
+        let told = serde_json::to_string(&cluster.trace(0, 10_000)).expect("lines");
+        for line in ["compaction of ks.u on node 2", "\"purged\"", "\"table\":1,\"rows\":12"] {
+            assert!(told.contains(line), "{line}: {told}");
+        }
+        cluster.kill(1);
+        cluster.revive(1).await.expect("its port is free");
+        within(10, "it is back", async || rows(&cluster, 1) > 0).await;
+        assert_eq!(rows(&cluster, 1), 4, "{flavor:?}");
+        cluster.kill(0);
+        let dead = cluster.compact(0, "ks", None);
+        assert_eq!(dead, Err("node 1 is dead".to_owned()));
+    }
+}
+
 /// The host id of the third node, as another one tells it.
 async fn host_id(session: &Session, cluster: &TcpCluster) -> Uuid {
     let third = cluster.contact_points()[2].ip();

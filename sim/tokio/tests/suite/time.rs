@@ -1,4 +1,4 @@
-//! Timers: what holds whether a millisecond is real or simulated. Exact instants are in `sim_only.rs`.
+//! Timers: what holds whether a millisecond is real or simulated. Exact instants are in `sim_runs.rs`.
 
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at};
@@ -18,12 +18,12 @@ async fn a_sleep_lasts_at_least_as_long_as_asked() {
 
 #[tokio::test]
 async fn sleeps_end_in_the_order_of_their_deadlines() {
-    let (ends, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let (ends, mut order) = tokio::sync::mpsc::channel(3);
     for n in [60u64, 20, 40] {
         let ends = ends.clone();
         tokio::spawn(async move {
             sleep(ms(n)).await;
-            ends.send(n).expect("the test waits");
+            ends.send(n).await.expect("the test waits");
         });
     }
     drop(ends);

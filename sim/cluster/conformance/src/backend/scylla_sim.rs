@@ -64,7 +64,7 @@ impl NodeControl for Control {
                 Fault::Revive => self.tcp.revive(node).await.map_err(|e| e.to_string())?,
                 Fault::Cut => self.cut(node)?,
                 Fault::Join => self.join(node),
-                Fault::Repair => {}
+                Fault::Repair | Fault::Compact => {}
             }
             Ok(())
         })
@@ -73,6 +73,11 @@ impl NodeControl for Control {
     fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
         let keyspace = keyspace.to_owned();
         Box::pin(async move { self.tcp.repair(Some(node - 1), &keyspace, None).await.map(drop) })
+    }
+
+    fn compact(&self, node: usize, keyspace: &str) -> Done<'_> {
+        let done = self.tcp.compact(node - 1, keyspace, None);
+        Box::pin(async move { done })
     }
 }
 

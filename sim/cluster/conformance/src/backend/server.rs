@@ -18,7 +18,7 @@ pub struct Server {
     pub nodes: usize,
     /// What it is.
     pub flavor: Flavor,
-    /// A command that takes `kill|freeze|resume|revive|cut|join N` and `repair N KEYSPACE`.
+    /// A command that takes `kill|freeze|resume|revive|cut|join N` and `repair|compact N KEYSPACE`.
     pub control: Option<String>,
 }
 
@@ -47,6 +47,10 @@ impl NodeControl for Control {
 
     fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
         self.command(format!("repair {node} {keyspace}"))
+    }
+
+    fn compact(&self, node: usize, keyspace: &str) -> Done<'_> {
+        self.command(format!("compact {node} {keyspace}"))
     }
 }
 

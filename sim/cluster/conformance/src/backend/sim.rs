@@ -72,7 +72,7 @@ impl NodeControl for Control {
             Fault::Revive => self.cluster.restart(node),
             Fault::Cut => return done(self.cut(node, true)),
             Fault::Join => return done(self.cut(node, false)),
-            Fault::Repair => {}
+            Fault::Repair | Fault::Compact => {}
         }
         done(async {})
     }
@@ -80,6 +80,11 @@ impl NodeControl for Control {
     fn repair(&self, node: usize, keyspace: &str) -> Done<'_> {
         let (node, keyspace) = (NodeIdx((node - 1) as u8), keyspace.to_owned());
         Box::pin(async move { self.cluster.repair(Some(node), &keyspace, None).await.map(drop) })
+    }
+
+    fn compact(&self, node: usize, keyspace: &str) -> Done<'_> {
+        let (node, keyspace) = (NodeIdx((node - 1) as u8), keyspace.to_owned());
+        Box::pin(async move { self.cluster.compact(node, &keyspace, None).await })
     }
 }
 

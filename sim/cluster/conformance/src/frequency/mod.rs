@@ -179,7 +179,7 @@ impl Experiment {
             Fault::Kill | Fault::Revive => Fault::Revive,
             Fault::Freeze | Fault::Resume => Fault::Resume,
             // Nothing else is an experiment's fault: see `check`.
-            Fault::Cut | Fault::Join | Fault::Repair => Fault::Join,
+            Fault::Cut | Fault::Join | Fault::Repair | Fault::Compact => Fault::Join,
         }
     }
 

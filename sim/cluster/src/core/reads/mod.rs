@@ -11,13 +11,13 @@ mod speculate;
 use super::boundary::{Point, Subject, Verdict};
 use super::message::{ClientRef, Effect, Event, Msg, OpId, Query, Which};
 use super::node::{Cx, Node, Op};
-use super::query::{self, Part, ReadLimits, ReplicaRows};
+use super::query::{self, Found, Part, ReadLimits, ReplicaRows};
 use super::repair;
 use super::ring::{NodeSet, Placement};
 use super::timers::Timer;
 use crate::model::{
     Consistency, CoordinatorError, FailureReason, NodeIdx, PartitionRows, Position, ReadCommand, ReadRequest,
-    ReadResult, ReadTarget, Request, Response, TokenRange,
+    ReadResult, ReadTarget, Request, Response, Scanned, TokenRange,
 };
 use std::sync::Arc;
 
@@ -57,6 +57,8 @@ struct PartState {
     limits: ReadLimits,
     found: Vec<PartitionRows>,
     count: u32,
+    /// What this node came across in its own copy.
+    scanned: Option<Scanned>,
 }
 
 /// For whom a read is done.
@@ -228,6 +230,8 @@ impl Node {
             per_partition: command.per_partition_limit,
             now_s,
             is_sweep: false,
+            drops_purgeable: self.rules.reads_drop_purgeable,
+            tombstones_max: self.rules.read_tombstones_max,
         };
         let part = |part, replicas, after: Option<&Position>| PartState {
             part,
@@ -245,6 +249,7 @@ impl Node {
             limits,
             found: vec![],
             count: 0,
+            scanned: None,
         };
         let after = command.after.as_ref();
         match &command.target {
@@ -361,16 +366,17 @@ impl Node {
         id: OpId,
         part: u16,
         round: u16,
-        rows: ReplicaRows,
+        rows: Found<ReplicaRows>,
     ) {
         let Some(mut op) = self.take_read(id) else {
-            return self.on_sweep_rows(cx, from, id, round, rows);
+            return self.on_sweep_rows(cx, from, id, round, rows.answer);
         };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
             && !p.rows.iter().any(|(n, _)| *n == from)
         {
-            p.rows.push((from, rows));
+            p.note_scanned(from == self.me, rows.scanned);
+            p.rows.push((from, rows.answer));
         }
         self.progress(cx, id, op);
     }
@@ -382,13 +388,14 @@ impl Node {
         id: OpId,
         part: u16,
         round: u16,
-        digest: u128,
+        digest: Found<u128>,
     ) {
         let Some(mut op) = self.take_read(id) else { return };
         if let Some(p) = op.parts.get_mut(usize::from(part))
             && p.round == round
         {
-            p.digests.push((from, digest));
+            p.note_scanned(from == self.me, digest.scanned);
+            p.digests.push((from, digest.answer));
         }
         self.progress(cx, id, op);
     }
@@ -575,6 +582,11 @@ impl Node {
 
     fn answer_rows(&mut self, cx: &mut Cx<'_>, op: ReadOp) {
         let mut result = ReadResult::default();
+        let own = op.parts.iter().filter_map(|p| Some((&p.part, p.scanned?)));
+        let with_tombstones = own.filter(|(_, scanned)| scanned.tombstones > 0);
+        result.scanned = with_tombstones
+            .map(|(part, s)| (part.partition().cloned(), s))
+            .collect();
         let mut left = op.command.limit;
         for partition in op.parts.into_iter().flat_map(|p| p.found) {
             if left == 0 {
@@ -582,7 +594,8 @@ impl Node {
             }
             let mut partition = partition;
             partition.rows.truncate(left as usize);
-            left -= (partition.rows.len() as u32).max(1).min(left);
+            let alone = u32::from(query::shows_statics_alone(&op.command));
+            left -= (partition.rows.len() as u32).max(alone).min(left);
             result.partitions.push(partition);
         }
         if left == 0 && !self.is_at_the_end(&op.command, &result) {
@@ -680,6 +693,13 @@ impl Node {
 }
 
 impl PartState {
+    /// Keeps the read of this node's own copy that came across the most tombstones.
+    fn note_scanned(&mut self, is_own: bool, scanned: Scanned) {
+        if is_own && self.scanned.is_none_or(|s| s.tombstones < scanned.tombstones) {
+            self.scanned = Some(scanned);
+        }
+    }
+
     fn answered(&self) -> NodeSet {
         let digests = self.digests.iter().map(|(n, _)| *n);
         digests

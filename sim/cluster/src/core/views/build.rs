@@ -149,10 +149,8 @@ impl Node {
         let after = rows.skip_while(|(key, _)| Some(*key) == sent);
         let row = |(key, stored): (&Key, crate::core::store::StoredRow<'_>)| {
             let (token, partition) = stored.partition();
-            let of_partition = table.layout().partition(token, partition).ok();
-            let known = of_partition.and_then(|k| table.partition_state(&k));
             let mut state = stored.state();
-            state.shadow(known.and_then(|p| p.covering(key)));
+            state.shadow(table.covering(key, stored));
             let (key, partition) = (key.clone(), partition.to_vec());
             Row {
                 key,

@@ -3,11 +3,11 @@
 //! Deletions of ranges and partitions are told as deletions of the rows that are there: those that are not have no row in
 //! any view.
 
-use crate::core::key::{Key, KeyError};
+use crate::core::key::{Key, KeyError, KeyRange};
 use crate::core::log::CommitLog;
+use crate::core::partition::{PartitionHead, RangeTombstone};
 use crate::core::row::{Deletion, RowState};
-use crate::core::store::{PartitionState, RangeTombstone, TableStore};
-use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
+use crate::core::store::TableStore;
 use crate::model::{OpKind, OpView};
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ struct Looker<'a> {
     /// Rows that are touched, with what is written to each.
     rows: BTreeMap<Key, RowState>,
     /// What the partition will have beside rows.
-    partition: PartitionState,
+    head: PartitionHead,
 }
 
 /// What these operations, all of them on one partition of this table, do to its rows.
@@ -39,25 +39,25 @@ pub(super) fn changes(table: &TableStore, log: &CommitLog, ops: &[OpView<'_>]) -
         return Ok(vec![]);
     };
     let key = table.layout().partition(first.token(), first.partition_key())?;
-    let known = table.partition_state(&key);
+    let known = table.partition_head(&key);
     let mut looker = Looker {
         table,
         log,
         rows: BTreeMap::new(),
-        partition: known.cloned().unwrap_or_default(),
+        head: known.cloned().unwrap_or_default(),
     };
     for op in ops {
         looker.take(op)?;
     }
-    let Looker { rows, partition, .. } = looker;
-    let covering = |key: &Key| known.and_then(|p| p.covering(key));
+    let Looker { rows, head, .. } = looker;
+    let covering = |key: &Key| known.and_then(|h| h.covering(key));
     let change = |(key, written): (Key, RowState)| {
         let stored = table.get(log, &key).map(|row| row.state());
         let mut before = stored.unwrap_or_else(|| RowState::empty(written.clustering()));
         let mut after = before.clone();
         after.merge(&written);
         before.shadow(covering(&key));
-        after.shadow(partition.covering(&key));
+        after.shadow(head.covering(&key));
         Change { before, after }
     };
     Ok(rows.into_iter().map(change).collect())
@@ -65,10 +65,6 @@ pub(super) fn changes(table: &TableStore, log: &CommitLog, ops: &[OpView<'_>]) -
 
 impl Looker<'_> {
     fn take(&mut self, op: &OpView<'_>) -> Result<(), KeyError> {
-        let deletion = Deletion {
-            timestamp_us: op.raw_timestamp(),
-            at_s: op.wall_s(),
-        };
         match op.kind() {
             OpKind::Row | OpKind::Parts | OpKind::RowDelete => {
                 let key = self.table.layout().of_op(op)?;
@@ -77,22 +73,14 @@ impl Looker<'_> {
                     .merge(&RowState::from_op(op));
             }
             OpKind::RangeDelete => {
-                let inclusive = |flag| op.flags() & flag == 0;
-                let start = (op.clustering(), inclusive(FLAG_START_EXCLUSIVE));
-                let end = (op.end_bound(), inclusive(FLAG_END_EXCLUSIVE));
-                self.touch(op, start, end)?;
-                let layout = self.table.layout();
-                let range = layout.slice(op.token(), op.partition_key(), start, end)?;
-                self.partition.add_range(RangeTombstone {
-                    start: (start.0.to_vec(), start.1),
-                    end: (end.0.to_vec(), end.1),
-                    range,
-                    deletion,
-                });
+                let tombstone = RangeTombstone::of_op(op, self.table.layout())?;
+                self.touch(&tombstone.range);
+                self.head.add_range(tombstone);
             }
             OpKind::PartitionDelete => {
-                self.touch(op, (&[], true), (&[], true))?;
-                self.partition.deletion = self.partition.deletion.max(Some(deletion));
+                let layout = self.table.layout();
+                self.touch(&layout.slice(op.token(), op.partition_key(), (&[], true), (&[], true))?);
+                self.head.delete(Deletion::of_op(op));
             }
             // No view shows static columns.
             OpKind::Static | OpKind::StaticParts => {}
@@ -100,14 +88,11 @@ impl Looker<'_> {
         Ok(())
     }
 
-    /// Notes the rows that are there between two bounds.
-    fn touch(&mut self, op: &OpView<'_>, start: (&[u8], bool), end: (&[u8], bool)) -> Result<(), KeyError> {
-        let layout = self.table.layout();
-        let range = layout.slice(op.token(), op.partition_key(), start, end)?;
-        for (key, row) in self.table.range(self.log, &range) {
+    /// Notes the rows that are there in a range.
+    fn touch(&mut self, range: &KeyRange) {
+        for (key, row) in self.table.range(self.log, range) {
             let rows = self.rows.entry(key.clone());
             rows.or_insert_with(|| RowState::empty(row.state().clustering()));
         }
-        Ok(())
     }
 }

@@ -26,6 +26,21 @@ impl BatchPlan {
         self.using.timestamp.as_ref().map_or(Ok(None), |s| timestamp(s, bound))
     }
 
+    /// Lends every USING TIMESTAMP of the batch and of its statements to a check.
+    ///
+    /// # Errors
+    /// What the check says.
+    pub fn timestamps(
+        &self,
+        bound: &[Value<'_>],
+        check: impl Fn(Result<Option<i64>, CqlError>) -> Result<(), CqlError>,
+    ) -> Result<(), CqlError> {
+        check(self.timestamp_us(bound))?;
+        self.statements
+            .iter()
+            .try_for_each(|write| check(write.own_timestamp(bound)))
+    }
+
     /// Whether it has USING TIMESTAMP.
     pub fn has_timestamp(&self) -> bool {
         self.using.timestamp.is_some()
@@ -60,7 +75,7 @@ pub fn batch_kind(
         _ if (has_counters || kind == ast::BatchKind::Counter) && has_timestamp => {
             refuse("Cannot provide custom timestamp for counter BATCH")
         }
-        _ if has_counters => Ok(WriteKind::Counter),
+        _ if has_counters => Ok(WriteKind::CounterBatch),
         ast::BatchKind::Logged => Ok(WriteKind::Logged),
         ast::BatchKind::Unlogged | ast::BatchKind::Counter => Ok(WriteKind::Unlogged),
     }

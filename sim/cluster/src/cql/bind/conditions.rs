@@ -268,6 +268,14 @@ impl Conditions {
         }
     }
 
+    /// Whether all conditions are on static columns.
+    pub fn is_of_statics_alone(&self, table: &Table) -> bool {
+        match self {
+            Conditions::NotExists | Conditions::Exists => false,
+            Conditions::Columns(list) => list.iter().all(|c| table.columns[c.column].kind == ColumnKind::Static),
+        }
+    }
+
     /// The conditions with these values.
     ///
     /// # Errors

@@ -223,7 +223,7 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
             "No PRIMARY KEY specifed for table '{keyspace}.{name}' (exactly one required)"
         )));
     }
-    check_order(create)?;
+    check_order(context, create, &keyspace)?;
     let mut columns = Vec::with_capacity(create.columns.len());
     for (kind, names) in [
         (ColumnKind::PartitionKey, &create.partition_key),
@@ -295,12 +295,28 @@ pub(super) fn scope_of<'a>(context: &Context<'a>, keyspace: &'a str) -> Scope<'a
     }
 }
 
-fn check_order(create: &CreateTable) -> Result<(), CqlError> {
+fn check_order(context: &Context<'_>, create: &CreateTable, keyspace: &str) -> Result<(), CqlError> {
+    let is_twice = |i: usize, name: &str| create.clustering_order[..i].iter().any(|(earlier, _)| earlier == name);
+    let mut names = create.clustering_order.iter().enumerate();
+    if let Some((_, (name, _))) = names.find(|(i, (name, _))| is_twice(*i, name)) {
+        return Err(CqlError::invalid(format!(
+            "Duplicate column '{name}' in CLUSTERING ORDER BY clause for table '{keyspace}.{}'",
+            create.table.table
+        )));
+    }
     for (i, (name, _)) in create.clustering_order.iter().enumerate() {
         if !create.clustering_key.contains(name) {
-            return Err(CqlError::invalid(
-                "Only clustering key columns can be defined in CLUSTERING ORDER directive",
-            ));
+            let rule = "Only clustering key columns can be defined in CLUSTERING ORDER directive";
+            return Err(CqlError::invalid(match context.server.is_scylla {
+                true => rule.to_owned(),
+                false => {
+                    let ordered = create.clustering_order.iter().map(|(name, _)| name.as_str());
+                    let others: Vec<&str> = ordered
+                        .filter(|n| !create.clustering_key.iter().any(|k| k == n))
+                        .collect();
+                    format!("{rule}: [{}] are not clustering columns", others.join(", "))
+                }
+            }));
         }
         if create.clustering_key[i] != *name {
             return Err(CqlError::invalid(

@@ -1,7 +1,7 @@
 //! SELECTs whose rows are looked at all together: groups and aggregates, and rows of several partitions sorted as one.
 
 use super::relations::{KeyPart, Restriction, Restrictions};
-use super::select::{Partitions, SelectPlan};
+use super::select::{Item, Partitions, SelectPlan};
 use super::selection::{Groups, Scene};
 use super::view::{PartitionView, RowView};
 use super::{Context, no_column};
@@ -10,7 +10,7 @@ use crate::cql::frame::Value;
 use crate::cql::functions::Moment;
 use crate::cql::parse::ast;
 use crate::cql::values;
-use crate::model::{Components, PartitionRows, Table, partition_key_components};
+use crate::model::{ColumnKind, Components, PartitionRows, Table, partition_key_components};
 use std::cmp::Ordering;
 
 impl SelectPlan {
@@ -87,6 +87,22 @@ impl SelectPlan {
         Ok(())
     }
 
+    /// Whether it names rows, and wants static columns and nothing of rows (C `Selection.containsOnlyStaticColumns`, seen).
+    pub(super) fn asks_for_statics_of_a_row(&self) -> bool {
+        let is = |i: usize, kinds: &[ColumnKind]| kinds.contains(&self.table.columns[i].kind);
+        let selects = |kinds: &[ColumnKind]| {
+            self.items.iter().any(|(item, _)| match item {
+                Item::Column(i) | Item::Elements(i) | Item::WriteTime(i) | Item::Ttl(i) => is(*i, kinds),
+                Item::Token => false,
+                Item::Expr(i) => self.exprs[*i].0.any_column(&self.aggregates, &|i| is(i, kinds)),
+            })
+        };
+        let of_rows = [ColumnKind::Clustering, ColumnKind::Regular];
+        selects(&[ColumnKind::Static])
+            && !selects(&of_rows)
+            && self.all.iter().any(|(i, _)| is(*i, &[ColumnKind::Clustering]))
+    }
+
     /// The groups of these partitions, at most `most` of them; returns how many.
     ///
     /// # Errors
@@ -99,13 +115,12 @@ impl SelectPlan {
         out: &mut Vec<u8>,
     ) -> Result<u32, CqlError> {
         let per_partition = self.per_partition_limit(bound)? as usize;
-        let mut groups = Groups::default();
+        let mut groups = Groups::new(self.table.partition_columns);
         self.each_row(partitions, bound, |row| {
             let key: Vec<Vec<u8>> = (0..self.group_columns)
                 .map(|i| row.value(i).unwrap_or_default().to_vec())
                 .collect();
-            let prefix = &key[..self.table.partition_columns.min(key.len())];
-            let (there, is_last) = groups.count_of(prefix, &key);
+            let (there, is_last) = groups.count_of(&key);
             if !is_last && self.group_columns > 0 && there >= per_partition {
                 return Ok(());
             }

@@ -20,9 +20,11 @@ pub mod ddl_views;
 pub mod gather;
 mod indexed;
 mod options;
+mod owned;
 pub mod paging;
 pub mod parts;
 pub mod relations;
+pub mod scanned;
 pub mod select;
 pub mod selection;
 pub mod terms;
@@ -41,6 +43,8 @@ use crate::model::{CqlType, Schema, Table};
 use md5::{Digest, Md5};
 use std::sync::Arc;
 use terms::{Compute, source};
+
+pub use owned::Owned;
 
 /// Id of a prepared statement: MD5 of keyspace and text, as real servers make it.
 pub type StatementId = [u8; 16];
@@ -80,6 +84,8 @@ pub struct Prepared {
     pub result: Option<Columns>,
     /// Values that are computed when it is executed, which plans find behind the bound ones.
     pub computed: Vec<Compute>,
+    /// Markers whose values may have sets or maps in them.
+    pub unordered: Vec<usize>,
     /// What to do.
     pub plan: Plan,
 }
@@ -177,6 +183,27 @@ impl Prepared {
         self.computed.iter().map(|c| c.value(bound, moment)).collect()
     }
 
+    /// Whether it needs no values but those that it is sent.
+    #[inline]
+    pub fn takes_as_sent(&self) -> bool {
+        self.computed.is_empty() && self.unordered.is_empty()
+    }
+
+    /// What it needs beside these bound values, or in the place of some.
+    ///
+    /// # Errors
+    /// As [`Prepared::compute`].
+    pub fn owned(&self, bound: &[Value<'_>], moment: &Moment) -> Result<Owned, CqlError> {
+        let ordered = |at: &usize| match bound.get(*at) {
+            Some(Value::Bytes(bytes)) => Some((*at, owned::ordered(&self.bind_specs.get(*at)?.1, bytes)?)),
+            _ => None,
+        };
+        Ok(Owned {
+            computed: self.compute(bound, moment)?,
+            ordered: self.unordered.iter().filter_map(ordered).collect(),
+        })
+    }
+
     fn bind_named<'v>(&self, given: Values<'v>, out: &mut Vec<Value<'v>>) -> Result<(), CqlError> {
         for (name, _) in &self.bind_specs {
             let found = given
@@ -263,7 +290,9 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
     let specs = bind_specs.iter().map(|(n, t)| (n.as_str(), t));
     let encoded = types::columns(ks, table, specs);
     let id = statement_id(context.keyspace, text);
+    let may_be_unordered = |at: &usize| owned::has_order(&bind_specs[*at].1);
     Ok(Prepared {
+        unordered: (0..bind_specs.len()).filter(may_be_unordered).collect(),
         id,
         binds: encoded,
         bind_specs,
@@ -297,6 +326,8 @@ pub struct Binds {
     specs: Vec<Option<(String, CqlType)>>,
     computed: Vec<Compute>,
     is_scylla: bool,
+    /// A variable that would be of two types.
+    conflict: Option<CqlError>,
 }
 
 impl Binds {
@@ -308,6 +339,7 @@ impl Binds {
             specs,
             computed: Vec::new(),
             is_scylla,
+            conflict: None,
         }
     }
 
@@ -321,11 +353,22 @@ impl Binds {
 
     /// Says what marker `index` stands for; `name` is used where the text gives none.
     fn set(&mut self, index: usize, name: &str, ty: CqlType) {
-        let name = self.names[index].clone().unwrap_or_else(|| name.to_string());
-        self.specs[index] = Some((name, ty));
+        let variable = self.names[index].clone().unwrap_or_else(|| name.to_string());
+        let is_shared = self.is_scylla && self.names[index].is_some();
+        let earlier = self.specs[index].as_ref().filter(|_| is_shared);
+        if let Some((_, earlier)) = earlier.filter(|(_, earlier)| *earlier != ty) {
+            // S `prepare_context::add_variable_specification`.
+            let earlier = types::name(earlier);
+            let message = format!("variable :{variable} has type {earlier} which doesn't match {name}");
+            self.conflict.get_or_insert_with(|| CqlError::invalid(message));
+        }
+        self.specs[index] = Some((variable, ty));
     }
 
     fn finish(self) -> Result<(Specs, Vec<Compute>), CqlError> {
+        if let Some(conflict) = self.conflict {
+            return Err(conflict);
+        }
         let specs: Option<Vec<_>> = self.specs.into_iter().collect();
         specs
             .map(|specs| (specs, self.computed))

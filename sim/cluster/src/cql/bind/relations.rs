@@ -8,7 +8,7 @@ use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::parse::ast::{Object, Operator, Relation, Subject, Term};
 use crate::cql::types;
-use crate::model::{Column, ColumnKind, CqlType, Table};
+use crate::model::{Column, ColumnKind, CqlType, Table, WriteSet};
 
 /// Keys that one statement may name at most. A bound on the product of several INs; Scylla has 100 per statement
 /// (`max-partition-key-restrictions-per-query`), Cassandra none.
@@ -654,6 +654,17 @@ pub(super) fn key_value<'a>(value: Value<'a>, column: &Column) -> Result<&'a [u8
             "Invalid unset value for column {}",
             column.name
         ))),
+    }
+}
+
+/// Whether all clustering keys fit into what was written (C `ClusteringPrefix.validate`).
+///
+/// # Errors
+/// One is too long.
+pub(super) fn check_clustering(written: &WriteSet) -> Result<(), CqlError> {
+    match written.oversized_bytes() {
+        0 => Ok(()),
+        bytes => Err(too_long(bytes)),
     }
 }
 

@@ -67,7 +67,7 @@ pub struct SelectPlan {
     pub table: Arc<Table>,
     /// Whether it is a table of the node itself and not of the cluster.
     pub is_system: bool,
-    items: Vec<(Item, String)>,
+    pub(super) items: Vec<(Item, String)>,
     pub(super) exprs: Vec<(Expr, CqlType)>,
     pub(super) aggregates: Vec<Aggregate>,
     /// How many columns of the primary key make a group of GROUP BY; 0 without it.
@@ -80,8 +80,8 @@ pub struct SelectPlan {
     /// Restrictions tested on each row because the core does not apply them.
     filters: Vec<(usize, Restriction)>,
     /// Everything restricted, for system tables, where all of it is tested on each row.
-    all: Vec<(usize, Restriction)>,
-    reversed: bool,
+    pub(super) all: Vec<(usize, Restriction)>,
+    pub(super) reversed: bool,
     distinct: bool,
     limit: Option<Source>,
     per_partition_limit: Option<Source>,
@@ -145,6 +145,10 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
     };
     if select.distinct {
         plan.check_distinct(context)?;
+    } else if plan.asks_for_statics_of_a_row() {
+        return Err(CqlError::invalid(
+            "Cannot restrict clustering columns when selecting only static columns",
+        ));
     }
     if plan.per_partition_limit.is_some() && !plan.aggregates.is_empty() && group_columns == 0 {
         return Err(CqlError::invalid(
@@ -428,7 +432,7 @@ impl SelectPlan {
     ///
     /// # Errors
     /// Null, or not positive.
-    pub(super) fn per_partition_limit(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
+    pub fn per_partition_limit(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
         positive(self.per_partition_limit.as_ref(), bound, "PER PARTITION LIMIT")
     }
 
@@ -438,6 +442,12 @@ impl SelectPlan {
     /// Null, or not positive.
     pub fn limit(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
         positive(self.limit.as_ref(), bound, "LIMIT")
+    }
+
+    /// Whether more than the partition is restricted.
+    pub fn restricts_rows(&self) -> bool {
+        let is_key = |(i, _): &(usize, Restriction)| *i < self.table.partition_columns;
+        !self.all.iter().all(is_key) || matches!(self.partitions, Partitions::Scan)
     }
 
     /// The read this means for these bound values, without page or position; `None` if it can have no rows.
@@ -476,8 +486,8 @@ impl SelectPlan {
         };
         let per_partition_limit = match self.per_partition_limit(bound)? {
             _ if self.distinct => 1,
-            // It counts groups then.
-            _ if self.gathers() => u32::MAX,
+            // It counts groups then, or rows that pass the filters: those that answer see to it.
+            _ if self.gathers() || self.has_filters() => u32::MAX,
             n => n,
         };
         Ok(Some(ReadCommand {
@@ -671,7 +681,7 @@ impl SelectPlan {
     ) -> Result<u32, CqlError> {
         let limit = self.limit(bound)?;
         if self.gathers() {
-            let mut groups = Groups::default();
+            let mut groups = Groups::new(self.table.partition_columns);
             for row in rows {
                 let row = SystemRow(row);
                 if self.meets(&row, bound, &self.all)? {

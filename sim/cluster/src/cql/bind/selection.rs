@@ -457,6 +457,22 @@ pub(super) struct Scene<'a, R> {
 }
 
 impl Expr {
+    /// Whether some column that it is computed from is like this.
+    pub(super) fn any_column(&self, aggregates: &[Aggregate], is_so: &impl Fn(usize) -> bool) -> bool {
+        match self {
+            Expr::Column(i) | Expr::Elements(i) | Expr::Times(i, ..) => is_so(*i),
+            Expr::Element(inner, ..) | Expr::Field(inner, ..) | Expr::Cast(inner, ..) => {
+                inner.any_column(aggregates, is_so)
+            }
+            Expr::Call(_, arguments) => arguments.iter().any(|a| a.any_column(aggregates, is_so)),
+            Expr::Aggregate(i) => {
+                let of = aggregates.get(*i).and_then(|a| a.of.as_ref());
+                of.is_some_and(|of| of.any_column(aggregates, is_so))
+            }
+            Expr::Token | Expr::Constant(_) => false,
+        }
+    }
+
     /// Whether some aggregate is in it.
     pub(super) fn is_aggregate(&self) -> bool {
         match self {
@@ -562,6 +578,10 @@ struct Group {
 #[derive(Debug, Default)]
 pub struct Groups {
     groups: Vec<Group>,
+    /// How many columns of a group's key are its partition's.
+    partition_columns: usize,
+    /// Groups of the partition of the last one. Partitions come one after the other.
+    of_last_partition: usize,
 }
 
 fn begun(aggregates: &[Aggregate]) -> Vec<State> {
@@ -576,6 +596,24 @@ fn begun(aggregates: &[Aggregate]) -> Vec<State> {
 }
 
 impl Groups {
+    /// None yet, of keys that begin with so many columns of the partition key.
+    pub(super) fn new(partition_columns: usize) -> Self {
+        Self {
+            partition_columns,
+            ..Self::default()
+        }
+    }
+
+    /// The partition's columns of a group's key.
+    fn partition<'k>(&self, key: &'k [Vec<u8>]) -> &'k [Vec<u8>] {
+        &key[..self.partition_columns.min(key.len())]
+    }
+
+    fn is_of_last_partition(&self, key: &[Vec<u8>]) -> bool {
+        let last = self.groups.last();
+        last.is_some_and(|group| self.partition(&group.key) == self.partition(key))
+    }
+
     /// Takes in a row. `key` says which group it belongs to: rows of one group come one after the other.
     pub(super) fn add<R: RowView>(
         &mut self,
@@ -589,6 +627,10 @@ impl Groups {
                 .iter()
                 .map(|e| if e.is_aggregate() { Ok(None) } else { e.value(scene) })
                 .collect::<Result<_, _>>()?;
+            self.of_last_partition = match self.is_of_last_partition(&key) {
+                true => self.of_last_partition + 1,
+                false => 1,
+            };
             self.groups.push(Group {
                 key,
                 first,
@@ -623,9 +665,12 @@ impl Groups {
         Ok(())
     }
 
-    /// Number of groups so far that begin with this, and whether the last is of this key.
-    pub(super) fn count_of(&self, prefix: &[Vec<u8>], key: &[Vec<u8>]) -> (usize, bool) {
-        let same = self.groups.iter().filter(|g| g.key.starts_with(prefix)).count();
+    /// Number of groups so far in the partition of this key, and whether the last is of this key.
+    pub(super) fn count_of(&self, key: &[Vec<u8>]) -> (usize, bool) {
+        let same = match self.is_of_last_partition(key) {
+            true => self.of_last_partition,
+            false => 0,
+        };
         (same, self.groups.last().is_some_and(|g| g.key == key))
     }
 

@@ -3,7 +3,7 @@
 
 use super::conditions::{self, Conditions};
 use super::parts::{self, PartsPlan};
-use super::relations::{self, KeyPart, Restriction, check_partition_key, key_value};
+use super::relations::{self, KeyPart, Restriction, check_clustering, check_partition_key, key_value};
 use super::write_parts::Found;
 use super::{
     Binds, Context, Source, TRACES, ddl_views, deletable_table, int_attribute, no_column, source, timeout_ms,
@@ -227,7 +227,11 @@ pub fn update(context: &Context<'_>, update: &ast::Update, binds: &mut Binds) ->
     ddl_views::check_write(context, &table)?;
     let conditions = conditions::resolve(context, &table, update.conditions.as_ref(), binds)?;
     let needs_row = !plan.rows.is_empty() || conditions.as_ref().is_some_and(|c| c.needs_row(&table));
-    let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs_row)?;
+    let needs = Needs {
+        row: needs_row,
+        statics_alone: !needs_row && !plan.statics.is_empty(),
+    };
+    let (partition, rows) = target(context, &table, &update.relations, binds, Verb::Update, needs)?;
     check_counter(&table, &using, conditions.as_ref())?;
     Ok(finished(table, conditions, Verb::Update, partition, rows, plan, using))
 }
@@ -320,12 +324,16 @@ pub fn delete(context: &Context<'_>, delete: &ast::Delete, binds: &mut Binds) ->
         };
         list.push((column.id, parts::delete(part.as_ref(), column, binds)?));
     }
-    let needs_row = !plan.rows.is_empty();
-    let (partition, rows) = target(context, &table, &delete.relations, binds, Verb::Delete, needs_row)?;
+    let conditions = conditions::resolve(context, &table, delete.conditions.as_ref(), binds)?;
+    let tests_row = conditions.as_ref().is_some_and(|c| c.needs_row(&table));
+    let needs = Needs {
+        row: !plan.rows.is_empty(),
+        statics_alone: plan.rows.is_empty() && !tests_row && !plan.statics.is_empty(),
+    };
+    let (partition, rows) = target(context, &table, &delete.relations, binds, Verb::Delete, needs)?;
     if !delete.columns.is_empty() && matches!(rows, Rows::Range { .. }) {
         return Err(range_of_columns());
     }
-    let conditions = conditions::resolve(context, &table, delete.conditions.as_ref(), binds)?;
     if conditions.is_some() && table.keyspace == TRACES {
         return Err(CqlError::unsupported("a conditional DELETE of traces"));
     }
@@ -348,6 +356,15 @@ fn is_single(partition: &[KeyPart], rows: &Rows) -> bool {
         }
 }
 
+/// What the columns of a statement ask of its WHERE.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    /// That it names rows.
+    row: bool,
+    /// That it names none, because only static columns are changed and tested.
+    statics_alone: bool,
+}
+
 /// Partition and rows that the WHERE of an UPDATE or DELETE names.
 fn target(
     context: &Context<'_>,
@@ -355,9 +372,17 @@ fn target(
     where_: &[ast::Relation],
     binds: &mut Binds,
     verb: Verb,
-    needs_row: bool,
+    needs: Needs,
 ) -> Result<(Vec<KeyPart>, Rows), CqlError> {
     let restrictions = relations::resolve(context, table, where_, binds)?;
+    let is_clustering = |(i, _): &(usize, Restriction)| table.columns[*i].kind == ColumnKind::Clustering;
+    if needs.statics_alone && restrictions.columns().iter().any(is_clustering) {
+        // C `StatementRestrictions` (seen), S `statement_restrictions.cc`.
+        let verb = if verb == Verb::Delete { "DELETE" } else { "UPDATE" };
+        return Err(CqlError::invalid(format!(
+            "Invalid restrictions on clustering columns since the {verb} statement modifies only static columns"
+        )));
+    }
     if restrictions.has_token() {
         return Err(CqlError::invalid(
             "The token function cannot be used in WHERE clauses for UPDATE and DELETE statements",
@@ -386,7 +411,7 @@ fn target(
     if !missing.is_empty() {
         return Err(missing_partition_key(&missing));
     }
-    Ok((partition, rows_of(table, &restrictions, verb, needs_row)?))
+    Ok((partition, rows_of(table, &restrictions, verb, needs.row)?))
 }
 
 fn only_equal_keys(context: &Context<'_>, verb: Verb, name: &str) -> CqlError {
@@ -501,8 +526,11 @@ impl WritePlan {
         self.execute_at(self.own_timestamp(bound)?, bound, scratch, out)
     }
 
-    /// USING TIMESTAMP of the statement itself.
-    pub(super) fn own_timestamp(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
+    /// USING TIMESTAMP of the statement itself, microseconds.
+    ///
+    /// # Errors
+    /// A null timestamp.
+    pub fn own_timestamp(&self, bound: &[Value<'_>]) -> Result<Option<i64>, CqlError> {
         match &self.using.timestamp {
             None => Ok(None),
             Some(s) => timestamp(s, bound),
@@ -536,13 +564,12 @@ impl WritePlan {
         out: &mut WriteSet,
     ) -> Result<(), CqlError> {
         let ttl_s = self.ttl_s(bound)?;
-        if let Some(plan) = &self.parts {
-            return self.execute_parts(plan, bound, out, timestamp_us, ttl_s, &Found::nothing());
+        match &self.parts {
+            Some(plan) => return self.execute_parts(plan, bound, out, timestamp_us, ttl_s, &Found::nothing()),
+            None if self.is_single => self.execute_single(bound, scratch, out, timestamp_us, ttl_s)?,
+            None => self.execute_product(bound, out, timestamp_us, ttl_s)?,
         }
-        if self.is_single {
-            return self.execute_single(bound, scratch, out, timestamp_us, ttl_s);
-        }
-        self.execute_product(bound, out, timestamp_us, ttl_s)
+        check_clustering(out)
     }
 
     pub(super) fn ttl_s(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {

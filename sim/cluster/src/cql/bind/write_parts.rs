@@ -167,6 +167,6 @@ impl WritePlan {
                 out.end();
             }
         }
-        Ok(())
+        relations::check_clustering(out)
     }
 }

@@ -17,7 +17,7 @@ pub const VERSION: u8 = 5;
 /// The version after it: not finished anywhere, and the same but for its number.
 pub const BETA_VERSION: u8 = 6;
 /// The largest payload of a segment, bytes.
-const PAYLOAD_BYTES_MAX: usize = (1 << 17) - 1;
+pub const PAYLOAD_BYTES_MAX: usize = (1 << 17) - 1;
 /// Bytes before the payload, and behind it.
 const HEAD_BYTES: usize = 6;
 const TAIL_BYTES: usize = 4;
@@ -61,7 +61,7 @@ pub fn segment(input: &[u8]) -> Segment<'_> {
 }
 
 /// Appends one segment.
-fn put_segment(out: &mut Vec<u8>, payload: &[u8], is_whole: bool) {
+pub fn put_segment(out: &mut Vec<u8>, payload: &[u8], is_whole: bool) {
     let word = payload.len() as u32 | u32::from(is_whole) << 17;
     let [a, b, c, _] = word.to_le_bytes();
     out.extend([a, b, c]);

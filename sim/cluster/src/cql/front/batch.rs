@@ -1,6 +1,6 @@
 //! BATCH frames: their statements become one write, or one conditional request if any of them has conditions.
 
-use super::checks::{level, moment, only_counted, with_computed};
+use super::checks::{level, moment, only_counted, only_timely};
 use super::{Answer, Call, Connection, Front, PendingKind, submit_cas, submit_write};
 use crate::cql::bind::batch::{batch_kind, only_stored, only_writes};
 use crate::cql::bind::{Plan, Prepared};
@@ -46,17 +46,18 @@ impl Front {
                 return self.conditional_batch(call, keyspace, whole);
             }
             prepared.check_in_batch(&bound)?;
+            only_timely(call, || write.own_timestamp(&bound))?;
             has_counters |= write.is_counter;
             has_others |= !write.is_counter;
             if write.needs_read() {
                 let kind = batch_kind(kind, has_counters, has_others, false)?;
                 return self.derived_batch(call, keyspace, whole, kind);
             }
-            if prepared.computed.is_empty() {
+            if prepared.takes_as_sent() {
                 write.execute(&bound, &mut self.scratch, &mut writes)?;
             } else {
-                let computed = prepared.compute(&bound, &moment(call.node, &self.uuids))?;
-                write.execute(&with_computed(&bound, &computed), &mut self.scratch, &mut writes)?;
+                let owned = prepared.owned(&bound, &moment(call.node, &self.uuids))?;
+                write.execute(&owned.with(&bound), &mut self.scratch, &mut writes)?;
             }
             if first.is_none() {
                 first = Some(write.table.clone());
@@ -110,8 +111,8 @@ impl Front {
             };
             only_stored(write)?;
             prepared.check_in_batch(&bound)?;
-            let computed = self.computed(call.node, &prepared, &bound)?;
-            gathered.add(&prepared, 0, &with_computed(&bound, &computed), &mut self.scratch)?;
+            let owned = self.owned(call.node, &prepared, &bound)?;
+            gathered.add(&prepared, 0, &owned.with(&bound), &mut self.scratch)?;
         }
         let params = batch.finish()?;
         submit_cas(

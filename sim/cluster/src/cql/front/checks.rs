@@ -13,11 +13,6 @@ pub(super) fn values(kept: &[Option<Vec<u8>>]) -> impl Iterator<Item = Value<'_>
     kept.iter().map(|v| v.as_deref().map_or(Value::Null, Value::Bytes))
 }
 
-/// The bound values of a statement, and behind them those that were computed for it.
-pub(super) fn with_computed<'v>(bound: &[Value<'v>], computed: &'v [Option<Vec<u8>>]) -> Vec<Value<'v>> {
-    bound.iter().copied().chain(values(computed)).collect()
-}
-
 pub(super) fn custom_batch_timestamp() -> CqlError {
     CqlError::invalid("Cannot provide custom timestamp for conditional BATCH")
 }
@@ -96,6 +91,22 @@ pub(super) fn moment(node: &NodeView<'_>, uuids: &Cell<u64>) -> Moment {
         wall_us: node.wall_us,
         node: u64::from(node.generation as u32) << 8 | u64::from(node.me.0),
         drawn: Cell::new(uuids.replace(uuids.get() + 1) << 20),
+    }
+}
+
+/// Refuses USING TIMESTAMP that is too far ahead of the node's clock.
+#[inline]
+pub(super) fn only_timely(call: &Call<'_>, timestamp_us: impl FnOnce() -> Answer<Option<i64>>) -> Answer<()> {
+    let Some(ahead_max_us) = call.node.config.flavor.rules().timestamp_ahead_max_us else {
+        return Ok(());
+    };
+    match timestamp_us()? {
+        Some(us) if us > call.node.wall_us.saturating_add(ahead_max_us) => Err(CqlError::invalid(
+            "Cannot provide a timestamp more than 3 days into the future. If this was not intended, make sure the timestamp is \
+             in microseconds. You can also disable this check by setting the restrict_future_timestamp configuration option to \
+             false.",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes that need to know what is there (elements of lists by index or value): gathered with their values, and made once
 //! the reads are answered.
 
-use super::checks::with_computed;
+use super::checks::only_timely;
 use super::{Answer, Call, Front, PendingKind};
 use crate::cql::bind::batch::{only_stored, only_writes};
 use crate::cql::bind::{Plan, Prepared};
@@ -80,8 +80,11 @@ impl Front {
                 return self.conditional_batch(call, keyspace, whole);
             }
             prepared.check_in_batch(&bound)?;
-            let computed = self.computed(call.node, &prepared, &bound)?;
-            gathered.add(&prepared, 0, &with_computed(&bound, &computed))?;
+            if let Plan::Write(write) = &prepared.plan {
+                only_timely(call, || write.own_timestamp(&bound))?;
+            }
+            let owned = self.owned(call.node, &prepared, &bound)?;
+            gathered.add(&prepared, 0, &owned.with(&bound))?;
         }
         let params = batch.finish()?;
         let consistency = super::level(params.consistency)?;

@@ -15,7 +15,7 @@ mod tracing;
 
 use super::answer::{self, Words};
 use super::bind::write::{self, Scratch};
-use super::bind::{Context, Plan, Prepared, Server, ddl, ddl_views, prepare, statement_id};
+use super::bind::{Context, Owned, Plan, Prepared, Server, ddl, ddl_views, prepare, statement_id};
 use super::cas;
 use super::describe;
 use super::error::CqlError;
@@ -31,8 +31,8 @@ use crate::core::config::ClusterConfig;
 use crate::core::flavor::Flavor;
 use crate::model::{self, Consistency, Response, Schema, Table, WriteKind, WriteRequest, WriteSet};
 use checks::{
-    check_startup, custom_batch_timestamp, level, moment, only_counted, only_unconditional, register, request_name,
-    values,
+    check_startup, custom_batch_timestamp, level, moment, only_counted, only_timely, only_unconditional, register,
+    request_name,
 };
 use login::Login;
 use reading::PendingRead;
@@ -353,7 +353,11 @@ impl Front {
             keyspace,
             server: &self.server,
         };
-        prepare(&context, text, parse::parse(text)?)
+        let same_name = match self.server.is_scylla {
+            true => parse::Markers::Shared,
+            false => parse::Markers::Apart,
+        };
+        prepare(&context, text, parse::parse_as(text, same_name)?)
     }
 
     fn prepare(
@@ -408,9 +412,10 @@ impl Front {
                 "Invalid amount of bind variables".to_string()
             }
         })?;
-        let computed = self.computed(call.node, statement, &bound)?;
-        let mut bound: Vec<Value<'_>> = bound;
-        bound.extend(values(&computed));
+        let owned = self.owned(call.node, statement, &bound)?;
+        if !owned.is_empty() {
+            bound = owned.with(&bound);
+        }
         match &statement.plan {
             Plan::Write(write) if write.conditions.is_some() => {
                 if write.has_timestamp() {
@@ -436,6 +441,7 @@ impl Front {
             }
             Plan::Write(write) => {
                 only_unconditional(consistency)?;
+                only_timely(call, || write.own_timestamp(&bound))?;
                 if write.needs_read() {
                     let mut derived = derived::Gathered::new(WriteKind::Single);
                     derived.add(statement, 0, &bound)?;
@@ -466,6 +472,7 @@ impl Front {
                 Ok(submit_write(call, request, first))
             }
             Plan::Batch(batch) if batch.statements.iter().any(write::WritePlan::needs_read) => {
+                batch.timestamps(&bound, |given| only_timely(call, || given))?;
                 let mut derived = derived::Gathered::new(batch.kind);
                 for i in 0..batch.statements.len() {
                     derived.add(statement, i, &bound)?;
@@ -474,6 +481,7 @@ impl Front {
                 Ok(Some(derived.finish(consistency, timestamp_us, batch.timeout_ms())))
             }
             Plan::Batch(batch) => {
+                batch.timestamps(&bound, |given| only_timely(call, || given))?;
                 let mut writes = WriteSet::new();
                 for write in &batch.statements {
                     write.execute(&bound, &mut self.scratch, &mut writes)?;
@@ -481,7 +489,7 @@ impl Front {
                 let timestamp_us = batch.timestamp_us(&bound)?.or(params.timestamp_us);
                 let first = batch.statements.first().map(|w| w.table.clone());
                 let (kind, timeout_ms) = (batch.kind, batch.timeout_ms());
-                if kind == WriteKind::Counter {
+                if kind.is_counter() {
                     only_counted(consistency, first.as_deref())?;
                 }
                 Ok(submit_write(
@@ -546,11 +554,11 @@ impl Front {
     }
 
     /// The values of a statement that are computed when it is executed.
-    fn computed(&self, node: &NodeView<'_>, statement: &Prepared, bound: &[Value<'_>]) -> Answer<Vec<Option<Vec<u8>>>> {
-        if statement.computed.is_empty() {
-            return Ok(Vec::new());
+    fn owned(&self, node: &NodeView<'_>, statement: &Prepared, bound: &[Value<'_>]) -> Answer<Owned> {
+        if statement.takes_as_sent() {
+            return Ok(Owned::default());
         }
-        statement.compute(bound, &moment(node, &self.uuids))
+        statement.owned(bound, &moment(node, &self.uuids))
     }
 
     /// Writes the answer of the core to a request handed out as [`Outcome::Submit`].
@@ -584,6 +592,9 @@ impl Front {
                 }
             }
             (Response::Rows(result), PendingKind::Read(read)) => {
+                if !result.scanned.is_empty() {
+                    warnings.extend(read.tombstones(&result, self.flavor.rules().read_tombstones_warn));
+                }
                 if let Err(error) = read.answer(&result, stream, &warnings, out) {
                     response::error(out, stream, &warnings, &error);
                 }

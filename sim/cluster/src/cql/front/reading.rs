@@ -4,7 +4,7 @@ use super::{Answer, Call, Front, PendingKind};
 use crate::core::flavor::Flavor;
 use crate::cql::answer::{self, Words};
 use crate::cql::bind::paging::PagingState;
-use crate::cql::bind::{Plan, Prepared, TRACES};
+use crate::cql::bind::{Plan, Prepared, TRACES, scanned};
 use crate::cql::error::CqlError;
 use crate::cql::frame::response::{self, RowsBody};
 use crate::cql::frame::{Params, Value};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct PendingRead {
     pub(super) statement: Arc<Prepared>,
-    /// Bound values, kept only where filters need them after the read.
+    /// Bound values, kept only where filters, or words for the client, need them after the read.
     bound: Vec<Option<Vec<u8>>>,
     skip_metadata: bool,
     paged: bool,
@@ -26,6 +26,8 @@ pub(super) struct PendingRead {
     most: u32,
     /// Rows left of LIMIT before this answer.
     remaining: u32,
+    /// Where the page before ended, kept only where rows are counted after the read.
+    resumed: Option<Position>,
     /// When it was asked.
     moment: Moment,
 }
@@ -139,9 +141,11 @@ impl Front {
             _ => most,
         };
         command.after = resumed.map(|s| s.after);
+        let may_warn = self.flavor.rules().read_tombstones_warn != u32::MAX;
         let read = PendingRead {
             statement: statement.clone(),
-            bound: if select.has_filters() || select.computes() || select.sorts() {
+            bound: if select.has_filters() || select.computes() || select.sorts() || may_warn && select.restricts_rows()
+            {
                 bound.iter().map(owned).collect()
             } else {
                 Vec::new()
@@ -151,6 +155,7 @@ impl Front {
             paged: page_size.is_some(),
             most,
             remaining,
+            resumed: command.after.clone().filter(|_| select.has_filters()),
         };
         let consistency = match (&command.target, consistency) {
             // Nothing is agreed on over many partitions: Cassandra asks for a quorum of each (seen).
@@ -176,6 +181,17 @@ impl Front {
 }
 
 impl PendingRead {
+    /// What the client is told of tombstones, if there were more than so many.
+    pub(super) fn tombstones(&self, result: &model::ReadResult, warn: u32) -> Vec<String> {
+        let Plan::Select(select) = &self.statement.plan else {
+            return Vec::new();
+        };
+        let many = result.scanned.iter().filter(|(_, scanned)| scanned.tombstones > warn);
+        let bound: Vec<Value<'_>> = super::checks::values(&self.bound).collect();
+        many.map(|(partition, seen)| scanned::warning(select, &bound, (partition.as_ref(), *seen), self.most))
+            .collect()
+    }
+
     pub(super) fn answer(
         &self,
         result: &model::ReadResult,
@@ -186,17 +202,30 @@ impl PendingRead {
         let (Plan::Select(select), Some(columns)) = (&self.statement.plan, &self.statement.result) else {
             return Err(CqlError::server("a read that selects nothing"));
         };
-        let bound: Vec<Value<'_>> = super::values(&self.bound).collect();
+        let bound: Vec<Value<'_>> = super::checks::values(&self.bound).collect();
         let mut cells = Vec::with_capacity(expected_bytes(result, columns.count));
         let mut count = 0;
+        let mut counted = self.resumed.clone();
         let scene = (&bound[..], &self.moment);
         if select.gathers() {
             count = select.put_gathered(&result.partitions, scene, self.most, &mut cells)?;
         } else if select.sorts() {
             count = select.put_sorted(&result.partitions, scene, self.most, &mut cells)?;
         } else {
+            let per_partition = match select.has_filters() {
+                true => select.per_partition_limit(&bound)?,
+                false => u32::MAX,
+            };
             for partition in &result.partitions {
-                count += select.put_partition(partition, scene, self.most - count, &mut cells)?;
+                let before = rows_of(&partition.key, counted.as_ref());
+                let room = per_partition.saturating_sub(before).min(self.most - count);
+                let more = select.put_partition(partition, scene, room, &mut cells)?;
+                count += more;
+                counted = Some(Position {
+                    partition: partition.key.clone(),
+                    clustering: None,
+                    rows_of_partition: before + more,
+                });
             }
         }
         let remaining = if self.remaining == u32::MAX {
@@ -205,13 +234,13 @@ impl PendingRead {
             self.remaining - count
         };
         let state = match &result.more {
-            Some(after) if self.paged && remaining > 0 => Some(
-                PagingState {
-                    after: after.clone(),
-                    remaining,
+            Some(after) if self.paged && remaining > 0 => {
+                let mut after = after.clone();
+                if select.has_filters() {
+                    after.rows_of_partition = rows_of(&after.partition, counted.as_ref());
                 }
-                .encode(),
-            ),
+                Some(PagingState { after, remaining }.encode())
+            }
             _ => None,
         };
         let page = RowsBody {
@@ -222,6 +251,12 @@ impl PendingRead {
         response::rows(out, stream, warnings, columns, self.skip_metadata, &page);
         Ok(())
     }
+}
+
+/// How many rows of a partition were counted so far.
+fn rows_of(partition: &PartitionKey, counted: Option<&Position>) -> u32 {
+    let same = counted.filter(|at| at.partition == *partition);
+    same.map_or(0, |at| at.rows_of_partition)
 }
 
 /// Room for the rows of an answer: their bytes with those of their keys, and a length for each column.

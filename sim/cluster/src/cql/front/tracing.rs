@@ -6,7 +6,7 @@ use crate::core::ring::NodeSet;
 use crate::cql::frame::{HEADER_BYTES, Header, Request, flag};
 use crate::cql::system::{NodeView, SystemRow};
 use crate::cql::traces::{Begun, Traces};
-use crate::model::{self, Consistency, ReadTarget, Response, Table, TableId, Token, WriteSet};
+use crate::model::{self, Consistency, ReadTarget, Response, Scanned, Table, TableId, Token, WriteSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -122,8 +122,12 @@ impl Front {
         let id = traces.id(number)?;
         match response {
             Response::Rows(result) => {
-                let rows = result.rows().count();
-                traces.event(id, &format!("Read {rows} live rows and 0 tombstone cells"));
+                let own = |of: fn(&Scanned) -> u32| result.scanned.iter().map(|(_, s)| of(s)).sum::<u32>();
+                let (live, tombstones) = match result.scanned.is_empty() {
+                    true => (result.rows().count() as u32, 0),
+                    false => (own(|s| s.live), own(|s| s.tombstones)),
+                };
+                traces.event(id, &format!("Read {live} live rows and {tombstones} tombstone cells"));
             }
             Response::Error(error) => traces.event(id, &error.to_string()),
             _ => {}

@@ -141,6 +141,23 @@ pub fn is_reserved(word: &str) -> bool {
 /// # Errors
 /// See [`ParseError`].
 pub fn parse(text: &str) -> Result<Parsed, ParseError> {
+    parse_as(text, Markers::Apart)
+}
+
+/// What bind markers of one name are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Markers {
+    /// A variable each: Cassandra.
+    Apart,
+    /// One variable: ScyllaDB (`cql_duplicate_bind_variable_names_refer_to_same_variable`, true by default).
+    Shared,
+}
+
+/// As [`parse`], of a server that takes markers of one name like this.
+///
+/// # Errors
+/// See [`ParseError`].
+pub fn parse_as(text: &str, same_name: Markers) -> Result<Parsed, ParseError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(ParseError::Unsupported(format!(
             "a statement text of {} bytes (at most {TEXT_BYTES_MAX})",
@@ -153,6 +170,7 @@ pub fn parse(text: &str) -> Result<Parsed, ParseError> {
         tokens,
         at: 0,
         markers: Vec::new(),
+        same_name,
     };
     let statement = parser.statement()?;
     while parser.accept(";") {}
@@ -172,6 +190,7 @@ pub(super) struct Parser<'a> {
     tokens: Vec<Token>,
     at: usize,
     markers: Vec<Option<String>>,
+    same_name: Markers,
 }
 
 /// Primitives shared by the grammar files.
@@ -379,6 +398,10 @@ impl Parser<'_> {
     }
 
     fn marker(&mut self, name: Option<String>) -> Term {
+        let earlier = || self.markers.iter().position(|marker| *marker == name);
+        if let Some(at) = earlier().filter(|_| name.is_some() && self.same_name == Markers::Shared) {
+            return Term::Marker(at);
+        }
         self.markers.push(name);
         Term::Marker(self.markers.len() - 1)
     }

@@ -84,6 +84,7 @@ pub fn parse(text: &str) -> Parse<Option<RoleStatement>> {
         tokens: lexer::lex(text)?,
         at: 1,
         markers: Vec::new(),
+        same_name: super::Markers::Apart,
     };
     let statement = parser.role_statement(&first)?;
     while parser.accept(";") {}

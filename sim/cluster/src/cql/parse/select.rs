@@ -2,7 +2,7 @@
 
 use super::ast::{Select, Selectable, Selector};
 use super::lexer::Kind;
-use super::{Parse, ParseError, Parser};
+use super::{DEPTH_MAX, Parse, ParseError, Parser};
 
 /// Functions that real servers know and this cluster does not carry out (CQL reference, "Functions"); any other name is
 /// unknown to them too.
@@ -96,7 +96,10 @@ impl Parser<'_> {
     }
 
     pub(super) fn selector(&mut self) -> Parse<Selector> {
-        let selectable = self.selectable()?;
+        let selectable = self.selectable(0)?;
+        if depth_of(&selectable) > DEPTH_MAX {
+            return Err(too_deep());
+        }
         if matches!(self.peek(), Kind::Symbol("+" | "-" | "/" | "%" | "*")) {
             return Err(ParseError::Unsupported(format!(
                 "the operator {} in a selection",
@@ -111,9 +114,12 @@ impl Parser<'_> {
         Ok(Selector { selectable, alias })
     }
 
-    fn selectable(&mut self) -> Parse<Selectable> {
-        let mut selectable = self.simple_selectable()?;
-        loop {
+    fn selectable(&mut self, depth: usize) -> Parse<Selectable> {
+        if depth > DEPTH_MAX {
+            return Err(too_deep());
+        }
+        let mut selectable = self.simple_selectable(depth)?;
+        for _ in 0..DEPTH_MAX {
             if self.accept("[") {
                 let key = self.term()?;
                 if self.is_symbol(".") {
@@ -127,9 +133,10 @@ impl Parser<'_> {
                 return Ok(selectable);
             }
         }
+        Err(too_deep())
     }
 
-    fn simple_selectable(&mut self) -> Parse<Selectable> {
+    fn simple_selectable(&mut self, depth: usize) -> Parse<Selectable> {
         let is_call = matches!(self.peek_at(1), Kind::Symbol("("));
         if !is_call {
             return match self.peek() {
@@ -157,7 +164,7 @@ impl Parser<'_> {
         let selectable = match function.as_str() {
             name if OF_CELLS.contains(&name) => {
                 let name = OF_CELLS.into_iter().find(|f| *f == name).unwrap_or("ttl");
-                Selectable::Of(name, Box::new(self.selectable()?))
+                Selectable::Of(name, Box::new(self.selectable(depth + 1)?))
             }
             "count" if self.accept("*") => Selectable::Count,
             "count" if matches!(self.peek(), Kind::Integer(n) if n == "1") => {
@@ -165,7 +172,7 @@ impl Parser<'_> {
                 Selectable::Count
             }
             "cast" => {
-                let inner = Box::new(self.selectable()?);
+                let inner = Box::new(self.selectable(depth + 1)?);
                 self.expect_word("as")?;
                 Selectable::Cast(inner, Box::new(self.cql_type(0)?))
             }
@@ -173,10 +180,23 @@ impl Parser<'_> {
                 return Err(ParseError::Unsupported(format!("the function {name}() in a selection")));
             }
             _ if self.is_symbol(")") => Selectable::Call(function, Vec::new()),
-            _ => Selectable::Call(function, self.comma_list(Self::selectable)?),
+            _ => Selectable::Call(function, self.comma_list(|parser| parser.selectable(depth + 1))?),
         };
         self.expect(")")?;
         Ok(selectable)
+    }
+}
+
+fn too_deep() -> ParseError {
+    ParseError::Invalid(format!("selections nested deeper than {DEPTH_MAX}"))
+}
+
+fn depth_of(selectable: &Selectable) -> usize {
+    match selectable {
+        Selectable::Element(inner, _) | Selectable::Field(inner, _) => 1 + depth_of(inner),
+        Selectable::Of(_, inner) | Selectable::Cast(inner, _) => 1 + depth_of(inner),
+        Selectable::Call(_, arguments) => 1 + arguments.iter().map(depth_of).max().unwrap_or(0),
+        Selectable::Column(_) | Selectable::Term(_) | Selectable::Count => 0,
     }
 }
 

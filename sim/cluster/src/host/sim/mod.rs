@@ -6,13 +6,14 @@
 //! - `connection`: one client of it,
 //! - `inbox`: what is on its way to it,
 //! - `record`: what the trace is told,
-//! - `repair`, `replace`: anti-entropy repair on command; a node in the place of a lost one,
+//! - `repair`, `compact`, `replace`: anti-entropy repair and major compaction on command; a node in the place of a lost one,
 //! - `snapshot`: what the replicas hold, for checks.
 //!
 //! Locks: each node's process and inbox have one; a process may lock inboxes, never another process. A hook runs under
 //! the lock of the coordinator that calls it: it may kill and pause machines and bend links, and must not ask the
 //! cluster for anything of that node (snapshots and the like; it would find the node missing, not hang).
 
+mod compact;
 mod connection;
 mod inbox;
 mod process;

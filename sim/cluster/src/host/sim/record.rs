@@ -197,6 +197,10 @@ pub(super) fn event(cluster: &Cluster, node: NodeIdx, event: &Event) {
             trace.mark("node joined");
             other(cluster, node, "joined", format!("with {mutations} mutations of others"));
         }
+        Event::Purged { table, rows } => {
+            trace.mark("table compacted");
+            other(cluster, node, "compacted", format!("table {}: {rows} rows", table.0));
+        }
         Event::RepairBegun { number, what, ranges } => {
             trace.mark("repair begun");
             let detail = format!("repair {number} of {what}: {ranges} ranges");

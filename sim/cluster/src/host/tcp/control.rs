@@ -89,6 +89,7 @@ impl Body {
             Deed::FailDisk(node) => self.shared.turn(|state, now_us| state.process(node).fail_disk(now_us)),
             Deed::Replace(node) => self.replace(node).await?,
             Deed::HoldSchema { node, on } => self.give(node, Input::HoldSchema { on }),
+            Deed::Compact { node, keyspace, table } => self.compact(node, &keyspace, table.as_deref())?,
             Deed::Repair { by, scope } => {
                 let mutations = self.repair(by, scope).await?;
                 return Ok(format!("done, {mutations} mutations were lacking"));

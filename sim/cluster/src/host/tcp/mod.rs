@@ -4,7 +4,7 @@
 //! - `process`: one node, and the carrying out of what its core asks for,
 //! - `connection`: one client of it,
 //! - `control`: kill, freeze, resume and start again one node of them, cut links, lose hints,
-//! - `repair`, `replace`: anti-entropy repair on command; a node in the place of a lost one,
+//! - `repair`, `compact`, `replace`: anti-entropy repair and major compaction on command; a node in the place of a lost one,
 //! - `faults`, `trace`: faults on command (`--plan`, the control endpoint), and what happened,
 //! - `http`: the control endpoint,
 //! - `status`: how the nodes are,
@@ -19,6 +19,7 @@
 //! Everything is kept in memory: this is for tests and development, not for keeping data.
 
 mod clock;
+mod compact;
 mod connection;
 mod control;
 mod data_dir;

@@ -62,6 +62,7 @@ impl Notice {
                     | Event::Recovered { .. }
                     | Event::Joining { .. }
                     | Event::Joined { .. }
+                    | Event::Purged { .. }
                     | Event::RepairBegun { .. }
                     | Event::RepairEnded { .. }
             ),
@@ -151,6 +152,11 @@ fn told(event: &Event, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Event::Joining { host_id } => write!(f, "takes the place of a lost node, as {host_id}"),
         Event::Joined { mutations } => write!(f, "has joined with {mutations} mutations of others"),
+        Event::Purged { table, rows } => write!(
+            f,
+            "compacted table number {}: {rows} rows and partitions lost what was too old",
+            table.0
+        ),
         Event::RepairBegun { number, what, ranges } => {
             write!(f, "begins repair {number} of {what}, {ranges} ranges")
         }

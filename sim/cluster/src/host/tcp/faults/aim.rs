@@ -39,6 +39,12 @@ pub(in crate::host::tcp) enum Deed {
     HoldSchema { node: NodeIdx, on: bool },
     /// A repair is made.
     Repair { by: Option<NodeIdx>, scope: RepairScope },
+    /// A major compaction is made.
+    Compact {
+        node: NodeIdx,
+        keyspace: String,
+        table: Option<String>,
+    },
 }
 
 /// What a fault aims at.
@@ -105,7 +111,12 @@ fn deeds(spec: &FaultSpec, node: Option<NodeIdx>, nodes: usize) -> Result<(Deed,
         Action::LoseViewUpdates => return Ok(of_views(ViewFault::Lose)),
         Action::HoldViewUpdates => return Ok(of_views(ViewFault::Hold)),
         Action::Repair => {
-            let scope = repair_scope(spec)?;
+            let (keyspace, table) = tables(spec, "repair", "nodetool repair --full")?;
+            let scope = RepairScope {
+                keyspace,
+                table,
+                whole_ring: spec.node.is_none(),
+            };
             return Ok((Deed::Repair { by: node, scope }, None));
         }
         _ => {}
@@ -136,6 +147,10 @@ fn deeds(spec: &FaultSpec, node: Option<NodeIdx>, nodes: usize) -> Result<(Deed,
             let hold = |on| Deed::HoldSchema { node, on };
             (hold(true), Some(hold(false)))
         }
+        Action::Compact => {
+            let (keyspace, table) = tables(spec, "compact", "nodetool compact")?;
+            (Deed::Compact { node, keyspace, table }, None)
+        }
         Action::Replace => (Deed::Replace(node), None),
         Action::Clock => {
             let skew_ms = spec.skew.map_or(0, |s| s.0);
@@ -146,7 +161,7 @@ fn deeds(spec: &FaultSpec, node: Option<NodeIdx>, nodes: usize) -> Result<(Deed,
 }
 
 /// `keyspace`, or `table = "ks.t"`, or both with `table = "t"`.
-fn repair_scope(spec: &FaultSpec) -> Result<RepairScope, SpecError> {
+fn tables(spec: &FaultSpec, action: &str, command: &str) -> Result<(String, Option<String>), SpecError> {
     let (of_table, table) = match spec.table.as_deref() {
         Some(name) => match name.split_once('.') {
             Some((keyspace, table)) => (Some(keyspace), Some(table)),
@@ -157,14 +172,10 @@ fn repair_scope(spec: &FaultSpec) -> Result<RepairScope, SpecError> {
     let keyspace = spec.keyspace.as_deref().or(of_table);
     let Some(keyspace) = keyspace.filter(|k| of_table.is_none_or(|of| of == *k)) else {
         let what =
-            "`repair` needs `keyspace = \"ks\"` or `table = \"ks.t\"`: nodetool repair --full of a keyspace or table";
+            format!("`{action}` needs `keyspace = \"ks\"` or `table = \"ks.t\"`: {command} of a keyspace or table");
         return Err(SpecError::of("keyspace", what));
     };
-    Ok(RepairScope {
-        keyspace: keyspace.to_owned(),
-        table: table.map(str::to_owned),
-        whole_ring: spec.node.is_none(),
-    })
+    Ok((keyspace.to_owned(), table.map(str::to_owned)))
 }
 
 fn links(spec: &FaultSpec, node: NodeIdx, nodes: usize) -> Result<Vec<(NodeIdx, NodeIdx)>, SpecError> {
@@ -201,7 +212,7 @@ pub(super) fn strikes_write(spec: &FaultSpec, write: &BatchInfo<'_>) -> bool {
     let statements = spec.statements.unwrap_or(spec.action.strikes()[0]);
     match statements {
         Statements::Any | Statements::Write => {}
-        Statements::Batch if write.kind() != WriteKind::Single => {}
+        Statements::Batch if write.kind().is_batch() => {}
         _ => return false,
     }
     if spec.applied == Some(Applied::Replay) && !write.is_logged() {
@@ -319,7 +330,7 @@ fn write_type(boundary: &Boundary<'_>) -> WriteType {
         Some(WriteKind::Single) => WriteType::Simple,
         Some(WriteKind::Unlogged) => WriteType::UnloggedBatch,
         Some(WriteKind::Logged) => WriteType::Batch,
-        Some(WriteKind::Counter) => WriteType::Counter,
+        Some(WriteKind::Counter | WriteKind::CounterBatch) => WriteType::Counter,
         None => WriteType::Cas,
     }
 }

@@ -105,6 +105,10 @@ impl Deed {
             Deed::Replace(node) => format!("another node in the place of node {}", number(*node)),
             Deed::HoldSchema { node, on: true } => format!("node {} learns of no change to the schema", number(*node)),
             Deed::HoldSchema { node, .. } => format!("node {} learns of changes to the schema again", number(*node)),
+            Deed::Compact { node, keyspace, table } => {
+                let table = table.as_ref().map_or_else(String::new, |t| format!(".{t}"));
+                format!("compaction of {keyspace}{table} on node {}", number(*node))
+            }
             Deed::Repair { by, scope } => {
                 let by = by.map_or_else(String::new, |n| format!(" by node {}", number(n)));
                 let table = scope.table.as_ref().map_or_else(String::new, |t| format!(".{t}"));

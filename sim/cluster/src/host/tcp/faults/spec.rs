@@ -33,6 +33,7 @@ pub enum Action {
     FailDisk,
     HoldSchema,
     Repair,
+    Compact,
     Replace,
     AddNode,
 }
@@ -173,7 +174,7 @@ struct About {
 /// The fields that say which statements are struck.
 const WHICH: [&str; 6] = ["table", "statements", "row", "node", "skip", "count"];
 
-const ACTIONS: [About; 23] = [
+const ACTIONS: [About; 24] = [
     About {
         action: Action::WriteTimeout,
         name: "write-timeout",
@@ -322,6 +323,13 @@ const ACTIONS: [About; 23] = [
         takes: &["keyspace", "table", "node", "at"],
     },
     About {
+        action: Action::Compact,
+        name: "compact",
+        what: "nodetool compact of a keyspace or table on a node: deletions older than gc_grace_seconds are gone",
+        needs: &["node"],
+        takes: &["keyspace", "table", "at"],
+    },
+    About {
         action: Action::Replace,
         name: "replace",
         what: "a node and its disk are lost, and a new one in its place gets its data from the other replicas",
@@ -343,7 +351,7 @@ const FIELDS: &str =
   which       table = \"ks.t\" or \"t\"      statements that touch this table; else any
               statements = \"any\"         any, read, write (counters too), batch, conditional (reads at SERIAL too); what a
                                          fault can strike if not given. Never DDL, TRUNCATE or system tables
-              keyspace = \"ks\"            what is to be repaired, with or without a table
+              keyspace = \"ks\"            what is to be repaired or compacted, with or without a table
               row = { k = 7, s = \"a\" }   writes with a row of these values (integers and texts)
               node = 2                   through this coordinator; else any. Nodes count from 1
               skip = 0, count = 1        let so many pass, then strike so many

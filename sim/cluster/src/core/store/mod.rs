@@ -4,14 +4,18 @@
 //! the log: two words. Anything else (cells of several writes, deletions) is a [`RowState`] on the side. Partition and
 //! range tombstones and static cells are kept per partition, and only where there are any.
 
+mod purge;
+
+pub use purge::Purge;
+
 use super::fold::Fold;
 use super::key::{Key, KeyError, KeyLayout, KeyRange};
 use super::log::{CommitLog, LogPos};
+use super::partition::{PartitionHead, RangeTombstone};
 use super::row::{Deletion, RowState, digest_record};
 use super::rowmap::{RowMap, Sight};
 use super::seal::Ops;
-use crate::model::write::{FLAG_END_EXCLUSIVE, FLAG_START_EXCLUSIVE};
-use crate::model::{ColumnId, OpKind, OpView, Row, Schema, Table, TableId, Token};
+use crate::model::{ColumnId, OpKind, OpView, PartitionKey, Row, Schema, Table, TableId, Token};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,62 +37,13 @@ struct MergedRow {
     changed_at: LogPos,
 }
 
-/// A deletion of the rows between two bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeTombstone {
-    /// Start bound (clustering prefix) and whether it is included.
-    pub start: (Vec<u8>, bool),
-    /// End bound and whether it is included.
-    pub end: (Vec<u8>, bool),
-    /// The same as a range of storage keys.
-    pub range: KeyRange,
-    /// The deletion.
-    pub deletion: Deletion,
-}
-
-/// What a partition has beside its rows.
-#[derive(Debug, Clone, Default)]
+/// A partition that has something beside its rows.
+#[derive(Debug, Clone)]
 pub struct PartitionState {
-    /// Serialized partition key.
-    pub key: Vec<u8>,
-    /// Its token.
-    pub token: i64,
-    /// Deletion of the partition.
-    pub deletion: Option<Deletion>,
-    /// Deletions of ranges of rows.
-    pub ranges: Vec<RangeTombstone>,
-    /// Static cells.
-    pub statics: RowState,
-    /// The latest operation that changed the static cells.
-    pub statics_changed_at: LogPos,
-}
-
-impl PartitionState {
-    /// The strongest deletion that covers the row with this storage key, the row's own aside.
-    pub fn covering(&self, key: &Key) -> Option<Deletion> {
-        let ranges = self
-            .ranges
-            .iter()
-            .filter(|r| r.range.contains(key))
-            .map(|r| r.deletion)
-            .max();
-        self.deletion.max(ranges)
-    }
-
-    /// Adds a range tombstone unless it is known. True if it was not.
-    pub fn add_range(&mut self, new: RangeTombstone) -> bool {
-        match self.ranges.iter_mut().find(|r| r.range == new.range) {
-            Some(r) if r.deletion >= new.deletion => false,
-            Some(r) => {
-                r.deletion = new.deletion;
-                true
-            }
-            None => {
-                self.ranges.push(new);
-                true
-            }
-        }
-    }
+    /// Its key.
+    pub key: PartitionKey,
+    /// What it has.
+    pub head: PartitionHead,
 }
 
 /// One table of a replica.
@@ -221,19 +176,15 @@ impl<'a> StoredRow<'a> {
         }
     }
 
-    /// Folds in what [`RowState::digest_into`] does for it; returns whether the row is live at `now_s`, given the deletion
-    /// that covers it.
-    pub fn digest_into(&self, out: &mut Fold, covering: Option<Deletion>, now_s: u32, strict: bool) -> bool {
-        let record = self.record().filter(|op| op.kind() == OpKind::Row && op.ttl_s() == 0);
-        if let Some(op) = record
-            && covering.is_none()
-            && digest_record(&op, out).is_some()
-        {
-            return op.has_marker() || !strict && op.cells().any(|(_, value)| value.is_some());
+    /// Folds in what [`RowState::digest_into`] does for it, if it is one record without tombstones or TTL that nothing
+    /// covers; returns whether the row is live. Nothing is folded in for any other.
+    pub fn digest_whole(&self, out: &mut Fold, covering: Option<Deletion>, strict: bool) -> Option<bool> {
+        let op = self.record()?;
+        if op.kind() != OpKind::Row || op.ttl_s() != 0 || op.has_nulls() || covering.is_some() {
+            return None;
         }
-        let state = self.state();
-        state.digest_into(out);
-        state.is_live(covering, now_s, strict)
+        digest_record(&op, out)?;
+        Some(op.has_marker() || !strict && op.cells().next().is_some())
     }
 
     /// Where in the log it was changed last.
@@ -319,12 +270,16 @@ impl TableStore {
     }
 
     /// What a partition has beside its rows, by its partition-only key.
-    pub fn partition_state(&self, key: &Key) -> Option<&PartitionState> {
-        if self.partitions.is_empty() {
-            None
-        } else {
-            self.partitions.get(key)
+    pub fn partition_head(&self, key: &Key) -> Option<&PartitionHead> {
+        match self.partitions.is_empty() {
+            true => None,
+            false => self.partitions.get(key).map(|p| &p.head),
         }
+    }
+
+    /// The deletion that covers a row of the table, the row's own aside.
+    pub(super) fn covering(&self, key: &Key, row: StoredRow<'_>) -> Option<Deletion> {
+        covering(&self.layout, &self.partitions, key, row)
     }
 
     /// Whether any partition has something beside rows, such as a deletion.
@@ -378,48 +333,41 @@ impl TableStore {
             }
             OpKind::RowDelete | OpKind::Parts => merge_row(&mut self.rows, key, op, pos, log),
             OpKind::RangeDelete => {
-                let inclusive = |flag| op.flags() & flag == 0;
-                let start = (op.clustering(), inclusive(FLAG_START_EXCLUSIVE));
-                let end = (op.end_bound(), inclusive(FLAG_END_EXCLUSIVE));
-                let range = self.layout.slice(op.token(), op.partition_key(), start, end)?;
-                let deletion = Deletion {
-                    timestamp_us: op.raw_timestamp(),
-                    at_s: op.wall_s(),
-                };
-                let (start, end) = ((start.0.to_vec(), start.1), (end.0.to_vec(), end.1));
-                self.partition_mut(key, op).add_range(RangeTombstone {
-                    start,
-                    end,
-                    range,
-                    deletion,
-                });
+                let range = RangeTombstone::of_op(op, &self.layout)?;
+                self.head_mut(key, op).add_range(range);
             }
-            OpKind::PartitionDelete => {
-                let deletion = Deletion {
-                    timestamp_us: op.raw_timestamp(),
-                    at_s: op.wall_s(),
-                };
-                let p = self.partition_mut(key, op);
-                p.deletion = p.deletion.max(Some(deletion));
-            }
+            OpKind::PartitionDelete => self.head_mut(key, op).delete(Deletion::of_op(op)),
             OpKind::Static | OpKind::StaticParts => {
-                let new = RowState::from_op(op);
-                let p = self.partition_mut(key, op);
-                if p.statics.merge(&new) {
-                    p.statics_changed_at = pos;
-                }
+                self.head_mut(key, op).statics.merge(&RowState::from_op(op));
             }
         }
         Ok(())
     }
 
-    fn partition_mut(&mut self, key: &Key, op: &OpView<'_>) -> &mut PartitionState {
-        self.partitions.entry(key.clone()).or_insert_with(|| PartitionState {
-            key: op.partition_key().to_vec(),
-            token: op.token().0,
-            ..PartitionState::default()
-        })
+    fn head_mut(&mut self, key: &Key, op: &OpView<'_>) -> &mut PartitionHead {
+        let new = || PartitionState {
+            key: PartitionKey {
+                token: op.token(),
+                bytes: op.partition_key().to_vec(),
+            },
+            head: PartitionHead::default(),
+        };
+        &mut self.partitions.entry(key.clone()).or_insert_with(new).head
     }
+}
+
+fn covering(
+    layout: &KeyLayout,
+    partitions: &BTreeMap<Key, PartitionState>,
+    key: &Key,
+    row: StoredRow<'_>,
+) -> Option<Deletion> {
+    if partitions.is_empty() {
+        return None;
+    }
+    let (token, bytes) = row.partition();
+    let partition = layout.partition(token, bytes).ok()?;
+    partitions.get(&partition)?.head.covering(key)
 }
 
 fn hidden_columns(table: &Table) -> Vec<i64> {
@@ -729,10 +677,12 @@ impl Store {
                     Slot::Merged(row) => row.changed_at = LogPos::default(),
                 }
             }
-            for partition in table.partitions.values_mut() {
-                partition.statics_changed_at = LogPos::default();
-            }
         }
+    }
+
+    /// Compacts a table; returns how many of its rows and partitions lost anything.
+    pub(super) fn purge(&mut self, id: TableId, purge: Purge, log: &CommitLog) -> u64 {
+        self.table_mut(id).map_or(0, |table| table.purge(purge, log))
     }
 
     /// Empties a table.
