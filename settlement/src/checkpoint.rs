@@ -38,6 +38,14 @@ pub enum CheckpointError {
         /// What the driver says.
         source: Box<ExecutionError>,
     },
+    /// The database did not say that it was written. It may have been: writing it again is right either way.
+    #[error("the checkpoint of stream {stream} may not have been written: {source}")]
+    Unwritten {
+        /// Of which stream.
+        stream: String,
+        /// What the driver says.
+        source: Box<ExecutionError>,
+    },
     /// The row is not what settlement writes.
     #[error(
         "the checkpoint row of stream {stream} was not written by settlement ({detail}). Rows of this keyspace carry \
@@ -59,7 +67,7 @@ impl CheckpointError {
     /// Whether trying again may help.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Database { .. })
+        matches!(self, Self::Database { .. } | Self::Unwritten { .. })
     }
 }
 
@@ -129,7 +137,7 @@ impl Checkpoints {
             timestamp: Stamp(RowTimestamp::of_sequence(at.seq, self.generation)?),
         };
         let written = self.session.execute_unpaged(&self.insert, &row).await;
-        written.map(drop).map_err(|source| CheckpointError::Database {
+        written.map(drop).map_err(|source| CheckpointError::Unwritten {
             stream: self.stream.clone(),
             source: Box::new(source),
         })

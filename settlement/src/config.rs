@@ -14,6 +14,7 @@ use settlement_events::{Epoch, Registry};
 
 use crate::designs::group;
 use crate::pipeline::in_flight::Bounds;
+use crate::wal::{Position, WalConfig};
 
 /// The prefix of environment variables; `__` separates levels: `SETTLEMENT_DURABLE__SLACK_MS`.
 pub const ENV_PREFIX: &str = "SETTLEMENT_";
@@ -456,6 +457,21 @@ impl Config {
         Duration::from_millis(self.durable.sync_period_ms.saturating_add(self.durable.slack_ms))
     }
 
+    /// How the log is opened, when the database says that the stream is durable up to `start`.
+    #[must_use]
+    pub const fn wal_config(&self, start: Position) -> WalConfig {
+        WalConfig {
+            start,
+            segment_bytes: self.wal.segment_bytes,
+            max_bytes: self.wal.max_bytes,
+            group_bytes_max: self.wal.group_bytes_max,
+            on_damage: match self.wal.on_damage {
+                OnDamage::Refuse => crate::wal::OnDamage::Refuse,
+                OnDamage::SetAside => crate::wal::OnDamage::SetAside,
+            },
+        }
+    }
+
     /// Checks every value; the error lists all that are wrong.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
@@ -499,7 +515,7 @@ impl Config {
         problems.within("limits.verify_entries_max", limits.verify_entries_max, 2, 10_000_000);
         problems.within("limits.lookups_max", limits.lookups_max, 1, 1_000);
         problems.within("feed.replay_chunk", self.feed.replay_chunk, 1, 100_000);
-        // The rest of the log's bounds is checked by the log, which knows how large an event may be.
+        // The rest of the log's bounds is checked by the log, which knows how large an event may be: `WalConfig::check`.
         problems.within("wal.retry_ms", self.wal.retry_ms, 1, 60_000);
     }
 
@@ -611,6 +627,18 @@ mod tests {
         config.durable.slack_ms = 0;
         config.retry.pause_min_ms = 5_000;
         insta::assert_snapshot!(config.validate().expect_err("must be refused"));
+    }
+
+    #[test]
+    fn a_batch_is_never_larger_than_what_the_database_takes_without_a_warning() {
+        let limits = Limits::default();
+        for (warned_bytes, bytes) in [(5_120, 5_120), (128 << 10, limits.batch_bytes_max)] {
+            let expected = group::Bounds {
+                events: limits.batch_events_max,
+                bytes,
+            };
+            assert_eq!(limits.group(warned_bytes), expected);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! | [`startup`], [`pipeline`] | before the first event (rule 10), and the loop that runs all of this (rule 6) |
 //! | [`resettle`], [`status`] | sending a range again; looking from outside |
 //! | [`session`] | the connection and its settings |
-//! | [`stalled`] | the list of events that fail often |
+//! | [`stalled`], [`missing`], [`ranges`] | the lists of events that fail often, and of those that nobody has; sets of events |
 
 pub mod batch_limit;
 pub mod checkpoint;
@@ -35,9 +35,11 @@ pub mod feed;
 pub mod foreign;
 pub mod identity;
 pub mod metrics;
+pub mod missing;
 pub mod outcome;
 pub mod pipeline;
 pub mod probe;
+pub mod ranges;
 pub mod resettle;
 pub mod session;
 pub mod skip;

@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use settlement_events::OutputSequence;
 
+use crate::missing::Missing;
 use crate::stalled::Stalled;
 
 /// From the arrival of an event to the quorum's acknowledgement, in seconds. The source's target is 5 ms.
@@ -28,6 +29,8 @@ macro_rules! metrics {
             pub settlement_seconds: Histogram,
             /// Which events are stalled, and why.
             pub stalled_events: Stalled,
+            /// Which events are missing and not served.
+            pub missing_events: Missing,
             registry: Registry,
         }
 
@@ -54,7 +57,7 @@ macro_rules! metrics {
                 let settlement_seconds = Histogram::new(SETTLEMENT_BUCKETS_S);
                 let help = "From the arrival of an event to the acknowledgement of its batch";
                 registry.register("latency_seconds", help, settlement_seconds.clone());
-                Self { $($counter,)+ $($gauge,)+ settlement_seconds, stalled_events: Stalled::default(), registry }
+                Self { $($counter,)+ $($gauge,)+ settlement_seconds, stalled_events: Stalled::default(), missing_events: Missing::default(), registry }
             }
 
             /// All numbers as they are now.
@@ -161,12 +164,18 @@ metrics! {
         unsynced,
         /// The most there ever were.
         unsynced_peak,
+        /// Old duplicates that are being compared with the database.
+        lookups,
+        /// The most there ever were.
+        lookups_peak,
         /// Bytes of the WAL, on disk and in buffers.
         wal_bytes,
         /// The most there ever were.
         wal_bytes_peak,
         /// Files of the WAL.
         wal_segments,
+        /// The low-water mark of the WAL: up to it events were dropped for being durable.
+        wal_low_water,
         /// Events that failed at least `stalled_after` times and are still tried.
         stalled,
         /// Refused events that the watermarks wait for.

@@ -122,6 +122,14 @@ pub enum ResettleError {
         /// Why.
         refusal: Refusal,
     },
+    /// The stream is not that long.
+    #[error("there is no event {from} to begin with: the stream ends with event {head}. Give --from a lower number")]
+    NotThere {
+        /// The first event that was asked for.
+        from: OutputSequence,
+        /// The last one that there is.
+        head: OutputSequence,
+    },
     /// An event cannot be read and is not among the dead letters.
     #[error("event {sequence} cannot be read: {error}; `settlement serve` decides it")]
     Unreadable {
@@ -188,7 +196,7 @@ struct Run {
     metrics: Arc<Metrics>,
     design: Arc<Design>,
     letters: DeadLetters,
-    /// Dead letters by bucket, read when the first refused event of a bucket comes.
+    /// Dead letters by bucket, read when the first event of a bucket comes.
     known: BTreeMap<u64, BTreeMap<OutputSequence, DeadLetter>>,
     feed: Feed,
     identity: Identity,
@@ -251,6 +259,7 @@ impl Run {
                             // The head as it was when this began; what comes later is the running service's.
                             FeedItem::Head(head) => {
                                 if upto.is_none() {
+                                    self.check_from(head.head_sequence)?;
                                     upto = Some(head.head_sequence);
                                     heard = Instant::now();
                                 }
@@ -279,6 +288,15 @@ impl Run {
         Ok(self.result)
     }
 
+    /// Whether there is such an event at all.
+    fn check_from(&self, head: OutputSequence) -> Result<(), ResettleError> {
+        let from = OutputSequence(self.done.mark().0.saturating_add(1));
+        match from > head && from > OutputSequence(1) {
+            true => Err(ResettleError::NotThere { from, head }),
+            false => Ok(()),
+        }
+    }
+
     /// What is to be sent of what the feed says.
     async fn take(&mut self, item: FeedItem) -> Result<Option<(Item, usize)>, ResettleError> {
         match item {
@@ -291,8 +309,8 @@ impl Run {
                 };
                 self.take_event(item).await
             }
-            FeedItem::Malformed { seq, error, .. } => {
-                if self.is_dead_letter(seq).await? {
+            FeedItem::Malformed { seq, envelope, error } => {
+                if self.is_dead_letter(seq, &envelope.digest).await? {
                     return Ok(None);
                 }
                 Err(ResettleError::Unreadable { sequence: seq, error })
@@ -321,31 +339,29 @@ impl Run {
             Verdict::Duplicate | Verdict::LookUp => return Ok(None),
             Verdict::Fork(fork) => return Err(fork.into()),
         }
-        let checked = self.verifier.check(&item.event, &item.digest, &self.config.registry);
-        let refusal = match checked.and_then(|()| self.design.weigh(&item)) {
-            Ok(bytes) => return Ok(Some((item, bytes))),
-            Err(refusal) => refusal,
-        };
-        if self.is_dead_letter(item.sequence).await? {
+        // Before it is verified: what it contradicts may lie before the first event that is settled again.
+        if self.is_dead_letter(item.sequence, &item.digest).await? {
             return Ok(None);
         }
-        Err(ResettleError::Refused {
-            sequence: item.sequence,
-            refusal,
-        })
+        let checked = self.verifier.check(&item.event, &item.digest, &self.config.registry);
+        match checked.and_then(|()| self.design.weigh(&item)) {
+            Ok(bytes) => Ok(Some((item, bytes))),
+            Err(refusal) => Err(ResettleError::Refused {
+                sequence: item.sequence,
+                refusal,
+            }),
+        }
     }
 
-    /// Whether an event is refused for the record; then it counts as done.
-    async fn is_dead_letter(&mut self, sequence: OutputSequence) -> Result<bool, ResettleError> {
+    /// Whether an event with this content is refused for the record; then it counts as done.
+    async fn is_dead_letter(&mut self, sequence: OutputSequence, digest: &Digest) -> Result<bool, ResettleError> {
         let bucket = schema::keys::bucket(sequence);
         if !self.known.contains_key(&bucket) {
             let letters = self.letters.read(sequence, sequence).await?;
             self.known.insert(bucket, letters);
         }
-        let is_refused = self
-            .known
-            .get(&bucket)
-            .is_some_and(|letters| letters.contains_key(&sequence));
+        let letter = self.known.get(&bucket).and_then(|letters| letters.get(&sequence));
+        let is_refused = letter.is_some_and(|letter| letter.digest == *digest);
         if is_refused && !self.done.contains(sequence) {
             self.done.add(sequence);
             self.result.refused += 1;

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schema::keys;
 use scylla::client::session::Session;
 use settlement_events::OutputSequence;
 use tokio::time::{Instant, sleep};
 
 use crate::checkpoint::{CheckpointError, Checkpoints};
-use crate::config::{Config, OnDamage};
+use crate::config::Config;
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use crate::designs::prepare::Preparer;
 use crate::designs::{Context, Design, Promise};
@@ -27,7 +28,7 @@ use crate::identity::Identity;
 use crate::metrics::{Metrics, set_sequence};
 use crate::probe;
 use crate::session;
-use crate::wal::{Position, Recovered, StreamId, Wal, WalConfig};
+use crate::wal::{Position, Recovered, StreamId, Wal};
 
 /// Everything the pipeline works with.
 pub(crate) struct Started {
@@ -82,14 +83,8 @@ pub(crate) async fn start(config: Arc<Config>, metrics: Arc<Metrics>) -> Result<
     let (wal, recovered, durable) = open_wal(&config, &session, checkpoint).await?;
     foreign::compare(&config, &settled_before, |sequence| wal.digest_at(sequence))?;
     let dead_letters = DeadLetters::new(session.clone(), config.keyspace(), defs, config.generation);
-    let after_durable = OutputSequence(durable.seq.0.saturating_add(1));
-    let mut letters = patiently(
-        &config,
-        || dead_letters.read(durable.seq, wal.received().seq.max(durable.seq)),
-        DeadLetterError::is_transient,
-    )
-    .await?;
-    let refused_before = letters.split_off(&after_durable);
+    let lists_settled = design.has_settled_events().then_some(&*session);
+    let refused_before = refused_after(&config, lists_settled, &dead_letters, durable.seq, wal.received().seq).await?;
     let durability = match design.promise() {
         Promise::Durable => Some(first_probe(&config, &session, &metrics, durable.seq).await),
         Promise::Acknowledged => None,
@@ -115,6 +110,34 @@ pub(crate) async fn start(config: Arc<Config>, metrics: Arc<Metrics>) -> Result<
         durable,
         durability,
     })
+}
+
+/// The events behind the durable one that are refused. Those that were received here, and those whose bucket holds anything:
+/// whoever has lost the WAL has received nothing, and will receive again what was refused.
+async fn refused_after(
+    config: &Config,
+    lists_settled: Option<&Session>,
+    store: &DeadLetters,
+    durable: OutputSequence,
+    received: OutputSequence,
+) -> Result<BTreeMap<OutputSequence, DeadLetter>, ServeError> {
+    let mut refused = BTreeMap::new();
+    let mut bucket = keys::bucket(durable);
+    loop {
+        let before = OutputSequence((bucket * keys::BUCKET_SEQUENCES).saturating_sub(1));
+        let first = OutputSequence(bucket * keys::BUCKET_SEQUENCES);
+        let found = patiently(config, || store.read(first, first), DeadLetterError::is_transient).await?;
+        let mut is_known = !found.is_empty() || bucket <= keys::bucket(received);
+        if !is_known && let Some(session) = lists_settled {
+            let settled = || foreign::identities(session, config, before);
+            is_known = !patiently(config, settled, ForeignError::is_transient).await?.is_empty();
+        }
+        refused.extend(found);
+        if !is_known {
+            return Ok(refused.split_off(&OutputSequence(durable.0.saturating_add(1))));
+        }
+        bucket += 1;
+    }
 }
 
 /// Reads which events are settled from the checkpoint on, and compares the first with the checkpoint.
@@ -152,7 +175,7 @@ async fn open_wal(
         stream: config.stream.clone(),
         cluster,
     };
-    let (wal, recovered) = Wal::open(&config.data_dir, id, wal_config(config, start)).await?;
+    let (wal, recovered) = Wal::open(&config.data_dir, id, config.wal_config(start)).await?;
     if recovered.torn_bytes > 0 || !recovered.damaged.is_empty() {
         let (torn_bytes, damaged) = (recovered.torn_bytes, recovered.damaged.len());
         tracing::warn!(target: "settlement", torn_bytes, damaged, "the WAL had an unfinished end or damage");
@@ -168,19 +191,6 @@ async fn open_wal(
         "recovered"
     );
     Ok((wal, recovered, durable))
-}
-
-fn wal_config(config: &Config, start: Position) -> WalConfig {
-    WalConfig {
-        start,
-        segment_bytes: config.wal.segment_bytes,
-        max_bytes: config.wal.max_bytes,
-        group_bytes_max: config.wal.group_bytes_max,
-        on_damage: match config.wal.on_damage {
-            OnDamage::Refuse => crate::wal::OnDamage::Refuse,
-            OnDamage::SetAside => crate::wal::OnDamage::SetAside,
-        },
-    }
 }
 
 fn feed_config(config: &Config, wal: &Wal, recovered: &Recovered) -> FeedConfig {

@@ -55,9 +55,9 @@ pub fn failed(metrics: &Metrics, retry: &Retry, sequence: OutputSequence, attemp
     }
 }
 
-/// Takes an event that took `attempts` attempts off that list.
-pub fn settled(metrics: &Metrics, retry: &Retry, sequence: OutputSequence, attempts: u32) {
-    if attempts > retry.stalled_after {
+/// Takes a settled event off that list, however few attempts its last batch took: it may have failed in one that it shared.
+pub fn settled(metrics: &Metrics, sequence: OutputSequence) {
+    if metrics.stalled.get() > 0 {
         set(&metrics.stalled, metrics.stalled_events.take(sequence) as u64);
     }
 }
@@ -96,7 +96,7 @@ mod tests {
             );
         }
         assert_eq!(metrics.stalled_events.list().len(), 1);
-        settled(&metrics, &retry, OutputSequence(7), 5);
+        settled(&metrics, OutputSequence(7));
         assert_eq!(
             (metrics.snapshot().stalled, metrics.stalled_events.list().len()),
             (0, 0)

@@ -1,8 +1,10 @@
 //! Which sequences were seen, and which are wanted next. Pure bookkeeping: no sockets, no time, no events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use settlement_events::OutputSequence;
+
+use crate::ranges::Ranges;
 
 /// How many separate ranges a reader may ask for again at once. Beyond that the two nearest ones are fetched as one,
 /// with what lies between: duplicates cost a little, an unbounded list could cost anything.
@@ -29,8 +31,8 @@ pub struct Tracker {
     /// The highest sequence known to exist.
     head: u64,
     ahead_max: u64,
-    /// Wanted again though seen: first to last, disjoint.
-    again: BTreeMap<u64, u64>,
+    /// Wanted again though seen.
+    again: Ranges,
 }
 
 impl Tracker {
@@ -42,7 +44,7 @@ impl Tracker {
             ahead: BTreeSet::new(),
             head: 0,
             ahead_max: ahead_max.max(1),
-            again: BTreeMap::new(),
+            again: Ranges::default(),
         };
         for seq in have {
             tracker.head = tracker.head.max(seq.0);
@@ -98,67 +100,30 @@ impl Tracker {
 
     /// Fetch these again, seen or not.
     pub fn want_again(&mut self, from: OutputSequence, to: OutputSequence) {
-        let (mut first, mut last) = (from.0.max(1), to.0);
-        if first > last {
-            return;
-        }
-        // Merge with every range that overlaps or touches.
-        while let Some((&start, &end)) = self.again.range(..=last.saturating_add(1)).next_back() {
-            if end.saturating_add(1) < first {
-                break;
-            }
-            self.again.remove(&start);
-            first = first.min(start);
-            last = last.max(end);
-        }
-        self.again.insert(first, last);
-        if self.again.len() > AGAIN_RANGES_MAX {
-            self.join_nearest();
+        self.again.add(from.max(OutputSequence(1)), to);
+        if self.again.ranges() > AGAIN_RANGES_MAX {
+            self.again.join_nearest();
         }
     }
 
-    fn join_nearest(&mut self) {
-        let gap = |((_, end), (start, _)): &((&u64, &u64), (&u64, &u64))| *start - *end;
-        let nearest = self.again.iter().zip(self.again.iter().skip(1)).min_by_key(gap);
-        if let Some(((&first, _), (&start, &last))) = nearest {
-            self.again.remove(&start);
-            self.again.insert(first, last);
-        }
-    }
-
-    /// A range asked for again is done with as far as this event, wherever in the range it lies: replays come in
-    /// order, and what they skip is a hole if it was never seen.
+    /// A range asked for again is done with as far as this event if it is the first of it: replays come in order, and
+    /// what comes out of order must not make more ranges of one.
     fn forget_again(&mut self, seq: u64) {
-        let Some((&first, &last)) = self.again.range(..=seq).next_back() else {
-            return;
-        };
-        if seq != first || seq > last {
-            return;
-        }
-        self.again.remove(&first);
-        if seq < last {
-            self.again.insert(seq + 1, last);
+        let seq = OutputSequence(seq);
+        if self.again.around(seq).is_some_and(|(first, _)| first == seq) {
+            self.again.remove(seq);
         }
     }
 
     /// Gives up what was asked for again up to and including `to`.
     pub fn stop_again(&mut self, to: OutputSequence) {
-        while let Some((first, last)) = self.again.first_key_value().map(|(&first, &last)| (first, last)) {
-            if first > to.0 {
-                return;
-            }
-            self.again.remove(&first);
-            if last > to.0 {
-                self.again.insert(to.0 + 1, last);
-                return;
-            }
-        }
+        self.again.remove_until(to);
     }
 
     /// The first range to fetch that begins at or behind `from`, at most `count` events.
     #[must_use]
     pub fn wanted(&self, from: OutputSequence, count: u64) -> Option<(OutputSequence, OutputSequence)> {
-        let asked = self.again_from(from.0);
+        let asked = self.again.next_from(from).map(|(first, last)| (first.0, last.0));
         let hole = self.hole_from(from.0);
         let (first, last) = match (asked, hole) {
             (Some(asked), Some(hole)) => asked.min(hole),
@@ -166,16 +131,6 @@ impl Tracker {
         };
         let last = last.min(first.saturating_add(count.max(1) - 1));
         Some((OutputSequence(first), OutputSequence(last)))
-    }
-
-    fn again_from(&self, from: u64) -> Option<(u64, u64)> {
-        let inside = self
-            .again
-            .range(..from)
-            .next_back()
-            .filter(|&(_, &last)| last >= from)
-            .map(|(_, &last)| (from, last));
-        inside.or_else(|| self.again.range(from..).next().map(|(&first, &last)| (first, last)))
     }
 
     fn hole_from(&self, from: u64) -> Option<(u64, u64)> {
@@ -301,11 +256,14 @@ mod tests {
         for index in 0..500 {
             tracker.want_again(seq(1 + index * 10), seq(2 + index * 10));
         }
-        assert_eq!(tracker.again.len(), AGAIN_RANGES_MAX);
+        assert_eq!(tracker.again.ranges(), AGAIN_RANGES_MAX);
         for index in 0..500 {
             let first = 1 + index * 10;
             assert!(
-                tracker.again.iter().any(|(&from, &to)| from <= first && first < to),
+                tracker
+                    .again
+                    .around(seq(first))
+                    .is_some_and(|(_, last)| last > seq(first)),
                 "{first}"
             );
         }

@@ -225,18 +225,20 @@ impl Pipeline {
             target: "settlement", from = from.0, to = to.0, reason = %reason,
             "events are missing and the matching engine does not serve them"
         );
-        self.missing.insert(from, to);
+        let missing = &self.metrics.missing_events;
+        missing.put(from, to);
+        // Some of them may have come since they were asked for.
+        let ahead = self.wal.received().seq.0.saturating_add(self.config.limits.ahead_max);
+        for sequence in (from.0..=to.0.min(ahead)).map(OutputSequence) {
+            if self.wal.digest_at(sequence).is_some() {
+                missing.take(sequence);
+            }
+        }
         self.measure_missing();
     }
 
     fn measure_missing(&mut self) {
-        let received = self.wal.received().seq;
-        self.missing.retain(|_, to| *to > received);
-        let missing = self
-            .missing
-            .iter()
-            .map(|(from, to)| to.0 - from.0.max(received.0 + 1) + 1)
-            .sum();
+        let missing = self.metrics.missing_events.take_until(self.wal.received().seq);
         set(&self.metrics.missing, missing);
     }
 
@@ -265,6 +267,9 @@ impl Pipeline {
                 self.metrics.wal_syncs.inc();
                 self.metrics.events_received.inc_by(durable.len() as u64);
                 for sequence in durable {
+                    if self.metrics.missing.get() > 0 {
+                        self.metrics.missing_events.take(sequence);
+                    }
                     self.hand_over_synced(sequence);
                 }
                 if self.read_back_from.is_none() {
@@ -275,7 +280,7 @@ impl Pipeline {
             Err(error) => return Err(error.into()),
         }
         set_sequence(&self.metrics.received, self.wal.received().seq);
-        if !self.missing.is_empty() {
+        if self.metrics.missing.get() > 0 {
             self.measure_missing();
         }
         self.measure_wal();

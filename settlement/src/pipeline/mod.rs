@@ -47,7 +47,7 @@ use crate::error::ServeError;
 use crate::feed::{Feed, FeedItem};
 use crate::foreign::Identities;
 use crate::identity::Identity;
-use crate::metrics::{Metrics, set, set_with_peak};
+use crate::metrics::{Metrics, set, set_sequence, set_with_peak};
 use crate::startup::Started;
 use crate::verify::Verifier;
 use crate::wal::{Position, SyncDone, TruncateDone, Wal, WalError};
@@ -107,6 +107,8 @@ enum Side {
 enum Found {
     /// Its row has this digest.
     Digest(Digest),
+    /// There is no row, because the event was refused.
+    Refused,
     /// There is no row.
     Nothing,
     /// The database did not answer.
@@ -146,8 +148,6 @@ pub(crate) struct Pipeline {
     handed: Contiguous,
     /// Something in the WAL was not handed over from memory: read it back, from this event on.
     read_back_from: Option<OutputSequence>,
-    /// Ranges that the matching engine does not serve.
-    missing: BTreeMap<OutputSequence, OutputSequence>,
 
     // Outflow.
     ready: VecDeque<Work>,
@@ -221,7 +221,6 @@ impl Pipeline {
             handed: Contiguous::at(durable.seq),
             // Everything that is not durable is sent again.
             read_back_from: Some(after_durable),
-            missing: BTreeMap::new(),
             ready: VecDeque::new(),
             apart: VecDeque::new(),
             carried: None,
@@ -315,6 +314,7 @@ impl Pipeline {
         set(&metrics.in_flight_limit, self.in_flight.limit() as u64);
         set_with_peak(&metrics.ready, &metrics.ready_peak, self.ready.len() as u64);
         set_with_peak(&metrics.unsynced, &metrics.unsynced_peak, self.unsynced.len() as u64);
+        set_with_peak(&metrics.lookups, &metrics.lookups_peak, self.lookups as u64);
     }
 
     /// The numbers of the WAL, when it changed.
@@ -322,6 +322,7 @@ impl Pipeline {
         let (metrics, stats) = (&self.metrics, self.wal.stats());
         set_with_peak(&metrics.wal_bytes, &metrics.wal_bytes_peak, stats.bytes);
         set(&metrics.wal_segments, stats.segments as u64);
+        set_sequence(&metrics.wal_low_water, self.wal.low_water().seq);
         let abandoned = stats.abandoned_files.saturating_sub(metrics.wal_files_abandoned.get());
         metrics.wal_files_abandoned.inc_by(abandoned);
     }

@@ -231,13 +231,16 @@ impl Pipeline {
         self.lookups += 1;
         self.metrics.duplicates_looked_up.inc();
         let (session, config) = (self.session.clone(), self.config.clone());
+        let letters = self.dead_letters.clone();
         let has_identity = self.design.has_settled_events();
         self.tasks.side.push(Box::pin(async move {
-            let found = if has_identity {
-                settled_digest(&session, &config, item.sequence).await
-            } else {
-                Found::Unknown
-            };
+            let mut found = Found::Unknown;
+            if has_identity {
+                found = settled_digest(&session, &config, item.sequence).await;
+            }
+            if let Found::Nothing = found {
+                found = refused_digest(&letters, item.sequence, &item.digest).await;
+            }
             Side::LookedUp {
                 item: Box::new(item),
                 found,
@@ -280,6 +283,8 @@ impl Pipeline {
         self.lookups -= 1;
         match found {
             Found::Digest(ours) if ours == item.digest => Ok(()),
+            // What is refused stays refused.
+            Found::Refused => Ok(()),
             // It is durable, or it would be in the WAL: nothing is lost by dropping it, while settling a content that
             // may be a fork's would mix with the rows that are there.
             Found::Unknown => {
@@ -342,6 +347,18 @@ async fn insist<T, F: Future<Output = Result<T, DeadLetterError>>>(
         tracing::debug!(target: "settlement", seq = sequence.0, attempt = attempts, error = %error, "dead letter failed");
         sleep(retry::pause(&config.retry, attempts, sequence)).await;
         attempts = attempts.saturating_add(1);
+    }
+}
+
+/// What `dead_letters` has for an event that is not settled.
+async fn refused_digest(letters: &DeadLetters, sequence: OutputSequence, digest: &Digest) -> Found {
+    match letters.read(sequence, sequence).await {
+        Err(_) => Found::Unknown,
+        Ok(letters) => match letters.get(&sequence) {
+            None => Found::Nothing,
+            Some(letter) if letter.digest == *digest => Found::Refused,
+            Some(letter) => Found::Digest(letter.digest),
+        },
     }
 }
 

@@ -499,22 +499,5 @@ fn check_config(id: &StreamId, config: &WalConfig) -> Result<(), WalError> {
             ));
         }
     }
-    let group = config.group_bytes_max as usize;
-    let group_min = record::record_bytes(EVENT_BYTES_MAX);
-    if group < group_min {
-        return refuse(format!("group_bytes_max is {group}; one event may need {group_min}"));
-    }
-    if config.segment_bytes < config.group_bytes_max || config.segment_bytes > 1 << 30 {
-        return refuse(format!(
-            "segment_bytes is {}: between group_bytes_max and 1 GiB, please",
-            config.segment_bytes
-        ));
-    }
-    if config.max_bytes < 2 * u64::from(config.segment_bytes) {
-        return refuse(format!(
-            "max_bytes is {}; two segments of {} must fit, or none could be dropped before the log is full",
-            config.max_bytes, config.segment_bytes
-        ));
-    }
-    Ok(())
+    config.check()
 }

@@ -128,4 +128,30 @@ impl WalConfig {
             on_damage: OnDamage::Refuse,
         }
     }
+
+    /// Whether a log can be kept within these bounds.
+    ///
+    /// # Errors
+    /// [`WalError::Config`].
+    pub fn check(&self) -> Result<(), WalError> {
+        let refuse = |why: String| Err(WalError::Config(why));
+        let group = self.group_bytes_max as usize;
+        let group_min = record::record_bytes(EVENT_BYTES_MAX);
+        if group < group_min {
+            return refuse(format!("group_bytes_max is {group}; one event may need {group_min}"));
+        }
+        if self.segment_bytes < self.group_bytes_max || self.segment_bytes > 1 << 30 {
+            return refuse(format!(
+                "segment_bytes is {}: between group_bytes_max and 1 GiB, please",
+                self.segment_bytes
+            ));
+        }
+        if self.max_bytes < 2 * u64::from(self.segment_bytes) {
+            return refuse(format!(
+                "max_bytes is {}; two segments of {} must fit, or none could be dropped before the log is full",
+                self.max_bytes, self.segment_bytes
+            ));
+        }
+        Ok(())
+    }
 }

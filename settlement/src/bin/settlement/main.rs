@@ -73,7 +73,8 @@ fn run(cli: Cli) -> Result<(), AnyError> {
 async fn serve(config: Config) -> Result<(), AnyError> {
     let metrics = Arc::new(Metrics::new());
     if let Some(address) = &config.metrics_addr {
-        http::spawn(address, metrics.clone()).await?;
+        let address = http::spawn(address, metrics.clone()).await?;
+        tracing::info!(target: "settlement", %address, "metrics and health are served");
     }
     let exit = settlement::serve(config, metrics, asked_to_end()).await?;
     eprintln!(

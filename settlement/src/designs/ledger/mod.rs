@@ -156,8 +156,7 @@ impl Ledger {
     }
 
     fn settled(&self, item: &Item, taken: Instant, sent: Instant, attempts: u32) -> Settled {
-        let Context { config, metrics, .. } = &self.context;
-        retry::settled(metrics, &config.retry, item.sequence, attempts);
+        retry::settled(&self.context.metrics, item.sequence);
         Settled {
             sequence: item.sequence,
             arrived: item.arrived,

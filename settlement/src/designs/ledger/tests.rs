@@ -9,7 +9,7 @@ use scylla::frame::response::result::{ColumnSpec, ColumnType, NativeType, TableS
 use scylla::serialize::batch::{BatchValues, BatchValuesIterator};
 use scylla::serialize::row::RowSerializationContext;
 use scylla::serialize::writers::RowWriter;
-use settlement_events::{AssetId, Body, Digest, Event, Registry, UserId, Version, samples};
+use settlement_events::{AssetId, Body, Digest, Event, OutputSequence, Registry, UserId, Version, samples};
 
 use super::rows::{EventRows, GroupRows, NoRows, Table};
 use crate::designs::row::Columns;
@@ -307,6 +307,18 @@ fn every_event_has_its_identity_in_its_batch_and_every_row_its_digest() {
         for row in &batch[..batch.len() - 1] {
             assert_eq!(row.value("digest"), event.digest().short(), "{}", row.def.name);
         }
+    }
+}
+
+#[test]
+fn an_identity_stands_in_the_bucket_of_its_sequence() {
+    for (sequence, bucket) in [(9_999, 0), (10_000, 1), (25_000, 2)] {
+        let mut event = the_trade();
+        event.output_sequence = OutputSequence(sequence);
+        let batch = sent(&event);
+        let identity = batch.last().expect("not empty");
+        let found = (identity.bigint("bucket"), identity.bigint("output_sequence"));
+        assert_eq!(found, (bucket, sequence as i64));
     }
 }
 
