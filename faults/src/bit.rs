@@ -68,7 +68,7 @@ impl Story<'_> {
             RefusedEvent => self.rose("dead_letters") >= 1,
             EngineCrash => self.came_back("engine"),
             ProcessKill | PowerLoss => self.struck_machine(),
-            PowerLossAll => ["settlement", "engine", "db-1"].iter().all(|name| self.came_back(name)),
+            ProcessKillAll | PowerLossAll => ["settlement", "engine", "db-1"].iter().all(|name| self.came_back(name)),
             PowerLossDatabase => ["db-1", "db-2", "db-3"].iter().all(|name| self.came_back(name)),
             Pause => self.paused(),
             PartitionClient => self.held_up() || self.rose("retries") >= 1,
@@ -523,5 +523,245 @@ mod tests {
             &cut,
             &records(vec![fired(""), sample(5, 6), sample(6, 7), sample(7, 8)])
         ));
+    }
+
+    #[test]
+    fn a_fault_that_changed_nothing_has_not_bitten_whatever_it_is() {
+        let nothing = [
+            note("metrics duplicates=0 gaps=0 acknowledged=3 received=3"),
+            host("db-1", HostChange::Started),
+            batch(8),
+            note("metrics duplicates=0 gaps=0 acknowledged=8 received=8"),
+        ];
+        let calm = |first: Kind| records([vec![first], nothing.to_vec()].concat());
+        for info in crate::class::ALL {
+            let fault = fault(info.class, Action::Duplicate { count: 1 });
+            let name = info.class.name();
+            assert!(!has_bitten(&fault, &calm(fired("batch of event 7"))), "{name}");
+            assert!(!has_bitten(&fault, &calm(note(""))), "{name}, which was not even fired");
+        }
+    }
+
+    #[test]
+    fn faults_of_the_stream_and_of_disks_bite_by_the_numbers_that_they_move() {
+        use Class::*;
+        for (class, metric, enough) in [
+            (DuplicateDelivery, "duplicates", 1),
+            (ReorderedDelivery, "gaps", 1),
+            (ReorderedDelivery, "replays_requested", 1),
+            (SequenceGap, "replays_requested", 1),
+            (TailLoss, "replays_requested", 1),
+            (GapSlowReplay, "replays_requested", 1),
+            (GapPartialReplay, "replays_requested", 2),
+            (DamagedDelivery, "damaged", 1),
+            (ForgedDelivery, "forks", 1),
+            (RefusedEvent, "dead_letters", 1),
+            (PartitionClient, "retries", 1),
+            (DiskEio, "wal_sync_failures", 1),
+            (DiskEio, "wal_files_abandoned", 1),
+            (DiskFull, "wal_full", 1),
+        ] {
+            let fault = fault(class, Action::Duplicate { count: 1 });
+            let story = |by: u64| {
+                let before = note(&format!("metrics other=9 {metric}=4"));
+                records(vec![
+                    before,
+                    fired(""),
+                    note(&format!("metrics other=99 {metric}={}", 4 + by)),
+                ])
+            };
+            let name = class.name();
+            assert!(has_bitten(&fault, &story(enough)), "{name} by {metric}");
+            assert!(!has_bitten(&fault, &story(enough - 1)), "{name} by {metric}");
+        }
+    }
+
+    #[test]
+    fn a_machine_was_struck_if_it_went_down_and_came_back_and_a_node_if_the_database_noticed() {
+        use Class::*;
+        let down_and_up = |name: &str| vec![host(name, HostChange::PoweredOff), host(name, HostChange::Restarted)];
+        let story = |names: &[&str], more: Vec<Kind>| {
+            let all: Vec<Kind> = names.iter().flat_map(|name| down_and_up(name)).collect();
+            records([vec![fired("")], all, more].concat())
+        };
+        let kill = |target| Action::Kill {
+            target,
+            restart_after_ms: 5,
+        };
+        for (class, action, needed) in [
+            (EngineCrash, kill(Target::Engine), &["engine"][..]),
+            (ProcessKill, kill(Target::Settlement), &["settlement"][..]),
+            (PowerLoss, kill(Target::Engine), &["engine"][..]),
+            (
+                ProcessKillAll,
+                kill(Target::Engine),
+                &["settlement", "engine", "db-1"][..],
+            ),
+            (
+                PowerLossAll,
+                kill(Target::Engine),
+                &["settlement", "engine", "db-1"][..],
+            ),
+            (PowerLossDatabase, kill(Target::Engine), &["db-1", "db-2", "db-3"][..]),
+        ] {
+            let fault = fault(class, action);
+            let name = class.name();
+            assert!(has_bitten(&fault, &story(needed, vec![])), "{name}");
+            assert!(
+                !has_bitten(&fault, &story(&needed[1..], vec![])),
+                "{name}: one of them did not"
+            );
+            let only_down = records(vec![fired(""), host(needed[0], HostChange::Killed)]);
+            assert!(!has_bitten(&fault, &only_down), "{name}: it never came back");
+        }
+        let node = fault(ProcessKill, kill(Target::Node(1)));
+        let recovered = Kind::Cluster(ClusterRecord::LogRecovered { bytes: 9 });
+        assert!(has_bitten(&node, &story(&["db-2"], vec![recovered.clone()])));
+        assert!(!has_bitten(&node, &story(&["db-2"], vec![])), "nobody noticed");
+        assert!(!has_bitten(&node, &story(&["db-1"], vec![recovered])), "another node");
+        let torn = fault(DiskTornTail, kill(Target::Settlement));
+        let lost = note(&format!("{DISK_LOST_NOTE}90 bytes"));
+        assert!(has_bitten(&torn, &story(&["settlement"], vec![lost])));
+        assert!(!has_bitten(&torn, &story(&["settlement"], vec![])), "no byte was lost");
+    }
+
+    #[test]
+    fn a_pause_of_a_program_bites_by_itself_and_one_of_a_node_if_somebody_waited() {
+        let of = |target| fault(Class::Pause, Action::Pause { target, for_ms: 9 });
+        let stood = |name: &str, more: Vec<Kind>| {
+            let pause = vec![
+                fired(""),
+                host(name, HostChange::Paused),
+                host(name, HostChange::Resumed),
+            ];
+            records([pause, more].concat())
+        };
+        assert!(has_bitten(&of(Target::Settlement), &stood("settlement", vec![])));
+        assert!(
+            !has_bitten(&of(Target::Settlement), &stood("settlement", vec![])[..2]),
+            "for good"
+        );
+        let hint = Kind::Cluster(ClusterRecord::HintStored {
+            holder: HostId(1),
+            target: HostId(2),
+        });
+        assert!(has_bitten(&of(Target::Node(0)), &stood("db-1", vec![hint.clone()])));
+        assert!(
+            !has_bitten(&of(Target::Node(0)), &stood("db-1", vec![])),
+            "nobody waited"
+        );
+        let cut = fault(
+            Class::PartitionPeer,
+            Action::Pause {
+                target: Target::Node(0),
+                for_ms: 9,
+            },
+        );
+        assert!(has_bitten(&cut, &records(vec![fired(""), hint.clone()])));
+        assert!(!has_bitten(&cut, &records(vec![hint, fired("")])), "before it");
+    }
+
+    #[test]
+    fn a_coordinator_killed_bites_if_its_batch_came_again_or_was_replayed() {
+        let fault = fault(
+            Class::CoordinatorKillMidBatch,
+            Action::KillCoordinatorMidBatch {
+                mutations: 1,
+                restart_after_ms: 9,
+            },
+        );
+        let killed = |more: Vec<Kind>| {
+            let mut all = records(
+                [
+                    vec![fired("at batch of event 7"), host("db-1", HostChange::Killed)],
+                    more,
+                ]
+                .concat(),
+            );
+            all[1].at_ns = all[0].at_ns;
+            all
+        };
+        assert!(has_bitten(&fault, &killed(vec![batch(7)])));
+        assert!(!has_bitten(&fault, &killed(vec![batch(8)])), "another batch");
+        let replayed = ClusterRecord::BatchlogReplayed {
+            batch: String::new(),
+            holder: HostId(1),
+            age_ms: 1,
+        };
+        assert!(has_bitten(&fault, &killed(vec![Kind::Cluster(replayed)])));
+        let mut late = killed(vec![batch(7)]);
+        late[1].at_ns += 1;
+        assert!(!has_bitten(&fault, &late), "it died of something else");
+    }
+
+    #[test]
+    fn a_crash_after_the_batch_bites_if_the_batch_comes_again() {
+        let action = Action::CrashSettlement {
+            point: BatchPoint::Answering,
+            restart_after_ms: 5,
+        };
+        let fault = fault(Class::CrashAfterBatch, action);
+        let story = |again: u64| {
+            let down = host("settlement", HostChange::Killed);
+            let up = host("settlement", HostChange::Restarted);
+            records(vec![batch(7), fired("at batch of event 7"), down, up, batch(again)])
+        };
+        assert!(has_bitten(&fault, &story(7)));
+        assert!(!has_bitten(&fault, &story(8)), "another batch");
+        assert!(!has_bitten(&fault, &story(7)[..4]), "it never came again");
+    }
+
+    #[test]
+    fn a_timeout_that_is_never_or_at_once_applied_bites_if_it_was_told_then() {
+        for (class, world) in [
+            (Class::TimeoutNeverApplied, TimeoutWorld::NeverApplied),
+            (Class::TimeoutAppliedAtOnce, TimeoutWorld::AppliedAtOnce),
+        ] {
+            let fault = fault(class, Action::TimeOutBatch(world));
+            let timeout = Kind::Cluster(ClusterRecord::WriteTimeout {
+                write: WriteKind::Batch,
+                received: 1,
+                required: 2,
+                consistency: "QUORUM".into(),
+            });
+            let mut story = records(vec![fired(""), timeout]);
+            let name = class.name();
+            assert!(!has_bitten(&fault, &story), "{name}: another one's timeout");
+            story[1].at_ns = story[0].at_ns;
+            assert!(has_bitten(&fault, &story), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_anomaly_bites_by_its_own_name() {
+        use Class::*;
+        for (class, lie, shown, sequel) in [
+            (BatchlogKept, Lie::KeepBatchlog, "keep-batchlog", true),
+            (PaxosForgotten, Lie::ForgetPaxos { node: 0 }, "forget-paxos", false),
+            (ViewUpdatesLost, Lie::LoseViewUpdates, "lose-view-updates", false),
+            (
+                ClockAhead,
+                Lie::ClockAhead { node: 0, by_ms: 200 },
+                "wrong-clock",
+                false,
+            ),
+        ] {
+            let fault = fault(class, Action::Lie { lie, for_ms: 9 });
+            let told = |lie: &str| Kind::Cluster(ClusterRecord::Lied { lie: lie.into() });
+            let replayed = Kind::Cluster(ClusterRecord::BatchlogReplayed {
+                batch: String::new(),
+                holder: HostId(1),
+                age_ms: 5_000,
+            });
+            let name = class.name();
+            assert!(
+                has_bitten(&fault, &records(vec![fired(""), told(shown), replayed.clone()])),
+                "{name}"
+            );
+            let other = records(vec![fired(""), told("another"), replayed]);
+            assert!(!has_bitten(&fault, &other), "{name}: it showed another");
+            let alone = records(vec![fired(""), told(shown)]);
+            assert_eq!(has_bitten(&fault, &alone), !sequel, "{name}: nothing was replayed");
+        }
     }
 }

@@ -123,6 +123,7 @@ pub fn judge_plan(plan: &Plan) -> Result<(), Beyond> {
                 target: Target::Settlement | Target::Engine,
                 restart_after_ms: ms,
             }
+            | Action::KillAll { restart_after_ms: ms }
             | Action::PowerLossAll { restart_after_ms: ms }
             | Action::PowerLossDatabase {
                 restart_after_ms: ms, ..

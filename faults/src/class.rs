@@ -44,6 +44,8 @@ pub enum Class {
     EngineCrash,
     /// A process is killed (kill -9) and restarted; its machine lives on.
     ProcessKill,
+    /// Every process is killed at once and restarted; the machines live on.
+    ProcessKillAll,
     /// A machine loses power: what was not synced is lost or torn.
     PowerLoss,
     /// Every machine loses power at once.
@@ -133,6 +135,8 @@ classes! {
         "the engine went down and was restarted";
     ProcessKill: "kill -9 of one process",
         "the machine's process went down and was restarted; for a node, the database noticed or recovered its log";
+    ProcessKillAll: "kill -9 of every process",
+        "settlement, engine and database went down and were restarted";
     PowerLoss: "power loss of one machine",
         "the machine lost power and was restarted; for a node, the database noticed or recovered its log";
     PowerLossAll: "power loss of all machines",

@@ -254,6 +254,10 @@ impl Drawer<'_> {
                     },
                 )
             }
+            ProcessKillAll => {
+                let restart_after_ms = self.duration(wish, 100, 10_000);
+                (self.moment(), Action::KillAll { restart_after_ms })
+            }
             PowerLossAll => {
                 let restart_after_ms = self.duration(wish, 1_000, 10_000);
                 (self.moment(), Action::PowerLossAll { restart_after_ms })

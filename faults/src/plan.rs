@@ -216,6 +216,11 @@ pub enum Action {
         /// Restart delay.
         restart_after_ms: u64,
     },
+    /// kill -9 of every process at once, restarted later.
+    KillAll {
+        /// Restart delay.
+        restart_after_ms: u64,
+    },
     /// Power loss of one machine, back later.
     PowerLoss {
         /// Which machine.

@@ -1,11 +1,13 @@
 //! The judge as an ordinary client: a session of the real driver on a machine of its own, which reads whole tables and,
 //! beside the workload, single users' balances. It knows tables and columns by name and nothing of how settlement
 //! writes them.
-use crate::rows::{COLUMNS_MAX, Cell, TableKind, Tables};
+use crate::evidence::ReadRow;
+use crate::rows::{COLUMNS_MAX, Cell, Decode, TableKind, Tables};
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::ColumnIterator;
+use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, Statement};
@@ -157,7 +159,7 @@ impl Client {
         prepared: &PreparedStatement,
         state: &PagingState,
         name: &str,
-    ) -> Result<(scylla::response::query_result::QueryResult, PagingStateResponse), ReadError> {
+    ) -> Result<(QueryResult, PagingStateResponse), ReadError> {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             match self.session.execute_single_page(prepared, (), state.clone()).await {
@@ -210,15 +212,33 @@ impl Client {
         .await
     }
 
-    /// One user's balances: (asset, version, available, frozen). None when the read failed, which proves nothing.
-    pub async fn balances(&self, query: &PreparedStatement, user: u64) -> Option<Vec<(i32, i64, i64, i64)>> {
+    /// One user's balances. None when the request failed, which proves nothing; an answer that is not one is evidence, and
+    /// comes as rows without values.
+    pub async fn balances(&self, query: &PreparedStatement, user: u64) -> Option<Vec<ReadRow>> {
         let user = i64::try_from(user).ok()?;
-        let (result, _) = self
-            .session
-            .execute_single_page(query, (user,), PagingState::start())
-            .await
-            .ok()?;
-        let rows = result.into_rows_result().ok()?;
-        rows.rows::<(i32, i64, i64, i64)>().ok()?.collect::<Result<_, _>>().ok()
+        let asked = self.session.execute_single_page(query, (user,), PagingState::start());
+        let (result, _) = asked.await.ok()?;
+        Some(balance_rows(result).unwrap_or_else(|| vec![ReadRow::default()]))
+    }
+}
+
+/// None for an answer that is no list of rows.
+fn balance_rows(result: QueryResult) -> Option<Vec<ReadRow>> {
+    let result = result.into_rows_result().ok()?;
+    let rows = result.rows::<ColumnIterator<'_, '_>>().ok()?;
+    Some(
+        rows.map(|row| row.map_or_else(|_| ReadRow::default(), balance_row))
+            .collect(),
+    )
+}
+
+/// The columns of [`Client::balances_query`], in its order.
+fn balance_row(mut columns: ColumnIterator<'_, '_>) -> ReadRow {
+    let mut cell = || columns.next()?.ok()?.slice.map(|slice| slice.as_slice());
+    ReadRow {
+        asset: i32::decode(cell()).map(|asset| asset as u32),
+        version: i64::decode(cell()),
+        avail: i64::decode(cell()),
+        frozen: i64::decode(cell()),
     }
 }

@@ -21,25 +21,32 @@ pub struct Promises {
     pub idempotent: bool,
 }
 
-/// One value that a reader saw in `user_balances` during the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One read of one user's `user_balances` during the run: a request that the database answered, whatever was in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceRead {
     /// Simulated ms at the reply.
     pub at_ms: u64,
     /// Whose.
     pub user: u64,
-    /// Which asset.
-    pub asset: u32,
-    /// The row's version.
-    pub version: i64,
-    /// The row's available.
-    pub avail: i64,
-    /// The row's frozen.
-    pub frozen: i64,
     /// Events up to and including this sequence were acknowledged before the read began.
     pub acknowledged_before: u64,
     /// Events up to and including this sequence were durable before the read began.
     pub durable_before: u64,
+    /// What it answered, in its order.
+    pub rows: Vec<ReadRow>,
+}
+
+/// A row of such a read. A column is None if it is null, or nothing that the column can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadRow {
+    /// Which asset.
+    pub asset: Option<u32>,
+    /// The row's version.
+    pub version: Option<i64>,
+    /// The row's available.
+    pub avail: Option<i64>,
+    /// The row's frozen.
+    pub frozen: Option<i64>,
 }
 
 /// A moment at which something claimed durability and the storage was looked at.
@@ -82,10 +89,32 @@ pub struct Requests {
     pub batches: u64,
     /// What they had of each event, different ones counted: one per event that was always sent whole and alike.
     pub contents: u64,
+    /// Frames that nobody could read, in which more may have been.
+    pub unread_frames: u64,
+    /// Those that the database warned about for their size.
+    pub oversized: u64,
     /// Those that were not LOGGED.
     pub not_logged: u64,
     /// Those at a consistency below a quorum, with the level's name.
     pub below_quorum: u64,
+}
+
+/// What came of settling everything again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resettled {
+    /// Why it did not come to its end, if it did not.
+    pub failed: Option<String>,
+    /// What is different on a replica, in words.
+    pub differences: Vec<String>,
+}
+
+/// An operator's decision to have a refused event passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// When it was made, simulated ms.
+    pub at_ms: u64,
+    /// The reason given.
+    pub reason: String,
 }
 
 /// How the run ended.
@@ -190,8 +219,8 @@ pub struct Evidence {
     pub trade_meta: BySequence<(u64, bool)>,
     /// Refused events by sequence, with the reason that must be given.
     pub refused: BTreeMap<u64, String>,
-    /// When the operator decided to skip which event, simulated ms.
-    pub decided_ms: BTreeMap<u64, u64>,
+    /// The operator's decisions, by the event that is to be skipped.
+    pub decisions: BTreeMap<u64, Decision>,
     /// Where the acknowledged watermark was seen when, simulated ms, ascending.
     pub acknowledged_ms: Vec<(u64, u64)>,
     /// The books as they should be.
@@ -208,8 +237,8 @@ pub struct Evidence {
     pub replica_losses_ms: Vec<u64>,
     /// Checkpoints against fsynced storage.
     pub durability: Durability,
-    /// Differences that settling everything again made to any replica; None: it was not done.
-    pub resettled: Option<Vec<String>>,
+    /// What settling everything again did; None: it was not done.
+    pub resettled: Option<Resettled>,
     /// Bounded things.
     pub bounds: Bounds,
     /// What settlement's metrics said that was not so.

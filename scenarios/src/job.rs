@@ -3,9 +3,12 @@
 use crate::invariants;
 use crate::protocol::{Catalog, Checked, InvariantInfo, NamedInfo, ScenarioInfo, ScenarioSource, SeedJob};
 use crate::scenario::{self, Scenario};
+use crate::setup::{self, Addresses};
 use engine::tape::{Tape, TapeSpec};
 use faults::{Class, Plan};
-use settlement::config::DesignName;
+use settlement::config::{ConfigError, DesignName};
+use settlement::wal::Position;
+use settlement_events::Registry;
 
 /// The scenario that a tape runs in when none is named.
 pub const TAPE_SCENARIO: &str = "everything";
@@ -122,21 +125,63 @@ fn kindness(name: &str) -> Result<Kindness, String> {
 
 /// Whether a job could run, and what it would be.
 pub fn check(job: &SeedJob) -> Checked {
-    let resolved = match resolve(job) {
-        Ok(resolved) => resolved,
-        Err(message) => return Checked::Bad { message },
+    match checked(job) {
+        Ok(resolved) => Checked::Fine {
+            scenario: info(&resolved.scenario),
+            design: resolved.design.to_string(),
+        },
+        Err(message) => Checked::Bad { message },
+    }
+}
+
+fn checked(job: &SeedJob) -> Result<Resolved, String> {
+    let resolved = resolve(job)?;
+    let registry = match &resolved.tape {
+        None => Registry::example(),
+        Some((path, bytes)) => {
+            let tape = Tape::import(path, bytes, &TapeSpec::default()).map_err(|error| format!("{path}: {error}"))?;
+            tape.registry.clone()
+        }
     };
-    if let Some((path, bytes)) = &resolved.tape
-        && let Err(error) = Tape::import(path, bytes, &TapeSpec::default())
-    {
-        return Checked::Bad {
-            message: format!("{path}: {error}"),
+    let origin = match &job.scenario {
+        ScenarioSource::Named(name) => name,
+        ScenarioSource::Inline { origin, .. } => origin,
+    };
+    check_settlement(&resolved, &registry).map_err(|problem| format!("scenario {origin}: {problem}"))?;
+    Ok(resolved)
+}
+
+/// Settlement's keys that a scenario sets, and what they are called there.
+const KEYS: [(&str, &str); 3] = [
+    ("limits.in_flight_max", "programs.in_flight_max"),
+    ("limits.ready_max", "programs.ready_max"),
+    ("durable.sync_period_ms", "cluster.commitlog_period_ms"),
+];
+
+/// Whether settlement would take its part of the scenario: what it refuses at its start would look like a settlement that
+/// never gets on.
+fn check_settlement(resolved: &Resolved, registry: &Registry) -> Result<(), String> {
+    let anywhere = || "tcp://127.0.0.1:1".to_string();
+    let addresses = Addresses {
+        publish: anywhere(),
+        replay: anywhere(),
+    };
+    let config = setup::settlement_config(resolved, registry, vec![anywhere()], "wal".as_ref(), &addresses);
+    config.validate().map_err(|error| {
+        let problems = match error {
+            ConfigError::Invalid(problems) => problems.join("; "),
+            other => other.to_string(),
         };
-    }
-    Checked::Fine {
-        scenario: info(&resolved.scenario),
-        design: resolved.design.to_string(),
-    }
+        KEYS.iter()
+            .fold(problems, |text, (theirs, ours)| text.replace(theirs, ours))
+    })?;
+    let wal = config.wal_config(Position::start_of(config.epoch));
+    wal.check().map_err(|error| {
+        format!(
+            "programs.wal_segment_bytes is {}, which is no size for a file of settlement's WAL ({error})",
+            config.wal.segment_bytes
+        )
+    })
 }
 
 fn info(scenario: &Scenario) -> ScenarioInfo {
@@ -243,6 +288,29 @@ mod tests {
             trades,
         ];
         insta::assert_snapshot!("unknown_names", texts.join("\n\n"));
+    }
+
+    /// Bounds that a scenario may not give settlement, as a person reads it.
+    #[test]
+    fn what_settlement_would_refuse_is_told_before_the_first_seed() {
+        let job = |programs: &str| SeedJob {
+            scenario: ScenarioSource::Inline {
+                origin: "mine.toml".into(),
+                toml: format!("version = 1\nname = \"mine\"\nabout = \"Mine.\"\n[programs]\n{programs}\n"),
+            },
+            ..SeedJob::default()
+        };
+        let cases = [
+            "in_flight_max = 1000000",
+            "ready_max = 1000001",
+            "in_flight_max = 4097\nready_max = 1000001",
+            "wal_segment_bytes = 1000",
+            "wal_segment_bytes = 1073741824",
+        ];
+        let texts = cases.map(|programs| told(job(programs)));
+        insta::assert_snapshot!("unfit_programs", texts.join("\n\n"));
+        let fine = job("in_flight_max = 4096\nready_max = 1000000\nwal_segment_bytes = 70000");
+        assert!(matches!(check(&fine), Checked::Fine { .. }));
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {

@@ -2,12 +2,13 @@
 //! and notes what it saw together with what had been acknowledged, and was durable, before it asked.
 use crate::client::Client;
 use crate::evidence::BalanceRead;
+use scylla::statement::prepared::PreparedStatement;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Time between two reads. Reads cost as much as a batch, so there are few enough to leave the workload its share and
 /// enough to fall into most windows of a second.
-pub const EVERY_MS: u64 = 250;
+const EVERY: Duration = Duration::from_millis(250);
 
 /// What the reader has seen so far.
 pub type Seen = Arc<Mutex<Vec<BalanceRead>>>;
@@ -24,31 +25,32 @@ pub trait Beside {
     fn below(&mut self, bound: u64) -> u64;
 }
 
-/// Reads until it is aborted.
+/// Reads until it is aborted. A request that fails proves nothing and leaves nothing.
 pub async fn run(client: Client, users: Vec<u64>, seen: Seen, mut beside: impl Beside) {
-    let Ok(query) = client.balances_query().await else {
-        return;
-    };
+    let query = prepared(&client).await;
     loop {
-        tokio::time::sleep(Duration::from_millis(EVERY_MS)).await;
+        tokio::time::sleep(EVERY).await;
         let user = users[beside.below(users.len() as u64) as usize];
         let (acknowledged_before, durable_before) = (beside.acknowledged(), beside.durable());
         let Some(rows) = client.balances(&query, user).await else {
             continue;
         };
-        let at_ms = beside.now_ms();
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (asset, version, avail, frozen) in rows {
-            seen.push(BalanceRead {
-                at_ms,
-                user,
-                asset: asset as u32,
-                version,
-                avail,
-                frozen,
-                acknowledged_before,
-                durable_before,
-            });
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push(BalanceRead {
+            at_ms: beside.now_ms(),
+            user,
+            acknowledged_before,
+            durable_before,
+            rows,
+        });
+    }
+}
+
+/// The query, once the database lets it be prepared: it may be away when the run begins.
+async fn prepared(client: &Client) -> PreparedStatement {
+    loop {
+        match client.balances_query().await {
+            Ok(query) => return query,
+            Err(_) => tokio::time::sleep(EVERY).await,
         }
     }
 }

@@ -12,6 +12,10 @@ pub type Text = smol_str::SmolStr;
 /// A blob column; digests lie in the row itself.
 pub type Blob = smallvec::SmallVec<[u8; 32]>;
 
+/// How many sequences share a partition of `settled_events`, `dead_letters` and `skips`: part of the schema
+/// (`schema/cql/ledger/settled_events.cql`).
+pub const BUCKET_SEQUENCES: u64 = 10_000;
+
 /// A row that is not what its table promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRow {
@@ -21,7 +25,9 @@ pub struct BadRow {
     pub text: String,
 }
 
-trait Decode: Sized {
+/// What can be read from a cell.
+pub(crate) trait Decode: Sized {
+    /// None for a null where there must be a value, and for bytes that are none of this type.
     fn decode(cell: Cell<'_>) -> Option<Self>;
 }
 
@@ -125,7 +131,7 @@ rows! {
         filled_quantity: i64, status: Text, digest: Option<Blob>,
     }
     /// `settled_events`.
-    SettledRow { output_sequence: i64, epoch: i32, kind: Text, digest: Blob, prev_digest: Blob }
+    SettledRow { bucket: i64, output_sequence: i64, epoch: i32, kind: Text, digest: Blob, prev_digest: Blob }
     /// `ledger_events`.
     LedgerEventRow {
         user_id: i64, event_id: i64, output_sequence: i64, kind: Text, asset_id: i32, amount: i64, event_time_ms: i64,
@@ -137,9 +143,9 @@ rows! {
         quantity: i64, quote_amount: i64, refund: i64, digest: Blob,
     }
     /// `dead_letters`.
-    DeadLetterRow { output_sequence: i64, code: String, detail: String, event: Vec<u8> }
+    DeadLetterRow { bucket: i64, output_sequence: i64, code: String, detail: String, digest: Blob, event: Vec<u8> }
     /// `skips`.
-    SkipRow { output_sequence: i64, reason: Text }
+    SkipRow { bucket: i64, output_sequence: i64, reason: Text, digest: Blob }
     /// `failed_trades`.
     FailedRow { output_sequence: i64, kind: Text, attempts: i32, error: Text }
     /// `settlement_checkpoint`.

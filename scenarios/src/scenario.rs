@@ -12,11 +12,15 @@ pub const SCENARIO_VERSION: u32 = 1;
 /// The longest name of a scenario.
 const NAME_LEN_MAX: usize = 64;
 /// Simulated seconds that publishing may take; a run as a whole is bounded by four hours.
-const PUBLISH_S_MAX: u64 = 3_600;
+pub const PUBLISH_S_MAX: u64 = 3_600;
 /// Events of a workload per trade, about: its orders, its cancels and itself.
 const EVENTS_PER_TRADE: u64 = 4;
 /// Faults of one class in one seed. Beyond it every draw is outside the budget, and a misplaced zero would draw for hours.
 const FAULTS_MAX: u64 = 1_000;
+/// The longest period of a commit log, ms. What is acknowledged last must be durable within the bound of liveness: two
+/// rounds of waiting for a period (a node that went down with the last fault has everything sent again), and the database's
+/// coming back before them.
+const COMMITLOG_PERIOD_MS_MAX: u64 = 60_000;
 /// The longest fault, ms: an hour.
 const FAULT_MS_MAX: u64 = 3_600_000;
 
@@ -334,8 +338,8 @@ impl Scenario {
             "cluster.commitlog_period_ms",
             self.cluster.commitlog_period_ms,
             1,
-            600_000,
-            "1 to 600,000",
+            COMMITLOG_PERIOD_MS_MAX,
+            "1 to 60,000, so that everything can become durable within the 180 s that a run waits for it",
         )?;
         range(
             "inconclusive_max_percent",
@@ -515,6 +519,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::LIVENESS_BOUND_MS;
 
     #[test]
     fn every_file_is_a_scenario_named_as_its_file_and_the_four_of_the_source_come_first() {
@@ -607,6 +612,11 @@ mod tests {
                 cluster("knobs = \"paxos_minds_truncation\""),
             ),
             ("an unknown knob", cluster("knobs = \"reset_is_failure, soon\"")),
+            ("a commit log that is never synced", cluster("commitlog_period_ms = 0")),
+            (
+                "a commit log that is hardly synced",
+                cluster("commitlog_period_ms = 60001"),
+            ),
             ("a count upside down", format!("{GOOD}count = [5, 1]\n")),
             ("a count beyond reason", format!("{GOOD}count = [0, 4000000]\n")),
             ("a fault of days", format!("{GOOD}duration_ms = [0, 999999999]\n")),
@@ -620,6 +630,18 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!("bad_scenarios", told.join("\n"));
+    }
+
+    #[test]
+    fn everything_can_be_durable_in_time_with_the_longest_period() {
+        /// After a node is back: noticed by the others and by the driver, and what waited is written.
+        const RETURN_MS: u64 = 40_000;
+        let durable = settlement::config::Durable::default();
+        let settle_ms = COMMITLOG_PERIOD_MS_MAX + durable.slack_ms;
+        // Acknowledgements within a twentieth of the time share a mark, which waits for the last of them.
+        let round_ms = settle_ms + settle_ms / 20 + durable.probe_interval_ms + durable.probe_timeout_ms;
+        assert!(RETURN_MS + 2 * round_ms <= LIVENESS_BOUND_MS, "{round_ms} ms twice");
+        assert_eq!(LIVENESS_BOUND_MS, 180_000, "which the error says");
     }
 
     #[test]

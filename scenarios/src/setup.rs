@@ -1,7 +1,7 @@
 //! What the engine and settlement are started with, from a resolved job: the same workload, bounds and patience in every
 //! world. Where they run, and how their processes are had, each world knows for itself.
 use crate::job::Resolved;
-use crate::scenario::CommitlogSync;
+use crate::scenario::{CommitlogSync, PUBLISH_S_MAX};
 use engine::EngineConfig;
 use engine::session;
 use engine::source::Source;
@@ -11,8 +11,14 @@ use faults::draw::Shape;
 use settlement_events::Registry;
 use std::path::Path;
 
+/// What the engine keeps where the scenario does not say that it forgets: more than any run has, because at the end of one
+/// everything is settled again.
+const RETENTION_ALL: u32 = 1 << 30;
 /// Roughly when the first event is published: the programs have started by then.
 pub const START_MS: u64 = 100;
+
+/// Every event must settle within this after the last fault.
+pub const LIVENESS_BOUND_MS: u64 = 180_000;
 
 /// Where the engine is spoken to, `tcp://host:port`.
 #[derive(Clone, Debug)]
@@ -93,11 +99,17 @@ pub fn engine_config(
         &addresses.publish,
         &addresses.replay,
     );
-    config.pacing.events_per_s = job.scenario.workload.events_per_s.into();
-    if let Some(events) = job.scenario.programs.retention_events {
-        config.retention_events = events as usize;
-    }
+    config.pacing.events_per_s = pace(job.scenario.workload.events_per_s.into(), &config.source);
+    config.retention_events = job.scenario.programs.retention_events.unwrap_or(RETENTION_ALL) as usize;
     config
+}
+
+/// Events per second: the scenario's, or what a tape needs to be out within the time that a run has.
+fn pace(scenario: u64, source: &Source) -> u64 {
+    match source {
+        Source::Tape(tape) => scenario.max(tape.report.events.div_ceil(PUBLISH_S_MAX)),
+        Source::Workload(_) | Source::None => scenario,
+    }
 }
 
 /// What settlement is started with.
@@ -116,6 +128,7 @@ pub fn settlement_config(
         registry.clone(),
     );
     config.design = job.design;
+    config.replication_factor = u8::try_from(job.scenario.cluster.replication_factor).unwrap_or(u8::MAX);
     let programs = &job.scenario.programs;
     if let Some(max) = programs.in_flight_max {
         config.limits.in_flight_max = max as usize;

@@ -97,6 +97,7 @@ pub fn cannot(fault: &Fault, nodes: u16) -> Option<String> {
         | Action::Damage { .. }
         | Action::Forge { .. }
         | Action::PublishRefused { .. } => Some("nothing stands in the way of the feed here".into()),
+        Action::KillAll { .. } => Some("processes are killed one by one here".into()),
         Action::PowerLoss { .. }
         | Action::PowerLossAll { .. }
         | Action::PowerLossDatabase { .. }

@@ -266,7 +266,8 @@ impl Executor {
             } => self.outage(&fault, target, restart_after_ms, Blow::Power),
             Action::TornTail { restart_after_ms } => self.torn_tail(fault, restart_after_ms),
 
-            Action::PowerLossAll { restart_after_ms } => self.power_loss_all(&fault, restart_after_ms),
+            Action::KillAll { restart_after_ms } => self.strike_all(&fault, restart_after_ms, Blow::Kill),
+            Action::PowerLossAll { restart_after_ms } => self.strike_all(&fault, restart_after_ms, Blow::Power),
             Action::PowerLossDatabase {
                 restart_after_ms,
                 apart_ms,
@@ -451,16 +452,16 @@ impl Executor {
         [Target::Settlement, Target::Engine].into_iter().chain(nodes).collect()
     }
 
-    fn power_loss_all(&self, fault: &Fault, restart_after_ms: u64) {
+    fn strike_all(&self, fault: &Fault, restart_after_ms: u64, blow: Blow) {
         let until_ms = self.now_ms() + restart_after_ms;
-        self.fired_until(
-            fault,
-            until_ms,
-            format!("every machine loses power, back after {restart_after_ms} ms"),
-        );
+        let what = match blow {
+            Blow::Kill => "every process is killed",
+            Blow::Power => "every machine loses power",
+        };
+        self.fired_until(fault, until_ms, format!("{what}, back after {restart_after_ms} ms"));
         for target in self.everyone() {
             if self.host(target).state() != HostState::Down {
-                self.strike(target, Blow::Power);
+                self.strike(target, blow);
             }
         }
         self.undo(until_ms, fault.clone(), |e| {

@@ -117,7 +117,7 @@ pub struct RunArgs {
     /// The settlement design [default: ledger]
     #[arg(long, value_name = "D", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub design: Option<String>,
-    /// Seeds per scenario [default: as the scenario says]
+    /// Seeds per scenario [default: as the scenario says, 5 with --tape]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
     /// The first seed: decimal, 0x and hex digits, or a git commit hash; the others follow it

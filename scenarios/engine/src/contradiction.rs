@@ -1,8 +1,10 @@
-//! Events that contradict themselves on purpose: correctly sealed, placed in the stream at a stated command, and false.
-//! They are for testing what a settlement does with a refused event; nothing later in the stream depends on them.
+//! Events that contradict themselves, or what came before, on purpose: correctly sealed, placed in the stream at a stated
+//! command, and false. They are for testing what a settlement does with a refused event; nothing later in the stream
+//! depends on them.
 //!
 //! Each is a deposit to a user that nobody else is, so that refusing it leaves every other account's versions and
-//! balances untouched, and so that the books are right exactly if it is not settled.
+//! balances untouched, and so that the books are right exactly if it is not settled. What contradicts an earlier event has
+//! that one, which is true and to be settled, right before it.
 
 use serde::{Deserialize, Serialize};
 use settlement_events::{
@@ -27,17 +29,32 @@ pub enum Falsehood {
     Overflow,
     /// A deposit of nothing.
     ZeroQuantity,
+    /// A second change that does not continue the first one: right in itself, so that only who knows the first can tell.
+    Discontinuity,
 }
 
+/// What every one of these deposits brings.
+const AMOUNT: u64 = 1_000;
+/// What lies between the id of an event and that of the true one before it.
+const EARLIER_EVENT_IDS: u64 = 1_000_000;
+
 impl Falsehood {
+    /// Those that show in the event alone.
+    pub const ALONE: [Self; 4] = [Self::Arithmetic, Self::UnknownAsset, Self::Overflow, Self::ZeroQuantity];
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Arithmetic, Self::UnknownAsset, Self::Overflow, Self::ZeroQuantity];
+    pub const ALL: [Self; 5] = [
+        Self::Arithmetic,
+        Self::UnknownAsset,
+        Self::Overflow,
+        Self::ZeroQuantity,
+        Self::Discontinuity,
+    ];
 
     /// The code with which a reader must refuse it.
     #[must_use]
     pub const fn code(self) -> RefusalCode {
         match self {
-            Self::Arithmetic => RefusalCode::Contradiction,
+            Self::Arithmetic | Self::Discontinuity => RefusalCode::Contradiction,
             Self::UnknownAsset => RefusalCode::UnknownAsset,
             Self::Overflow => RefusalCode::Overflow,
             Self::ZeroQuantity => RefusalCode::ZeroQuantity,
@@ -47,29 +64,46 @@ impl Falsehood {
     /// The event, the `nth` of its run (from 0).
     #[must_use]
     pub fn body(self, nth: u32, registry: &Registry) -> Body {
-        let known = registry.assets().first().map_or(NO_ASSET, |asset| asset.id);
-        let mut change = BalanceChange {
-            user_id: UserId(FIRST_USER.0 + u64::from(nth)),
-            asset_id: known,
-            version: Version::FIRST,
-            delta_avail: SignedAmount(1_000),
-            delta_frozen: SignedAmount::ZERO,
-            avail: Amount(1_000),
-            frozen: Amount::ZERO,
-        };
+        let mut change = first_change(nth, registry);
         match self {
-            Self::Arithmetic => change.avail = Amount(1_001),
+            Self::Arithmetic => change.avail = Amount(AMOUNT + 1),
             Self::UnknownAsset => change.asset_id = NO_ASSET,
-            Self::Overflow => change.avail = Amount(i64::MAX as u64 + 1_000),
+            Self::Overflow => change.avail = Amount(i64::MAX as u64 + AMOUNT),
             Self::ZeroQuantity => {
                 change.delta_avail = SignedAmount::ZERO;
                 change.avail = Amount::ZERO;
+            }
+            Self::Discontinuity => {
+                change.version = Version(2);
+                change.avail = Amount(2 * AMOUNT + 1);
             }
         }
         Body::Deposit {
             event_id: EventId(FIRST_USER.0 + u64::from(nth)),
             change,
         }
+    }
+
+    /// The true event that has to come right before it, if one has to.
+    #[must_use]
+    pub fn groundwork(self, nth: u32, registry: &Registry) -> Option<Body> {
+        (self == Self::Discontinuity).then(|| Body::Deposit {
+            event_id: EventId(FIRST_USER.0 - EARLIER_EVENT_IDS + u64::from(nth)),
+            change: first_change(nth, registry),
+        })
+    }
+}
+
+/// A true first change of the account of the `nth` user.
+fn first_change(nth: u32, registry: &Registry) -> BalanceChange {
+    BalanceChange {
+        user_id: UserId(FIRST_USER.0 + u64::from(nth)),
+        asset_id: registry.assets().first().map_or(NO_ASSET, |asset| asset.id),
+        version: Version::FIRST,
+        delta_avail: SignedAmount(AMOUNT as i64),
+        delta_frozen: SignedAmount::ZERO,
+        avail: Amount(AMOUNT),
+        frozen: Amount::ZERO,
     }
 }
 
@@ -90,12 +124,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_falsehood_is_refused_with_its_code() {
+    fn each_falsehood_that_shows_alone_is_refused_with_its_code() {
         let registry = Registry::example();
-        for (nth, falsehood) in (0..).zip(Falsehood::ALL) {
+        for (nth, falsehood) in (0..).zip(Falsehood::ALONE) {
+            assert_eq!(falsehood.groundwork(nth, &registry), None);
             let event = samples::chain(vec![falsehood.body(nth, &registry)]).remove(0);
             let refusal = check(&event, &registry).expect_err("a falsehood");
             assert_eq!(refusal.code, falsehood.code(), "{falsehood:?}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_discontinuity_is_right_in_itself_and_does_not_continue_what_comes_before_it() {
+        let registry = Registry::example();
+        let falsehood = Falsehood::Discontinuity;
+        let before = falsehood.groundwork(3, &registry).expect("it needs one");
+        let events = samples::chain(vec![before, falsehood.body(3, &registry)]);
+        for event in &events {
+            assert_eq!(check(event, &registry), Ok(()), "event {}", event.output_sequence);
+        }
+        let [first, second] = [&events[0], &events[1]].map(|event| event.changes()[0]);
+        assert_eq!((first.user_id, first.asset_id), (second.user_id, second.asset_id));
+        assert_eq!((first.version.next(), second.version), (Some(Version(2)), Version(2)));
+        assert_ne!(second.delta_avail.apply(first.avail), Ok(second.avail));
     }
 }

@@ -74,7 +74,7 @@ pub struct Record {
     pub origin: Origin,
     /// When it was accepted.
     pub at: TimeMs,
-    /// The command, unless it was a contradiction.
+    /// The command, unless it was a contradiction or what that needs.
     pub command: Option<Command>,
     /// The events, sealed.
     pub entries: Vec<Envelope>,
@@ -110,7 +110,7 @@ impl Record {
 const fn contradictory(origin: Origin) -> Option<RefusalCode> {
     match origin {
         Origin::Contradiction(falsehood) => Some(falsehood.code()),
-        Origin::Source | Origin::Intake => None,
+        Origin::Source | Origin::Intake | Origin::Groundwork => None,
     }
 }
 
@@ -125,7 +125,7 @@ pub struct LoggedRecord<'a> {
     pub origin: Origin,
     /// When it was accepted.
     pub at: TimeMs,
-    /// The command, unless it was a contradiction.
+    /// The command, unless it was a contradiction or what that needs.
     pub command: Option<Command>,
     /// The canonical encodings of the events.
     pub entries: Vec<&'a [u8]>,

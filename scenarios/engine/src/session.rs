@@ -110,9 +110,11 @@ pub struct Session {
     stream: Stream,
     contradictions: VecDeque<Contradiction>,
     published_contradictions: u32,
+    /// What the next contradiction needs before it is published.
+    is_groundwork_laid: bool,
     /// Accepted commands so far.
     commands: u64,
-    /// Records so far: commands and contradictions.
+    /// Records so far: commands, contradictions and what those need.
     records: u64,
     last_at: TimeMs,
 }
@@ -128,6 +130,7 @@ impl Session {
             stream: Stream::new(Epoch(1)),
             contradictions: contradictions.into(),
             published_contradictions: 0,
+            is_groundwork_laid: false,
             commands: 0,
             records: 0,
             last_at: TimeMs(0),
@@ -158,7 +161,8 @@ impl Session {
         self.last_at
     }
 
-    /// Carries out the source's next command that is accepted (or publishes the contradiction that is due before it);
+    /// Carries out the source's next command that is accepted (or publishes the contradiction that is due before it, and
+    /// before that what the contradiction needs);
     /// `None` when the source has ended.
     pub fn step(&mut self) -> Option<Record> {
         if let Some(record) = self.step_contradiction() {
@@ -191,10 +195,16 @@ impl Session {
             .front()
             .filter(|c| c.before_command <= self.commands)
             .copied()?;
+        let (nth, registry) = (self.published_contradictions, self.course.exchange.registry());
+        if !self.is_groundwork_laid
+            && let Some(body) = due.falsehood.groundwork(nth, registry)
+        {
+            self.is_groundwork_laid = true;
+            return Some(self.record(Origin::Groundwork, self.last_at, None, [body]));
+        }
+        let body = due.falsehood.body(nth, registry);
+        self.is_groundwork_laid = false;
         self.contradictions.pop_front();
-        let body = due
-            .falsehood
-            .body(self.published_contradictions, self.course.exchange.registry());
         self.published_contradictions += 1;
         Some(self.record(Origin::Contradiction(due.falsehood), self.last_at, None, [body]))
     }

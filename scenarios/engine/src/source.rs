@@ -92,4 +92,6 @@ pub enum Origin {
     Intake,
     /// A contradiction published on purpose.
     Contradiction(crate::contradiction::Falsehood),
+    /// A true event, for the contradiction that follows.
+    Groundwork,
 }

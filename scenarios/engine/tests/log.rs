@@ -32,10 +32,12 @@ fn config(data_dir: &Path) -> EngineConfig {
         group_events_max: 4,
         ..Pacing::default()
     };
-    config.contradictions = vec![Contradiction {
-        before_command: 10,
-        falsehood: Falsehood::Arithmetic,
-    }];
+    config.contradictions = [(10, Falsehood::Arithmetic), (14, Falsehood::Discontinuity)]
+        .map(|(before_command, falsehood)| Contradiction {
+            before_command,
+            falsehood,
+        })
+        .into();
     config.exit_when_done = true;
     config
 }
@@ -97,7 +99,7 @@ fn the_log_of_a_run_holds_what_its_source_gives() {
     }
     assert_eq!(
         facts.iter().filter_map(|fact| fact.contradictory).collect::<Vec<_>>(),
-        [RefusalCode::Contradiction]
+        [RefusalCode::Contradiction; 2]
     );
     common::Follower::follow(&stream, &config.registry);
 }

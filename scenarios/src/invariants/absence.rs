@@ -1,17 +1,25 @@
 //! Whether whatever is wrong is only that something is not there yet. What is not settled when waiting ends is missing from
 //! every table, and that is one failure of liveness; but what *is* there must be right all the same: money that nobody made,
 //! a trade that stands twice, are failures of safety however much else is missing.
-use super::exactly_once;
+use super::{dead_letters, denormalised, exactly_once, orders};
 use crate::evidence::Evidence;
 use std::collections::BTreeSet;
 
 /// Whether everything that a client finds is right as far as it goes: trades are the engine's, once and unchanged; events carry
-/// their digests; every balance and every posting is one that its account had.
+/// their digests; every balance, every posting and every order is one that was; the tables beside them and the dead letters
+/// hold nothing that they should not.
 pub fn is_all(evidence: &Evidence) -> bool {
     evidence.found.bad.is_empty()
         && trades_are_right(evidence)
         && events_are_right(evidence)
         && accounts_are_right(evidence)
+        && evidence
+            .found
+            .orders
+            .iter()
+            .all(|row| orders::at_any_time(evidence, row).is_none())
+        && denormalised::present_are_right(evidence)
+        && dead_letters::present_are_right(evidence)
 }
 
 fn trades_are_right(evidence: &Evidence) -> bool {

@@ -1,8 +1,9 @@
 //! Invariant 9. Every event that had to be refused is a dead letter with its reason, and nothing else is. What had to
 //! be refused is known from the fault that published it, not from settlement. The stream goes on behind a refused event
-//! only if an operator's decision to skip it is recorded, and nothing else is ever skipped.
+//! only if an operator's decision to skip it is recorded as it was made, and nothing else is ever skipped.
 use super::Finding;
 use crate::evidence::Evidence;
+use crate::rows::{BUCKET_SEQUENCES, DeadLetterRow, SkipRow};
 use settlement_events::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,20 +34,65 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
             "event {seq} is a dead letter (`{code}`), but there is nothing wrong with it"
         ))
     }));
-    for row in &evidence.found.dead_letters {
-        let seq = row.output_sequence;
-        if row.detail.is_empty() || row.event.is_empty() {
-            findings.push(Finding::text(format!(
-                "dead letter {seq} lacks the event's bytes or the detail of its reason"
-            )));
-        } else if evidence.digests.get(&(seq as u64)) != Some(&Digest::of(&row.event)) {
-            findings.push(Finding::text(format!(
-                "dead letter {seq} holds other bytes than the event's"
-            )));
-        }
-    }
+    let letters = evidence.found.dead_letters.iter();
+    findings.extend(
+        letters
+            .filter_map(|row| letter_differs(evidence, row))
+            .map(Finding::text),
+    );
     findings.extend(skips(evidence));
     findings
+}
+
+/// Whether the dead letters and skips that are there are right, however many are missing.
+pub(super) fn present_are_right(evidence: &Evidence) -> bool {
+    let refused = |seq: i64| evidence.refused.get(&(seq as u64));
+    let is_letter = |row: &DeadLetterRow| {
+        refused(row.output_sequence).is_some_and(|code| *code == row.code) && letter_differs(evidence, row).is_none()
+    };
+    let is_skip = |row: &SkipRow| refused(row.output_sequence).is_some() && skip_differs(evidence, row).is_none();
+    !evidence.promises.dead_letters
+        || evidence.found.dead_letters.iter().all(is_letter) && evidence.found.skips.iter().all(is_skip)
+}
+
+/// What is wrong with a dead letter besides its reason.
+fn letter_differs(evidence: &Evidence, row: &DeadLetterRow) -> Option<String> {
+    let seq = row.output_sequence;
+    let digest = evidence.digests.get(&(seq as u64));
+    if row.detail.is_empty() || row.event.is_empty() {
+        return Some(format!(
+            "dead letter {seq} lacks the event's bytes or the detail of its reason"
+        ));
+    }
+    if digest != Some(&Digest::of(&row.event)) {
+        return Some(format!("dead letter {seq} holds other bytes than the event's"));
+    }
+    if digest.map(|digest| &digest.0[..]) != Some(row.digest.as_slice()) {
+        return Some(format!("dead letter {seq} has another digest than the event"));
+    }
+    wrong_bucket(row.bucket, seq).map(|bucket| format!("dead letter {seq} {bucket}"))
+}
+
+/// What is wrong with a skip of an event that is refused.
+fn skip_differs(evidence: &Evidence, row: &SkipRow) -> Option<String> {
+    let seq = row.output_sequence;
+    let digest = evidence.digests.get(&(seq as u64)).map(|digest| &digest.0[..]);
+    if digest != Some(row.digest.as_slice()) {
+        return Some(format!("the skip of event {seq} names another digest than the event's"));
+    }
+    let decided = evidence.decisions.get(&(seq as u64));
+    if let Some(decision) = decided.filter(|decision| decision.reason != row.reason) {
+        return Some(format!(
+            "the skip of event {seq} says {:?}, the operator said {:?}",
+            row.reason, decision.reason
+        ));
+    }
+    wrong_bucket(row.bucket, seq).map(|bucket| format!("the skip of event {seq} {bucket}"))
+}
+
+fn wrong_bucket(bucket: i64, seq: i64) -> Option<String> {
+    (bucket as u64 != seq as u64 / BUCKET_SEQUENCES)
+        .then(|| format!("is in bucket {bucket}, where nobody looks for it"))
 }
 
 fn skips(evidence: &Evidence) -> Vec<Finding> {
@@ -73,17 +119,21 @@ fn skips(evidence: &Evidence) -> Vec<Finding> {
                 "event {seq} is recorded as skipped, but there is nothing wrong with it"
             ))
         });
+    let rows = evidence.found.skips.iter();
+    let rows = rows.filter(|row| evidence.refused.contains_key(&(row.output_sequence as u64)));
+    let differing = rows.filter_map(|row| skip_differs(evidence, row)).map(Finding::text);
     let early = evidence.refused.keys().filter_map(|seq| {
         let passed = evidence
             .acknowledged_ms
             .iter()
             .find(|(_, acknowledged)| acknowledged >= seq);
-        let (passed_ms, decided_ms) = (passed?.0, evidence.decided_ms.get(seq).copied().unwrap_or(u64::MAX));
+        let decision = evidence.decisions.get(seq);
+        let (passed_ms, decided_ms) = (passed?.0, decision.map_or(u64::MAX, |decision| decision.at_ms));
         (passed_ms < decided_ms).then(|| {
             Finding::text(format!(
                 "event {seq} was refused and passed over at {passed_ms} ms, before an operator had decided to skip it"
             ))
         })
     });
-    unrecorded.chain(wrong).chain(early).collect()
+    unrecorded.chain(wrong).chain(differing).chain(early).collect()
 }

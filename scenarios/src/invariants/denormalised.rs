@@ -10,28 +10,50 @@ use std::collections::BTreeSet;
 const DAY_MS: u64 = 86_400_000;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
-    let mut findings = ledger_events(evidence);
+    let mut findings = ledger_events(evidence).compare(LEDGER_EVENTS);
     if evidence.promises.identity {
-        findings.extend(trades_by_user(evidence));
+        findings.extend(trades_by_user(evidence).compare(TRADES_BY_USER));
     }
     findings
 }
 
-/// Names what is on one side only.
-fn compare<T: Ord + std::fmt::Debug>(table: &str, expected: &BTreeSet<T>, found: &BTreeSet<T>) -> Vec<Finding> {
-    if expected == found {
-        return Vec::new();
-    }
-    let missing = expected
-        .difference(found)
-        .map(|row| Finding::text(format!("{table}: {row:?} is missing")));
-    let extra = found
-        .difference(expected)
-        .map(|row| Finding::text(format!("{table}: {row:?} should not be there")));
-    missing.chain(extra).collect()
+/// Whether the rows that are there are right, however many are missing.
+pub(super) fn present_are_right(evidence: &Evidence) -> bool {
+    ledger_events(evidence).is_subset() && (!evidence.promises.identity || trades_by_user(evidence).is_subset())
 }
 
-fn ledger_events(evidence: &Evidence) -> Vec<Finding> {
+const LEDGER_EVENTS: &str = "ledger_events ((user, event, sequence), kind, asset, amount, time, (version, digest))";
+const TRADES_BY_USER: &str =
+    "trades_by_user ((user, day, sequence), side, symbol, [trade, order, price, quantity, quote, refund], digest)";
+
+/// The rows of a table as they should be, and as they are.
+struct Rows<T> {
+    expected: BTreeSet<T>,
+    found: BTreeSet<T>,
+}
+
+impl<T: Ord + std::fmt::Debug> Rows<T> {
+    /// Names what is on one side only.
+    fn compare(&self, table: &str) -> Vec<Finding> {
+        let Rows { expected, found } = self;
+        if expected == found {
+            return Vec::new();
+        }
+        let missing = expected
+            .difference(found)
+            .map(|row| Finding::text(format!("{table}: {row:?} is missing")));
+        let extra = found
+            .difference(expected)
+            .map(|row| Finding::text(format!("{table}: {row:?} should not be there")));
+        missing.chain(extra).collect()
+    }
+
+    fn is_subset(&self) -> bool {
+        self.found.is_subset(&self.expected)
+    }
+}
+
+fn ledger_events(evidence: &Evidence) -> Rows<impl Ord + std::fmt::Debug> {
     let expected: BTreeSet<_> = evidence
         .facts
         .iter()
@@ -59,11 +81,10 @@ fn ledger_events(evidence: &Evidence) -> Vec<Finding> {
         let (asset, amount, time_ms) = (row.asset_id as u32, row.amount as u64, row.event_time_ms as u64);
         (key, row.kind.as_str(), asset, amount, time_ms, engine)
     });
-    compare(
-        "ledger_events ((user, event, sequence), kind, asset, amount, time, (version, digest))",
-        &expected,
-        &found.collect(),
-    )
+    Rows {
+        expected,
+        found: found.collect(),
+    }
 }
 
 /// Version and digest, for designs that keep the engine's.
@@ -80,7 +101,7 @@ fn engine_columns(evidence: &Evidence, seq: u64, user: u64, asset: u32) -> (Opti
     (posting.map(|posting| posting.version), digest)
 }
 
-fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
+fn trades_by_user(evidence: &Evidence) -> Rows<impl Ord + std::fmt::Debug> {
     let mut expected = Vec::with_capacity(2 * evidence.books.trades.len());
     for record in evidence.books.trades.values() {
         let trade = &record.trade;
@@ -124,7 +145,8 @@ fn trades_by_user(evidence: &Evidence) -> Vec<Finding> {
             Some(row.digest.clone()),
         )
     });
-    let table =
-        "trades_by_user ((user, day, sequence), side, symbol, [trade, order, price, quantity, quote, refund], digest)";
-    compare(table, &expected.into_iter().collect(), &found.collect())
+    Rows {
+        expected: expected.into_iter().collect(),
+        found: found.collect(),
+    }
 }

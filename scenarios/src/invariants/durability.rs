@@ -1,6 +1,7 @@
 //! Invariant 5. What a checkpoint calls durable is on the fsynced storage of a quorum: looked at when a checkpoint
 //! arrives, when the WAL is truncated, and when a node loses data. The runner looks at those moments, because
-//! afterwards the storage has changed; this file judges what it saw. Only in the simulator.
+//! afterwards the storage has changed; this file judges what it saw. Only in the simulator; everywhere, that in the end
+//! there is one checkpoint, of the last event, which is where the next start goes on.
 use super::Finding;
 use crate::evidence::Evidence;
 
@@ -10,6 +11,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     }
     let breaches = evidence.durability.breaches.iter();
     let mut findings = checkpoints(evidence);
+    findings.extend(last_checkpoint(evidence));
     findings.extend(breaches.map(|b| {
         Finding::text(format!(
             "at {} ms ({}): event {} is called durable (checkpoint {}), but is on the fsynced storage of {} node(s)",
@@ -47,4 +49,19 @@ fn checkpoints(evidence: &Evidence) -> Vec<Finding> {
         ))
     }));
     findings
+}
+
+/// Once everything is durable the checkpoint says so. The runner has waited for it.
+fn last_checkpoint(evidence: &Evidence) -> Option<Finding> {
+    let ending = &evidence.ending;
+    if ending.head == 0 || ending.durable < ending.head {
+        return None;
+    }
+    let found: Vec<u64> = evidence.found.checkpoint.iter().map(|row| row.durable as u64).collect();
+    (found != [ending.durable]).then(|| {
+        Finding::text(format!(
+            "settlement calls {} events durable, and the checkpoints in the database say {found:?}",
+            ending.durable
+        ))
+    })
 }

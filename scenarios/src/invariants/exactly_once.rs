@@ -3,7 +3,7 @@
 //! nothing extra. Not verified here: balances (1, 2).
 use super::Finding;
 use crate::evidence::{BySequence, Evidence, distinct};
-use crate::rows::{Tables, TradeRow};
+use crate::rows::{BUCKET_SEQUENCES, Tables, TradeRow};
 use oracle::TradeRecord;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
@@ -147,6 +147,12 @@ fn events(evidence: &Evidence) -> Vec<Finding> {
                 "event {seq} is marked settled, but the engine published no such event"
             )));
             continue;
+        }
+        if row.bucket as u64 != seq / BUCKET_SEQUENCES {
+            findings.push(Finding::text(format!(
+                "event {seq}: settled_events has it in bucket {}, where nobody looks for it",
+                row.bucket
+            )));
         }
         // The identity row carries the whole digest; other rows carry its first eight bytes.
         let digest = |seq: u64| evidence.digests.get(&seq).map(|d| &d.0[..]);

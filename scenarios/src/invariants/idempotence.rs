@@ -8,11 +8,12 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     if !evidence.promises.idempotent {
         return Vec::new();
     }
-    let Some(differences) = &evidence.resettled else {
+    let Some(resettled) = &evidence.resettled else {
         return Vec::new();
     };
-    differences
-        .iter()
-        .map(|text| Finding::text(format!("settling everything again changed {text}")))
-        .collect()
+    let failed = resettled.failed.iter();
+    let failed = failed.map(|why| format!("settling everything again failed: {why}"));
+    let differences = resettled.differences.iter();
+    let changed = differences.map(|text| format!("settling everything again changed what replicas hold: {text}"));
+    failed.chain(changed).map(Finding::text).collect()
 }

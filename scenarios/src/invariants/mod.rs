@@ -18,7 +18,7 @@ mod ranges;
 mod reads;
 mod requests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::evidence::Evidence;
 use crate::protocol::{TAccount, Violation};

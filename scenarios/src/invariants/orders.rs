@@ -30,14 +30,15 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
     for (node, tables) in distinct(&evidence.replicas_before_heal) {
         for row in &tables.orders {
             findings.extend(
-                on_replica(evidence, row).map(|text| Finding::text(format!("on node {node} before the heal: {text}"))),
+                at_any_time(evidence, row).map(|text| Finding::text(format!("on node {node} before the heal: {text}"))),
             );
         }
     }
     findings
 }
 
-fn on_replica(evidence: &Evidence, row: &OrderRow) -> Option<String> {
+/// What is wrong with an order row wherever and whenever it is found: it must be a state that the order went through.
+pub(super) fn at_any_time(evidence: &Evidence, row: &OrderRow) -> Option<String> {
     let Some(order) = evidence.books.orders.get(&(row.order_id as u64)) else {
         return Some(format!("order {} stands there, but nobody placed it", row.order_id));
     };

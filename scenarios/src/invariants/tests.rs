@@ -3,7 +3,8 @@
 use super::{absence, check};
 use crate::convert;
 use crate::evidence::{
-    BalanceRead, Bounds, BySequence, Durability, DurabilityBreach, Ending, Evidence, Promises, Requests,
+    BalanceRead, Bounds, BySequence, Decision, Durability, DurabilityBreach, Ending, Evidence, Promises, ReadRow,
+    Requests, Resettled,
 };
 use crate::rows::{
     BalanceRow, Blob, CheckpointRow, DeadLetterRow, LedgerEventRow, LedgerRow, OrderRow, SettledRow, SkipRow, Tables,
@@ -14,7 +15,8 @@ use settlement_events::{Body, Digest, Event, OrderStatus, Registry, Side, sample
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-fn evidence() -> Evidence {
+/// Of a small stream, all of it settled as it should be.
+pub(crate) fn evidence() -> Evidence {
     let registry = Registry::example();
     let events = samples::stream();
     let facts: Vec<_> = events
@@ -24,6 +26,7 @@ fn evidence() -> Evidence {
     let books = Books::replay(convert::market(&registry), &facts).expect("the samples are valid");
     let head = events.iter().map(|e| e.output_sequence.0).max().unwrap_or(0);
     let found = tables(&events);
+    let to_settle = facts.len() as u64;
     Evidence {
         promises: Promises {
             ledger: true,
@@ -49,7 +52,7 @@ fn evidence() -> Evidence {
             .filter_map(|e| Some((e.output_sequence.0, (e.trade()?.match_seq.0, e.trade()?.buyer_is_maker))))
             .collect(),
         refused: BTreeMap::new(),
-        decided_ms: BTreeMap::new(),
+        decisions: BTreeMap::new(),
         acknowledged_ms: Vec::new(),
         books,
         replicas_before_heal: vec![Arc::new(found.clone())],
@@ -62,14 +65,14 @@ fn evidence() -> Evidence {
             breaches: Vec::new(),
             checkpoints: BTreeMap::new(),
         },
-        resettled: Some(Vec::new()),
+        resettled: Some(Resettled::default()),
         bounds: Bounds {
             seen: vec![("batches in flight".into(), 3, 64)],
         },
         untrue_metrics: Vec::new(),
         requests: Some(Requests {
-            batches: head + 1,
-            contents: head,
+            batches: to_settle + 1,
+            contents: to_settle,
             ..Requests::default()
         }),
         ending: Ending {
@@ -100,6 +103,7 @@ fn tables(events: &[Event]) -> Tables {
             Blob::from_slice(&event.digest().short()),
         );
         t.settled.push(SettledRow {
+            bucket: 0,
             output_sequence: seq,
             epoch: event.epoch.0 as i32,
             kind: event.kind().as_str().into(),
@@ -158,7 +162,18 @@ fn tables(events: &[Event]) -> Tables {
         }
         special(&mut t, event, seq, &digest);
     }
+    t.checkpoint = events.last().map(checkpoint_at).into_iter().collect();
     t
+}
+
+/// The checkpoint that calls everything up to this event durable. (The samples end with another epoch, which the engine does
+/// not.)
+fn checkpoint_at(event: &Event) -> CheckpointRow {
+    CheckpointRow {
+        epoch: 1,
+        durable: event.output_sequence.0 as i64,
+        digest: Blob::from_slice(&event.digest().0),
+    }
 }
 
 fn special(t: &mut Tables, event: &Event, seq: i64, digest: &[u8]) {
@@ -246,7 +261,7 @@ fn right_books_are_silent() {
 #[test]
 fn each_wrong_book_is_caught_by_the_invariants_that_should() {
     type Spoil = fn(&mut Evidence);
-    let cases: [(&str, Spoil, &[u32]); 32] = [
+    let cases: &[(&str, Spoil, &[u32])] = &[
         ("money appears", |e| e.found.balances[0].avail += 1, &[1, 2]),
         ("money moves to another user", |e| swap_money(e), &[2]),
         ("a posting is missing", |e| drop(e.found.ledger.remove(1)), &[2]),
@@ -286,7 +301,12 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
         ("events are left behind", |e| e.ending.acknowledged -= 1, &[10]),
         (
             "settling again changes a cell",
-            |e| e.resettled = Some(vec!["node 1 orders".into()]),
+            |e| resettled(e).differences.push("node 1 orders".into()),
+            &[12],
+        ),
+        (
+            "settling again fails",
+            |e| resettled(e).failed = Some("no engine".into()),
             &[12],
         ),
         ("too much in flight", |e| e.bounds.seen[0].1 = 65, &[14]),
@@ -297,7 +317,16 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
         ),
         ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[16]),
         ("a batch at ONE", |e| requests(e).below_quorum = 1, &[16]),
-        ("a batch in two parts", |e| requests(e).contents += 2, &[16]),
+        ("a batch in two parts", |e| requests(e).contents += 1, &[16]),
+        ("an event without a batch", |e| requests(e).contents -= 1, &[16]),
+        ("no batch at all", |e| e.requests = Some(Requests::default()), &[16]),
+        ("a frame that nobody can read", |e| requests(e).unread_frames = 1, &[16]),
+        ("a batch that is too large", |e| requests(e).oversized = 1, &[14]),
+        (
+            "an event in a bucket where nobody looks",
+            |e| e.found.settled[0].bucket = 1,
+            &[3],
+        ),
         ("a trade without its fees", |e| trade(e).fees.push(1), &[3]),
         (
             "a trade with the wrong maker",
@@ -321,7 +350,17 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             &[2],
         ),
         ("a good event is skipped", |e| skip(e, 1), &[9]),
-        ("a checkpoint of something else", |e| checkpoint(e), &[5]),
+        ("a checkpoint of something else", |e| checkpoint_of(e, 1, 10), &[5]),
+        ("no checkpoint", |e| e.found.checkpoint.clear(), &[5]),
+        ("a checkpoint that was left behind", |e| checkpoint_of(e, 2, 2), &[5]),
+        (
+            "two checkpoints",
+            |e| {
+                let row = e.found.checkpoint[0].clone();
+                e.found.checkpoint.push(row);
+            },
+            &[5],
+        ),
         (
             "a checkpoint of something else, once",
             |e| {
@@ -341,7 +380,7 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
 #[test]
 fn what_is_missing_is_told_from_what_is_wrong() {
     type Spoil = fn(&mut Evidence);
-    let cases: [(&str, Spoil, bool); 9] = [
+    let cases: &[(&str, Spoil, bool)] = &[
         ("nothing", |_| {}, true),
         ("a trade is missing", |e| e.found.trades.clear(), true),
         ("an event is not marked settled", |e| drop(e.found.settled.pop()), true),
@@ -355,11 +394,53 @@ fn what_is_missing_is_told_from_what_is_wrong() {
             |e| e.found.settled[0].digest[0] ^= 1,
             false,
         ),
+        ("an order is missing", |e| drop(e.found.orders.pop()), true),
+        ("an order as it was earlier", earlier_order, true),
+        (
+            "an order as it never was",
+            |e| e.found.orders[0].filled_quantity += 1,
+            false,
+        ),
+        ("an order of nobody", |e| e.found.orders[0].order_id = 77, false),
+        ("a user's history is missing", |e| e.found.trades_by_user.clear(), true),
+        (
+            "a wrong line in a user's history",
+            |e| e.found.trades_by_user[0].price += 1,
+            false,
+        ),
+        ("a deposit is missing", |e| drop(e.found.ledger_events.pop()), true),
+        (
+            "a deposit with another amount",
+            |e| e.found.ledger_events[0].amount += 1,
+            false,
+        ),
+        ("a dead letter for a good event", dead_letter, false),
+        ("a refused event is missing", |e| drop(refuse(e)), true),
+        (
+            "a refused event is a dead letter",
+            |e| {
+                let row = refuse(e);
+                e.found.dead_letters.push(row);
+            },
+            true,
+        ),
+        (
+            "a dead letter for another reason",
+            |e| {
+                let row = refuse(e);
+                e.found.dead_letters.push(DeadLetterRow {
+                    code: "contradiction".into(),
+                    ..row
+                });
+            },
+            false,
+        ),
+        ("a good event is skipped", |e| skip(e, 1), false),
     ];
     for (name, spoil, is_absence) in cases {
         let mut evidence = evidence();
         spoil(&mut evidence);
-        assert_eq!(absence::is_all(&evidence), is_absence, "{name}");
+        assert_eq!(absence::is_all(&evidence), *is_absence, "{name}");
     }
 }
 
@@ -411,98 +492,186 @@ fn requests(e: &mut Evidence) -> &mut Requests {
     e.requests.as_mut().expect("looked at")
 }
 
+fn resettled(e: &mut Evidence) -> &mut Resettled {
+    e.resettled.as_mut().expect("it was done")
+}
+
+/// The first order as its first step left it.
+fn earlier_order(e: &mut Evidence) {
+    let row = &mut e.found.orders[0];
+    let step = e.books.orders[&(row.order_id as u64)].steps[0];
+    row.version = step.version as i64;
+    row.filled_quantity = 0;
+    row.status = OrderStatus::Placed.as_str().into();
+    row.digest = Some(Blob::from_slice(&e.digests[&step.seq].short()));
+}
+
 fn skip(e: &mut Evidence, output_sequence: i64) {
-    let reason = "x".into();
     e.found.skips.push(SkipRow {
+        bucket: 0,
         output_sequence,
-        reason,
+        reason: "x".into(),
+        digest: Blob::from_slice(&e.digests[&(output_sequence as u64)].0),
     });
 }
 
-fn checkpoint(e: &mut Evidence) {
-    e.found.checkpoint.push(CheckpointRow {
-        epoch: e.epoch as i32,
-        durable: 2,
-        digest: Blob::from_slice(&e.digests[&1].0),
-    });
+/// Makes the only checkpoint one of event `durable` with the digest of another.
+fn checkpoint_of(e: &mut Evidence, digest_of: u64, durable: i64) {
+    e.found.checkpoint[0].durable = durable;
+    e.found.checkpoint[0].digest = Blob::from_slice(&e.digests[&digest_of].0);
 }
 
 fn dead_letter(e: &mut Evidence) {
     let row = DeadLetterRow {
+        bucket: 0,
         output_sequence: 1,
         code: "overflow".into(),
         detail: "x".into(),
+        digest: Blob::from_slice(&e.digests[&1].0),
         event: vec![1],
     };
     e.found.dead_letters.push(row);
 }
 
-#[test]
-fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
-    let mut e = evidence();
-    let seq = e.ending.head + 1;
+/// One more event, which is to be refused; its dead letter as it should be.
+fn refuse(e: &mut Evidence) -> DeadLetterRow {
+    let (seq, event) = (e.ending.head + 1, vec![1]);
+    let digest = Digest::of(&event);
     e.refused.insert(seq, "overflow".into());
-    e.digests.insert(seq, Digest::of(&[1]));
-    assert_eq!(spoken(&e), [9].into());
-    let mut row = DeadLetterRow {
+    e.digests.insert(seq, digest);
+    DeadLetterRow {
+        bucket: 0,
         output_sequence: seq as i64,
-        code: "contradiction".into(),
+        code: "overflow".into(),
         detail: "x".into(),
-        event: vec![1],
-    };
-    e.found.dead_letters.push(row.clone());
-    assert_eq!(spoken(&e), [9].into());
-    row.code = "overflow".into();
-    e.found.dead_letters = vec![row.clone()];
-    assert_eq!(spoken(&e), BTreeSet::new());
-    e.found.dead_letters[0].event = vec![2];
-    assert_eq!(spoken(&e), [9].into(), "another event's bytes");
-    e.found.dead_letters = vec![row];
-    (e.ending.head, e.ending.acknowledged, e.ending.durable) = (seq, seq, seq);
-    assert_eq!(spoken(&e), [9].into(), "passed over, and nobody decided it");
-    skip(&mut e, seq as i64);
-    assert_eq!(spoken(&e), BTreeSet::new());
-    e.decided_ms.insert(seq, 500);
-    e.acknowledged_ms = vec![(100, 1), (600, seq)];
-    assert_eq!(spoken(&e), BTreeSet::new());
-    e.decided_ms.insert(seq, 700);
-    assert_eq!(spoken(&e), [9].into(), "passed over before anybody had decided");
+        digest: Blob::from_slice(&digest.0),
+        event,
+    }
 }
 
 #[test]
-fn reads_must_be_versions_that_were_and_not_older_than_acknowledged() {
+fn a_refused_event_must_be_a_dead_letter_with_its_reason() {
     let mut e = evidence();
-    let (key, account) = e
+    let row = refuse(&mut e);
+    assert_eq!(spoken(&e), [9].into(), "it is no dead letter");
+    e.found.dead_letters = vec![row.clone()];
+    assert_eq!(spoken(&e), BTreeSet::new());
+    type Spoil = fn(&mut DeadLetterRow);
+    let cases: [(&str, Spoil); 5] = [
+        ("another reason", |row| row.code = "contradiction".into()),
+        ("no detail", |row| row.detail.clear()),
+        ("another event's bytes", |row| row.event = vec![2]),
+        ("another digest", |row| row.digest[0] ^= 1),
+        ("a bucket where nobody looks", |row| row.bucket = 1),
+    ];
+    for (name, spoil) in cases {
+        e.found.dead_letters = vec![row.clone()];
+        spoil(&mut e.found.dead_letters[0]);
+        assert_eq!(spoken(&e), [9].into(), "{name}");
+    }
+}
+
+#[test]
+fn a_refused_event_is_passed_over_only_as_an_operator_decided() {
+    let mut e = evidence();
+    let row = refuse(&mut e);
+    let seq = row.output_sequence as u64;
+    e.found.dead_letters = vec![row];
+    (e.ending.head, e.ending.acknowledged, e.ending.durable) = (seq, seq, seq);
+    checkpoint_of(&mut e, seq, seq as i64);
+    assert_eq!(spoken(&e), [9].into(), "passed over, and nobody decided it");
+    skip(&mut e, seq as i64);
+    assert_eq!(spoken(&e), BTreeSet::new());
+    let decision = |at_ms, reason: &str| Decision {
+        at_ms,
+        reason: reason.into(),
+    };
+    e.acknowledged_ms = vec![(100, 1), (600, seq)];
+    e.decisions.insert(seq, decision(500, "x"));
+    assert_eq!(spoken(&e), BTreeSet::new());
+    e.decisions.insert(seq, decision(700, "x"));
+    assert_eq!(spoken(&e), [9].into(), "passed over before anybody had decided");
+    e.decisions.insert(seq, decision(500, "y"));
+    assert_eq!(spoken(&e), [9].into(), "for another reason than the operator's");
+    e.decisions.insert(seq, decision(500, "x"));
+    e.found.skips[0].bucket = 1;
+    assert_eq!(spoken(&e), [9].into(), "in a bucket where nobody looks");
+    e.found.skips[0].bucket = 0;
+    e.found.skips[0].digest[0] ^= 1;
+    assert_eq!(spoken(&e), [9].into(), "of another content");
+}
+
+/// A read of the first user who has an account with a history and another one: as it should be once everything up to the
+/// account's first change was acknowledged, and the place of that account's row in it.
+fn a_read(e: &Evidence) -> (BalanceRead, usize) {
+    let of = |user: u64| e.books.accounts.range((user, 0)..=(user, u32::MAX));
+    let ((user, asset), account) = e
         .books
         .accounts
         .iter()
-        .find(|(_, a)| a.postings.len() > 1)
+        .find(|((user, _), account)| account.postings.len() > 1 && of(*user).count() > 1)
         .expect("an account with history");
-    let old = account.postings[0];
+    let acknowledged_before = account.postings[0].seq;
+    let rows: Vec<ReadRow> = of(*user)
+        .map(|((_, asset), account)| ReadRow {
+            asset: Some(*asset),
+            version: Some(1),
+            avail: Some(account.postings[0].avail as i64),
+            frozen: Some(account.postings[0].frozen as i64),
+        })
+        .collect();
+    let place = rows.iter().position(|row| row.asset == Some(*asset));
     let read = BalanceRead {
         at_ms: 10,
-        user: key.0,
-        asset: key.1,
-        version: 1,
-        avail: old.avail as i64,
-        frozen: old.frozen as i64,
-        acknowledged_before: old.seq,
+        user: *user,
+        acknowledged_before,
         durable_before: 0,
+        rows,
     };
-    e.reads = vec![read];
+    (read, place.expect("its own row"))
+}
+
+#[test]
+fn a_row_that_is_read_must_be_whole_and_a_version_that_was() {
+    let mut e = evidence();
+    let (read, at) = a_read(&e);
+    e.reads = vec![read.clone()];
     assert_eq!(spoken(&e), BTreeSet::new());
-    e.reads = vec![BalanceRead {
-        avail: read.avail + 1,
-        ..read
-    }];
-    assert_eq!(spoken(&e), [11].into());
-    e.reads = vec![BalanceRead {
-        acknowledged_before: e.ending.head,
-        ..read
-    }];
+    type Spoil = fn(&mut ReadRow);
+    let cases: [(&str, Spoil, &[u32]); 7] = [
+        ("other money", |row| row.avail = row.avail.map(|n| n + 1), &[11]),
+        ("a version that never was", |row| row.version = Some(1_000), &[11]),
+        ("no version", |row| row.version = None, &[11]),
+        ("nothing available", |row| row.avail = None, &[11]),
+        ("nothing frozen", |row| row.frozen = None, &[11]),
+        ("no asset", |row| row.asset = None, &[11]),
+        ("less than nothing", |row| row.frozen = Some(-1), &[4, 11]),
+    ];
+    for (name, spoil, expected) in cases {
+        e.reads = vec![read.clone()];
+        spoil(&mut e.reads[0].rows[at]);
+        assert_eq!(spoken(&e), expected.iter().copied().collect(), "{name}");
+    }
+}
+
+#[test]
+fn a_read_must_show_what_was_acknowledged_or_durable_before_it() {
+    let mut e = evidence();
+    let (read, at) = a_read(&e);
+    e.reads = vec![read.clone()];
+    e.reads[0].acknowledged_before = e.ending.head;
     assert_eq!(spoken(&e), [11].into(), "an older version than the acknowledged one");
+    e.reads = vec![read.clone()];
+    e.reads[0].rows.remove(at);
+    assert_eq!(spoken(&e), [11].into(), "no row of an acknowledged account");
+    e.reads[0].acknowledged_before = 0;
+    assert_eq!(spoken(&e), BTreeSet::new(), "nothing had to be there yet");
+    e.reads[0].acknowledged_before = e.ending.head;
     e.replica_losses_ms = vec![5];
     assert_eq!(spoken(&e), BTreeSet::new(), "a replica had lost unsynced data before");
     e.reads[0].durable_before = e.ending.head;
     assert_eq!(spoken(&e), [11].into(), "but not what was durable");
+    e.reads = vec![read];
+    e.reads[0].durable_before = e.ending.head;
+    assert_eq!(spoken(&e), [11].into(), "nor a later version of it");
 }

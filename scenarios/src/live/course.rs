@@ -11,12 +11,12 @@ use super::process::Process;
 use super::report::{self, Found};
 use super::site::{Parts, Site, say};
 use crate::client::Client;
-use crate::evidence::Ending;
+use crate::evidence::{BalanceRead, Ending, Resettled};
 use crate::job::{self, Resolved};
 use crate::protocol::{LiveJob, SeedReport, Verdict};
 use crate::reader;
 use crate::rows;
-use crate::setup::{self, Addresses, Preview};
+use crate::setup::{self, Addresses, LIVENESS_BOUND_MS, Preview};
 use crate::verdict::promises;
 use engine::{ConfigFile, EngineConfig, LOG_FILE, Pacing, Source};
 use faults::Plan;
@@ -34,8 +34,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Every event must settle within this after the last fault: the same bound as in the simulator.
-const LIVENESS_BOUND: Duration = Duration::from_secs(180);
 /// From the engine's start to its first event: settlement has connected by then.
 const START_AFTER: Duration = Duration::from_secs(3);
 /// How often the end of something is looked for.
@@ -305,13 +303,13 @@ impl Prepared {
                 acknowledged: number(&numbers, "acknowledged"),
                 durable: number(&numbers, "durable"),
                 waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-                bound_ms: u64::try_from(LIVENESS_BOUND.as_millis()).unwrap_or(u64::MAX),
+                bound_ms: LIVENESS_BOUND_MS,
                 stopped: None,
             };
             if ending.acknowledged >= head && (ending.durable >= head || !is_durable) {
                 return ending;
             }
-            if waited >= LIVENESS_BOUND {
+            if ending.waited_ms >= LIVENESS_BOUND_MS {
                 ending.stopped = self.site.settlement().ended().pop().map(|end| end.text);
                 return ending;
             }
@@ -366,15 +364,14 @@ impl Prepared {
         Ok(held)
     }
 
-    async fn resettle(&self, level: Level) -> Result<Vec<String>, String> {
+    async fn resettle(&self, level: Level) -> Result<Resettled, String> {
         self.site.tell("settling everything again");
         let before = self.held(level).await?;
         let arguments = ["-c", "settlement.toml", "resettle", "--from", "1"];
         let again = Process::new("resettle", &self.settlement, &arguments, &self.directory);
         let failed = again.run_to_end(RESETTLE_LIMIT).await.err();
-        let mut differences = node_local::differences(&before, &self.held(level).await?);
-        differences.extend(failed.map(|why| format!("settling everything again failed: {why}")));
-        Ok(differences)
+        let differences = node_local::differences(&before, &self.held(level).await?);
+        Ok(Resettled { failed, differences })
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -426,7 +423,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn stop(self) -> Vec<crate::evidence::BalanceRead> {
+    fn stop(self) -> Vec<BalanceRead> {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

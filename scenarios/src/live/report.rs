@@ -1,5 +1,5 @@
 //! From what a run with real processes left to the report that every world gives.
-use crate::evidence::{BalanceRead, Bounds, Durability, Ending, Evidence};
+use crate::evidence::{BalanceRead, Bounds, Durability, Ending, Evidence, Resettled};
 use crate::facts::Facts;
 use crate::job::Resolved;
 use crate::protocol::{FaultOutcome, LiveJob, SeedReport, Verdict, Violation};
@@ -29,7 +29,7 @@ pub struct Found {
     /// What the reader saw.
     pub reads: Vec<BalanceRead>,
     /// What settling again changed; None: it was not done.
-    pub resettled: Option<Vec<String>>,
+    pub resettled: Option<Resettled>,
     /// How it ended.
     pub ending: Ending,
     /// Programs that crashed, or ended badly when they were asked to.
@@ -63,8 +63,7 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         notes: found.notes.clone(),
         ..SeedReport::default()
     };
-    let mut ended_badly = crashes(&found.crashes);
-    ended_badly.extend(no_checkpoint(resolved, &found));
+    let ended_badly = crashes(&found.crashes);
     let windows: Vec<_> = found.outcomes.iter().filter_map(|outcome| outcome.window).collect();
     let evidence = match evidence(resolved, found) {
         Ok(evidence) => evidence,
@@ -87,7 +86,7 @@ pub fn judge(job: &LiveJob, resolved: &Resolved, found: Found) -> SeedReport {
         let events = verdict::events_of(&report.violations);
         report.notes.extend(aftermath::rows(&evidence, &events));
     }
-    let is_absence = invariants::absence::is_all(&evidence);
+    let is_absence = report.violations.is_empty() || invariants::absence::is_all(&evidence);
     report.verdict = verdict::of(
         &report.violations,
         is_absence,
@@ -134,24 +133,6 @@ fn tried(faults: &[FaultOutcome], notes: &mut Vec<String>) -> Verdict {
     } else {
         Verdict::Inconclusive
     }
-}
-
-/// Where everything is durable, the checkpoint says so: it is the place from which the next start goes on.
-fn no_checkpoint(resolved: &Resolved, found: &Found) -> Option<Violation> {
-    let head = found.ending.head;
-    if !verdict::promises(resolved.design).durable || found.ending.durable < head {
-        return None;
-    }
-    let durable: Vec<i64> = found.found.checkpoint.iter().map(|row| row.durable).collect();
-    if i64::try_from(head).is_ok_and(|head| durable == [head]) {
-        return None;
-    }
-    Some(Violation {
-        invariant: 5,
-        name: "durability".into(),
-        text: format!("settlement calls {head} events durable, and the checkpoints in the database say {durable:?}"),
-        ..Violation::default()
-    })
 }
 
 /// A program may end because the database is away; it may not crash.
@@ -222,7 +203,7 @@ fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
         event_ids: facts.event_ids,
         trade_meta: facts.trade_meta,
         refused: facts.refused,
-        decided_ms: BTreeMap::new(),
+        decisions: BTreeMap::new(),
         acknowledged_ms: Vec::new(),
         books: facts.books,
         found: found.found,

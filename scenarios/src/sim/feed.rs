@@ -50,8 +50,9 @@ impl FeedCodec for Codec {
     }
 }
 
-/// The plan's self-contradicting events, as the engine takes them: before which accepted command, and how they lie.
+/// The plan's contradicting events, as the engine takes them: before which accepted command, and how they lie.
 pub fn contradictions(plan: &Plan, preview: &Preview) -> Vec<Contradiction> {
+    let falsehoods = falsehoods(plan);
     let mut list: Vec<Contradiction> = plan
         .faults
         .iter()
@@ -60,7 +61,7 @@ pub fn contradictions(plan: &Plan, preview: &Preview) -> Vec<Contradiction> {
                 let before_command = *preview
                     .commands_before
                     .get(output_sequence.saturating_sub(1) as usize)?;
-                let falsehood = Falsehood::ALL[*kind as usize % Falsehood::ALL.len()];
+                let falsehood = falsehoods[*kind as usize % falsehoods.len()];
                 Some(Contradiction {
                     before_command,
                     falsehood,
@@ -71,4 +72,59 @@ pub fn contradictions(plan: &Plan, preview: &Preview) -> Vec<Contradiction> {
         .collect();
     list.sort();
     list
+}
+
+/// What an event may say that is false. What contradicts only an earlier event must be refused by whoever has that one: not
+/// past a gap, nor after a restart that forgot it. So it is published only where nothing else strikes.
+fn falsehoods(plan: &Plan) -> &'static [Falsehood] {
+    let is_refused = |action: &Action| matches!(action, Action::PublishRefused { .. });
+    if plan.faults.iter().all(|fault| is_refused(&fault.action)) {
+        &Falsehood::ALL
+    } else {
+        &Falsehood::ALONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faults::Class;
+    use faults::plan::{Fault, Target};
+    use std::collections::BTreeSet;
+
+    fn kinds(more: Option<Action>) -> BTreeSet<Falsehood> {
+        let preview = Preview {
+            shape: faults::draw::Shape {
+                events: 1,
+                first_event_ms: 0,
+                last_event_ms: 1,
+                nodes: 3,
+            },
+            users: Vec::new(),
+            commands_before: vec![0],
+        };
+        let refused = (0..20).map(|kind| Action::PublishRefused { kind });
+        let faults = refused.chain(more).map(|action| Fault {
+            id: 1,
+            class: Class::RefusedEvent,
+            when: When::Published { output_sequence: 1 },
+            action,
+        });
+        let plan = Plan {
+            faults: faults.collect(),
+            ..Plan::empty()
+        };
+        let list = contradictions(&plan, &preview).into_iter();
+        list.map(|contradiction| contradiction.falsehood).collect()
+    }
+
+    #[test]
+    fn what_only_an_earlier_event_shows_is_published_where_that_one_is_surely_known() {
+        assert_eq!(kinds(None), Falsehood::ALL.into());
+        let kill = Action::Kill {
+            target: Target::Settlement,
+            restart_after_ms: 1,
+        };
+        assert_eq!(kinds(Some(kill)), Falsehood::ALONE.into());
+    }
 }

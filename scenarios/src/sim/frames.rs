@@ -1,14 +1,49 @@
 //! Reads the few CQL v4 frames that invariant 16 looks at: batches on their way to the database, and the answers to
 //! PREPARE, which say what a statement's markers are called. Written from the protocol's description, not shared with the
-//! cluster, which it looks at. What it does not understand it leaves out.
+//! cluster, which it looks at. What it does not understand it says.
 
 const HEADER_BYTES: usize = 9;
 /// `kind` of a RESULT that answers a PREPARE.
 const PREPARED: u32 = 4;
 /// Metadata names keyspace and table once for all columns.
 const GLOBAL_TABLE: u32 = 1;
-/// Types from here on have types or names within them.
-const FIRST_COMPOUND: u16 = 0x20;
+/// The flag of an answer whose body begins with a list of warnings.
+const WARNING: u8 = 0x08;
+
+/// Types that have names or types within them; all others are a number.
+mod compound {
+    pub const CUSTOM: u16 = 0x00;
+    pub const LIST: u16 = 0x20;
+    pub const MAP: u16 = 0x21;
+    pub const SET: u16 = 0x22;
+    pub const UDT: u16 = 0x30;
+    pub const TUPLE: u16 = 0x31;
+}
+
+/// A whole frame.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    /// What it is.
+    pub opcode: u8,
+    /// What comes before its body proper.
+    flags: u8,
+    /// As it stands there.
+    bytes: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The warnings that come with it, and its body proper; None where something else comes before that (compression,
+    /// tracing, a payload): nobody here asks for it.
+    pub fn body(&self) -> Option<(Vec<&'a str>, &'a [u8])> {
+        let mut reader = Reader { rest: self.bytes };
+        let warnings = match self.flags {
+            0 => Vec::new(),
+            WARNING => reader.strings()?,
+            _ => return None,
+        };
+        Some((warnings, reader.rest))
+    }
+}
 
 /// A BATCH.
 pub struct Batch<'a> {
@@ -43,18 +78,19 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// Calls `f` with opcode and body of each whole frame; how many bytes they were.
-pub fn each(bytes: &[u8], mut f: impl FnMut(u8, &[u8])) -> usize {
+/// Calls `f` with each whole frame; how many bytes they were.
+pub fn each<'a>(bytes: &'a [u8], mut f: impl FnMut(Frame<'a>)) -> usize {
     let mut at = 0;
     while let Some(header) = bytes.get(at..at + HEADER_BYTES) {
         let length = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) as usize;
         let Some(body) = bytes.get(at + HEADER_BYTES..at + HEADER_BYTES + length) else {
             break;
         };
-        // Flags (compression, tracing, warnings) put something before the body proper.
-        if header[1] == 0 {
-            f(header[4], body);
-        }
+        f(Frame {
+            opcode: header[4],
+            flags: header[1],
+            bytes: body,
+        });
         at += HEADER_BYTES + length;
     }
     at
@@ -91,11 +127,24 @@ pub fn batch(body: &[u8]) -> Option<Batch<'_>> {
     })
 }
 
-/// The body of a RESULT, if it answers a PREPARE: the statement's id, and what its markers are called.
-pub fn prepared(body: &[u8]) -> Option<(&[u8], Vec<&str>)> {
+/// The answer to a PREPARE.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prepared<'a> {
+    /// The statement's id.
+    pub id: &'a [u8],
+    /// What its markers are called.
+    pub markers: Vec<&'a str>,
+}
+
+/// The body of a RESULT, if it answers a PREPARE. None for one that cannot be read.
+#[allow(
+    clippy::option_option,
+    reason = "another kind of answer is not the same as one that cannot be read"
+)]
+pub fn prepared(body: &[u8]) -> Option<Option<Prepared<'_>>> {
     let mut reader = Reader { rest: body };
     if reader.int()? != PREPARED {
-        return None;
+        return Some(None);
     }
     let id = reader.short_bytes()?;
     let flags = reader.int()?;
@@ -107,17 +156,15 @@ pub fn prepared(body: &[u8]) -> Option<(&[u8], Vec<&str>)> {
     if is_global {
         reader.table()?;
     }
-    let mut names = Vec::new();
+    let mut markers = Vec::new();
     for _ in 0..columns {
         if !is_global {
             reader.table()?;
         }
-        names.push(std::str::from_utf8(reader.short_bytes()?).ok()?);
-        if reader.short()? >= FIRST_COMPOUND {
-            return None;
-        }
+        markers.push(reader.string()?);
+        reader.column_type()?;
     }
-    Some((id, names))
+    Some(Some(Prepared { id, markers }))
 }
 
 struct Reader<'a> {
@@ -162,9 +209,39 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn string(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.short_bytes()?).ok()
+    }
+
+    fn strings(&mut self) -> Option<Vec<&'a str>> {
+        (0..self.short()?).map(|_| self.string()).collect()
+    }
+
     fn table(&mut self) -> Option<()> {
         self.short_bytes()?;
         self.short_bytes()?;
+        Some(())
+    }
+
+    /// A column's type, with the types within it.
+    fn column_type(&mut self) -> Option<()> {
+        let within = match self.short()? {
+            compound::CUSTOM => return self.short_bytes().map(drop),
+            compound::LIST | compound::SET => 1,
+            compound::MAP => 2,
+            compound::TUPLE => self.short()?,
+            compound::UDT => return self.user_type(),
+            _ => 0,
+        };
+        (0..within).try_for_each(|_| self.column_type())
+    }
+
+    fn user_type(&mut self) -> Option<()> {
+        self.table()?;
+        for _ in 0..self.short()? {
+            self.short_bytes()?;
+            self.column_type()?;
+        }
         Some(())
     }
 }
@@ -172,8 +249,8 @@ impl<'a> Reader<'a> {
 /// Frames to test with.
 #[cfg(test)]
 pub mod samples {
-    fn frame(version: u8, opcode: u8, body: Vec<u8>) -> Vec<u8> {
-        let mut frame = vec![version, 0, 0, 1, opcode];
+    fn frame(version: u8, flags: u8, opcode: u8, body: Vec<u8>) -> Vec<u8> {
+        let mut frame = vec![version, flags, 0, 1, opcode];
         frame.extend((body.len() as u32).to_be_bytes());
         frame.extend(body);
         frame
@@ -199,7 +276,7 @@ pub mod samples {
         }
         body.extend(consistency.to_be_bytes());
         body.push(0);
-        frame(4, 0x0D, body)
+        frame(4, 0, 0x0D, body)
     }
 
     /// The answer to a PREPARE: one key column, all columns of type bigint.
@@ -217,7 +294,22 @@ pub mod samples {
         }
         // Metadata of a result without columns.
         body.extend([4u32.to_be_bytes(), 0u32.to_be_bytes()].concat());
-        frame(0x84, 0x08, body)
+        frame(0x84, 0, 0x08, body)
+    }
+
+    /// The answer to what was carried out, with these warnings.
+    pub fn done(warnings: &[&str]) -> Vec<u8> {
+        let mut body = (warnings.len() as u16).to_be_bytes().to_vec();
+        for warning in warnings {
+            body.extend(short_bytes(warning.as_bytes()));
+        }
+        body.extend(1u32.to_be_bytes());
+        frame(0x84, 0x08, 0x08, body)
+    }
+
+    /// A BATCH that is compressed.
+    pub fn compressed() -> Vec<u8> {
+        frame(4, 0x01, 0x0D, vec![1, 2, 3])
     }
 }
 
@@ -225,12 +317,21 @@ pub mod samples {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_cut_short_or_something_else_is_left_out() {
-        let mut whole = Vec::new();
-        each(&samples::batch(0, &[(b"id", vec![b"v"])], 4), |_, body| {
-            whole = body.to_vec()
+    /// The warnings and the body of a sample.
+    fn opened(sample: &[u8]) -> Option<(Vec<String>, Vec<u8>)> {
+        let mut found = None;
+        each(sample, |frame| {
+            found = frame.body().map(|(warnings, body)| {
+                let warnings = warnings.into_iter().map(str::to_string);
+                (warnings.collect(), body.to_vec())
+            });
         });
+        found
+    }
+
+    #[test]
+    fn what_is_cut_short_or_something_else_is_not_read() {
+        let (_, whole) = opened(&samples::batch(0, &[(b"id", vec![b"v"])], 4)).expect("a body");
         let batch = batch(&whole).expect("is a batch");
         let statement = &batch.statements[0];
         assert_eq!((batch.consistency, statement.id), (4, Some(&b"id"[..])));
@@ -239,10 +340,45 @@ mod tests {
         for cut in 0..whole.len() - 1 {
             assert!(super::batch(&whole[..cut]).is_none(), "cut at {cut}");
         }
-        each(&samples::prepared(b"id", &["a", "digest"]), |_, body| {
-            assert_eq!(prepared(body), Some((&b"id"[..], vec!["a", "digest"])));
-            assert!(prepared(&body[..20]).is_none());
-        });
-        assert!(prepared(&[0, 0, 0, 2]).is_none(), "rows");
+        let (_, body) = opened(&samples::prepared(b"id", &["a", "digest"])).expect("a body");
+        let answer = Prepared {
+            id: b"id",
+            markers: vec!["a", "digest"],
+        };
+        assert_eq!(prepared(&body), Some(Some(answer)));
+        assert_eq!(prepared(&body[..20]), None);
+        assert_eq!(prepared(&[0, 0, 0, 2]), Some(None), "rows");
+    }
+
+    #[test]
+    fn warnings_come_before_the_body_and_nothing_else_may() {
+        let (warnings, body) = opened(&samples::done(&["one", "two"])).expect("a body");
+        assert_eq!((warnings, body), (vec!["one".into(), "two".into()], vec![0, 0, 0, 1]));
+        assert_eq!(opened(&samples::compressed()), None);
+    }
+
+    #[test]
+    fn types_within_types_are_passed_over() {
+        let name = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+        let number = |n: u16| n.to_be_bytes().to_vec();
+        let types = [
+            number(2),
+            [number(0), name("a.Class")].concat(),
+            [number(0x20), number(13)].concat(),
+            [number(0x21), number(13), number(0x22), number(2)].concat(),
+            [number(0x31), number(2), number(2), number(13)].concat(),
+            [number(0x30), name("ks"), name("t"), number(1), name("f"), number(2)].concat(),
+        ];
+        for bytes in types {
+            let mut reader = Reader { rest: &bytes };
+            assert_eq!((reader.column_type(), reader.rest), (Some(()), &[][..]), "{bytes:?}");
+            for cut in 0..bytes.len() {
+                assert_eq!(
+                    Reader { rest: &bytes[..cut] }.column_type(),
+                    None,
+                    "{bytes:?} cut at {cut}"
+                );
+            }
+        }
     }
 }

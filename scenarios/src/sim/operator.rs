@@ -1,6 +1,7 @@
 //! The person who is paged when an event is refused: looks at the dead letter and, some time later, has it skipped with
 //! a recorded reason. Without this person the watermarks stay before a refused event for ever, as they should.
 use crate::client::Client;
+use crate::evidence::Decision;
 use crate::rows::Tables;
 use scylla::statement::Consistency;
 use sim_world::World;
@@ -11,8 +12,8 @@ use std::time::Duration;
 /// How often the dead letters are looked at. A person, not a program.
 const LOOKS_EVERY: Duration = Duration::from_secs(3);
 
-/// When the person decided, simulated ms, by sequence.
-pub type Decisions = Arc<Mutex<BTreeMap<u64, u64>>>;
+/// What the person decided, by sequence.
+pub type Decisions = Arc<Mutex<BTreeMap<u64, Decision>>>;
 
 /// Skips every dead letter that has no recorded skip, until it is aborted. Looks at the record each time: what was
 /// acknowledged can be lost again with the power.
@@ -36,16 +37,20 @@ pub async fn run(client: Client, config: settlement::Config, decisions: Decision
             let Ok(sequence) = u64::try_from(letter.output_sequence) else {
                 continue;
             };
-            let decided_ms = world.now_ns() / 1_000_000;
-            note(&decisions, sequence, decided_ms);
-            let reason = format!("simulated operator: {}", letter.code);
+            let decision = Decision {
+                at_ms: world.now_ns() / 1_000_000,
+                reason: format!("simulated operator: {}", letter.code),
+            };
+            let reason = decision.reason.clone();
+            note(&decisions, sequence, decision);
             // One that fails is tried again at the next look.
             let _tried = settlement::skip(&config, settlement_events::OutputSequence(sequence), &reason).await;
         }
     }
 }
 
-fn note(decisions: &Decisions, sequence: u64, at_ms: u64) {
+/// The first decision about an event stands.
+fn note(decisions: &Decisions, sequence: u64, decision: Decision) {
     let mut noted = decisions.lock().unwrap_or_else(PoisonError::into_inner);
-    noted.entry(sequence).or_insert(at_ms);
+    noted.entry(sequence).or_insert(decision);
 }

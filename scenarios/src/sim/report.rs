@@ -91,7 +91,7 @@ pub fn judge(job: &SeedJob, resolved: &Resolved, outcome: Outcome, summary: RunS
                     rows: &aftermath::rows(&evidence, &followed),
                 });
             }
-            let is_absence = invariants::absence::is_all(&evidence);
+            let is_absence = report.violations.is_empty() || invariants::absence::is_all(&evidence);
             report.verdict = verdict::of(
                 &report.violations,
                 is_absence,
@@ -203,7 +203,7 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         event_ids: facts.event_ids,
         trade_meta: facts.trade_meta,
         refused: facts.refused,
-        decided_ms: outcome.decisions,
+        decisions: outcome.decisions,
         acknowledged_ms: outcome.watch.acknowledged_ms,
         books: facts.books,
         found: outcome.found,

@@ -1,11 +1,11 @@
 //! What leaves settlement for the database, seen on the wire: how many batches, of which kind, at which consistency, and
 //! how many different contents its events have in them. It reads the CQL v4 frames itself, so that neither the driver nor
-//! the cluster is asked about itself. A connection that it cannot follow is left alone; it judges nothing.
+//! the cluster is asked about itself. What it cannot read it counts; it judges nothing.
 //!
 //! Several events may share a batch. Which event a statement belongs to is told by the digest that every row carries: the
 //! answer to a PREPARE names the markers of its statement. What one batch has of one event is a content; an event that was
 //! always sent whole and alike has one.
-use super::frames::{self, Statement};
+use super::frames::{self, Frame, Statement};
 use super::plant::Plant;
 use crate::evidence::Requests;
 use faults::plan::BatchPoint;
@@ -22,6 +22,8 @@ const LOGGED: u8 = 0;
 /// The column that says whose row it is: the event's digest, or its first bytes.
 const IDENTITY: &str = "digest";
 const IDENTITY_BYTES: usize = 8;
+/// How a warning about a batch's size begins.
+const SIZE_WARNING: &str = "Batch for ";
 /// ONE, TWO, THREE, ANY and LOCAL_ONE: below a quorum of three, or not known to be one.
 const BELOW_QUORUM: [u16; 5] = [0x0000, 0x0001, 0x0002, 0x0003, 0x000A];
 
@@ -87,11 +89,7 @@ impl TcpTap for Tap {
     fn on_write(&mut self, conn: &ConnInfo, bytes: &[u8]) -> TapVerdict {
         let rest = self.connections.entry((conn.id, conn.to_server)).or_default();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = |opcode, body: &[u8]| match (conn.to_server, opcode) {
-            (true, OPCODE_BATCH) => seen.batch(body),
-            (false, OPCODE_RESULT) => seen.result(body),
-            _ => {}
-        };
+        let each = |frame: Frame<'_>| seen.frame(conn.to_server, frame);
         // Nearly every write ends with a frame: then nothing has to be kept, and nothing copied.
         if rest.is_empty() {
             rest.extend_from_slice(&bytes[frames::each(bytes, each)..]);
@@ -105,22 +103,35 @@ impl TcpTap for Tap {
 }
 
 impl Seen {
-    /// An answer: of a PREPARE it is remembered where the statement has the identity.
-    fn result(&mut self, body: &[u8]) {
-        if let Some((id, markers)) = frames::prepared(body)
-            && let Some(place) = markers.iter().position(|name| *name == IDENTITY)
-        {
-            // Every node answers for every statement; there are about ten.
-            if !self.identities.iter().any(|(known, _)| known == id) {
-                self.identities.push((id.to_vec(), place));
-            }
-        }
+    fn frame(&mut self, to_server: bool, frame: Frame<'_>) {
+        let read = match (to_server, frame.opcode) {
+            (true, OPCODE_BATCH) => self.batch(frame),
+            (false, OPCODE_RESULT) => self.result(frame),
+            _ => Some(()),
+        };
+        self.requests.unread_frames += u64::from(read.is_none());
     }
 
-    fn batch(&mut self, body: &[u8]) {
-        let Some(batch) = frames::batch(body) else {
-            return;
-        };
+    /// An answer: of a PREPARE it is remembered where the statement has the identity. None if it cannot be read.
+    fn result(&mut self, frame: Frame<'_>) -> Option<()> {
+        let (warnings, body) = frame.body()?;
+        let oversized = warnings.iter().filter(|text| text.starts_with(SIZE_WARNING));
+        self.requests.oversized += oversized.count() as u64;
+        if let Some(prepared) = frames::prepared(body)?
+            && let Some(place) = prepared.markers.iter().position(|name| *name == IDENTITY)
+        {
+            // Every node answers for every statement; there are about ten.
+            if !self.identities.iter().any(|(known, _)| known == prepared.id) {
+                self.identities.push((prepared.id.to_vec(), place));
+            }
+        }
+        Some(())
+    }
+
+    /// A batch; None if it cannot be read.
+    fn batch(&mut self, frame: Frame<'_>) -> Option<()> {
+        let (_, body) = frame.body()?;
+        let batch = frames::batch(body)?;
         self.requests.batches += 1;
         self.requests.not_logged += u64::from(batch.kind != LOGGED);
         self.requests.below_quorum += u64::from(BELOW_QUORUM.contains(&batch.consistency));
@@ -138,6 +149,7 @@ impl Seen {
         }
         let contents = self.events.iter().map(|(event, hash)| (*event, hash.value()));
         self.contents.extend(contents);
+        Some(())
     }
 
     /// The first bytes of the digest that a statement's row carries; 0 if that is not known.
@@ -155,7 +167,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::frames::samples::{batch, prepared};
+    use crate::sim::frames::samples::{batch, compressed, done, prepared};
 
     /// A statement with a value and the identity of an event.
     fn row<'a>(id: &'a [u8], value: &'a [u8], event: &'a [u8]) -> (&'a [u8], Vec<&'a [u8]>) {
@@ -165,10 +177,10 @@ mod tests {
     /// What was seen of these frames when they come cut in two at this place.
     fn seen(answers: &[u8], sent: &[u8], cut: usize) -> (Requests, usize) {
         let (mut seen, mut rest) = (Seen::default(), Vec::new());
-        frames::each(answers, |_, body| seen.result(body));
+        frames::each(answers, |frame| seen.frame(false, frame));
         for part in [&sent[..cut], &sent[cut..]] {
             rest.extend_from_slice(part);
-            let taken = frames::each(&rest, |_, body| seen.batch(body));
+            let taken = frames::each(&rest, |frame| seen.frame(true, frame));
             rest.drain(..taken);
         }
         assert!(rest.is_empty(), "cut at {cut}");
@@ -190,12 +202,35 @@ mod tests {
         for cut in 0..=sent.len() {
             let expected = Requests {
                 batches: 4,
-                contents: 0,
                 not_logged: 1,
                 below_quorum: 1,
+                ..Requests::default()
             };
             assert_eq!(seen(&prepared(b"x", &["v", "digest"]), &sent, cut), (expected, 3));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted_and_so_is_what_the_database_warned_of() {
+        let answers = [
+            prepared(b"x", &["v", "digest"]),
+            done(&["Batch for [ks.t] is of size 6000, exceeding specified threshold of 5120 by 880."]),
+            done(&["Read 1001 live rows and 5 tombstone cells"]),
+        ]
+        .concat();
+        // Without the flags at the end and half of the level, and with a header that says so.
+        let mut cut = batch(0, &[row(b"x", b"a", A)], 4);
+        cut.truncate(cut.len() - 2);
+        cut[8] -= 2;
+        // One that ends too early, one that is compressed, and a good one, which is found all the same.
+        let sent = [cut, compressed(), batch(0, &[row(b"x", b"a", A)], 4)].concat();
+        let expected = Requests {
+            batches: 1,
+            unread_frames: 2,
+            oversized: 1,
+            ..Requests::default()
+        };
+        assert_eq!(seen(&answers, &sent, sent.len()), (expected, 1));
     }
 
     #[test]

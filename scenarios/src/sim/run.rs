@@ -3,15 +3,16 @@
 //! within the bound. What is found is [`crate::evidence::Evidence`]; judging it is not done here.
 use super::plant::{Instances, Plant};
 use super::requests::RequestWatch;
+use super::storage::Storage;
 use super::watch::Watch;
 use super::{collect, feed, operator, report};
 use crate::client::Client;
-use crate::evidence::Ending;
+use crate::evidence::{BalanceRead, Decision, Ending, Requests, Resettled};
 use crate::job::{self, Resolved};
 use crate::protocol::{SeedJob, SeedReport, Verdict};
 use crate::reader::{self, Seen};
 use crate::rows::{self, Tables};
-use crate::setup::Preview;
+use crate::setup::{LIVENESS_BOUND_MS, Preview};
 use crate::verdict;
 use engine::source::Source;
 use faults::Plan;
@@ -28,8 +29,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Every event must settle within this much simulated time after the last fault.
-pub const LIVENESS_BOUND_MS: u64 = 180_000;
 /// How often the runner looks whether something has come to its end.
 const POLL: Duration = Duration::from_millis(100);
 /// A run that simulates more than this is stuck: the longest plan, the liveness bound and the judge's patience fit twice.
@@ -39,6 +38,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
 const ARRIVAL_GRID_NS: u64 = 50_000;
 /// How much longer than its undisturbed time the workload may take: outages of the engine lengthen it.
 const PUBLISH_PATIENCE_MS: u64 = 900_000;
+/// What the judge waits for the last checkpoint, after everything is durable: settlement's patience with a request that is
+/// not answered, and its longest pause before the next.
+const CHECKPOINT_MAX_MS: u64 = 10_000;
+/// A run of this length that comes to its end has reads in it.
+const READS_BY_MS: u64 = 15_000;
 /// What the judge waits for hints and replays after everything has settled, before it compares replicas.
 const QUIET_MAX_MS: u64 = 120_000;
 
@@ -59,15 +63,15 @@ pub struct Outcome {
     /// What money they held after it.
     pub after_heal: Vec<Arc<Tables>>,
     /// What the reader saw.
-    pub reads: Vec<crate::evidence::BalanceRead>,
+    pub reads: Vec<BalanceRead>,
     /// Durability, bounds, losses.
     pub watch: super::watch::Watched,
-    /// When the operator decided to skip which event, simulated ms.
-    pub decisions: BTreeMap<u64, u64>,
+    /// The operator's decisions, by the event that is to be skipped.
+    pub decisions: BTreeMap<u64, Decision>,
     /// The batches that settlement sent.
-    pub requests: Option<crate::evidence::Requests>,
+    pub requests: Option<Requests>,
     /// What settling again changed.
-    pub resettled: Option<Vec<String>>,
+    pub resettled: Option<Resettled>,
     /// How it ended.
     pub ending: Ending,
     /// Something the judge could not do, which makes the run worthless rather than passed.
@@ -186,11 +190,14 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     let ending = settle(&plant, &executor, job).await;
     stages.end("settle");
 
-    let mut trouble = None;
     let after_heal = collector.money();
     let (reads, decisions, client) = helpers.stop();
     let watch = watch.stop(&ending);
     let requests = requests.map(RequestWatch::stop);
+    let mut trouble = nothing_read(&world, job, &ending, &reads);
+    if is_settled(&ending) && verdict::promises(job.design).durable {
+        checkpointed(&plant, ending.durable).await;
+    }
     let found = match read_everything(&plant, client).await {
         Ok(found) => found,
         Err(error) => {
@@ -204,7 +211,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     let promised = verdict::promises(job.design).idempotent;
     let resettled = if trouble.is_none() && promised && is_kept && is_settled(&ending) {
         match resettle(&plant).await {
-            Ok(differences) => Some(differences),
+            Ok(resettled) => Some(resettled),
             Err(error) => {
                 trouble = Some(format!("settling again could not be judged: {error}"));
                 None
@@ -258,6 +265,14 @@ fn is_settled(ending: &Ending) -> bool {
     ending.stopped.is_none() && ending.acknowledged >= ending.head && ending.durable >= ending.head
 }
 
+/// A reader that has read nothing in a run that was long enough, and in which the database was there in the end.
+fn nothing_read(world: &World, job: &Resolved, ending: &Ending, reads: &[BalanceRead]) -> Option<String> {
+    let run_ms = world.now_ns() / 1_000_000;
+    let is_due = verdict::promises(job.design).ledger && is_settled(ending) && run_ms >= READS_BY_MS;
+    (is_due && reads.is_empty())
+        .then(|| format!("the reader beside the workload has read nothing in {run_ms} ms, so reads cannot be judged"))
+}
+
 /// What the reader knows of the simulated run.
 struct Beside {
     world: World,
@@ -303,15 +318,18 @@ impl Helpers {
         let reader = plant.judge.spawn({
             let (contact, keyspace, connected) = (contact.clone(), keyspace.clone(), client.clone());
             async move {
-                if let Ok(client) = Client::connect(&contact, &keyspace, None).await {
-                    let _ = connected.set(client.clone());
-                    let beside = Beside {
-                        world: World::current(),
-                        stream,
-                        instances,
-                    };
-                    reader::run(client, users, log, beside).await;
-                }
+                let client = loop {
+                    if let Ok(client) = Client::connect(&contact, &keyspace, None).await {
+                        break client;
+                    }
+                };
+                let _ = connected.set(client.clone());
+                let beside = Beside {
+                    world: World::current(),
+                    stream,
+                    instances,
+                };
+                reader::run(client, users, log, beside).await;
             }
         });
         let mut tasks = vec![reader];
@@ -333,7 +351,7 @@ impl Helpers {
     }
 
     /// What was read and decided, and the reader's client.
-    fn stop(self) -> (Vec<crate::evidence::BalanceRead>, BTreeMap<u64, u64>, Option<Client>) {
+    fn stop(self) -> (Vec<BalanceRead>, BTreeMap<u64, Decision>, Option<Client>) {
         for task in &self.tasks {
             task.abort();
         }
@@ -414,6 +432,22 @@ async fn read_everything(plant: &Plant, client: Option<Client>) -> Result<Tables
         .unwrap_or_else(|error| Err(error.to_string()))
 }
 
+/// Waits until a quorum of the nodes serves the checkpoint of this event, within a bound: it is written after the event has
+/// become durable, and again if that fails.
+async fn checkpointed(plant: &Plant, durable: u64) {
+    let storage = Storage::new(plant);
+    let quorum = usize::from(plant.settlement_config.replication_factor) / 2 + 1;
+    let is_there = || {
+        let served = storage.checkpoints(&plant.cluster);
+        served.iter().filter(|(at, _)| *at >= durable).count() >= quorum
+    };
+    let mut waited = Duration::ZERO;
+    while !is_there() && waited < Duration::from_millis(CHECKPOINT_MAX_MS) {
+        tokio::time::sleep(POLL).await;
+        waited += POLL;
+    }
+}
+
 /// Waits until no batchlog entry and no hint is left, within a bound: until then replicas may still change.
 async fn quiet(cluster: &SimCluster) {
     let mut waited = Duration::ZERO;
@@ -425,7 +459,7 @@ async fn quiet(cluster: &SimCluster) {
 
 /// Settles everything again and compares every replica's cells with what they were. That it fails is a finding too:
 /// what was settled once must settle again.
-async fn resettle(plant: &Plant) -> Result<Vec<String>, String> {
+async fn resettle(plant: &Plant) -> Result<Resettled, String> {
     let before = collect::held(plant)?;
     let config = plant.settlement_config.clone();
     let again = plant.settlement.spawn(async move {
@@ -436,13 +470,12 @@ async fn resettle(plant: &Plant) -> Result<Vec<String>, String> {
     });
     let failed = match again.await {
         Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(format!("settling everything again failed: {error}")),
-        Err(error) => Some(format!("settling everything again did not end: {error}")),
+        Ok(Err(error)) => Some(error),
+        Err(error) => Some(format!("it did not end: {error}")),
     };
     quiet(&plant.cluster).await;
-    let mut differences = collect::differences(plant, &before)?;
-    differences.extend(failed);
-    Ok(differences)
+    let differences = collect::differences(plant, &before)?;
+    Ok(Resettled { failed, differences })
 }
 
 /// The verdict when nothing could be judged.

@@ -1,13 +1,11 @@
 //! What the database's disks hold of the event identities (`settled_events`), for the durability watch. It looks at
 //! nodes and disks, never through reads, which would repair the evidence.
 use super::plant::Plant;
+use crate::rows::BUCKET_SEQUENCES;
 use sim_cluster::core::snapshot::{SnapshotRow, TableSnapshot};
 use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::{ClusteringKey, ColumnId, Components, TableId};
 use std::collections::BTreeSet;
-
-/// How many sequences share a partition: part of the schema (`schema/cql/ledger/settled_events.cql`).
-const BUCKET_SEQUENCES: u64 = 10_000;
 
 /// Where the tables are; none of them for a design that keeps no identities.
 pub struct Storage {

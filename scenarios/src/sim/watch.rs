@@ -229,6 +229,13 @@ impl Looker {
                 format!("{} refused events still wait", last.refused_pending),
             ),
             (sum(|m| m.failed_trades) > 0, "events were given up".into()),
+            (last.stalled > 0, format!("{} events are stalled", last.stalled)),
+            (last.missing > 0, format!("{} events are missing", last.missing)),
+            (last.wal_blocked > 0, "the WAL cannot be written".into()),
+            (
+                last.lookups > 0,
+                format!("{} old duplicates are still being compared", last.lookups),
+            ),
         ];
         for (_, text) in wrong.into_iter().filter(|(is_wrong, _)| *is_wrong) {
             self.untrue(text);
@@ -320,11 +327,11 @@ impl Looker {
         }
     }
 
-    /// The highest sequence called durable: by settlement's own watermark, or by the checkpoint that a node serves.
-    /// Notes the checkpoints on the way.
+    /// The highest sequence called durable: by settlement's own watermark, by its WAL, which drops nothing else, or by the
+    /// checkpoint that a node serves. Notes the checkpoints on the way.
     fn claimed(&mut self) -> u64 {
-        let last = self.instances.last();
-        let mut highest = last.map_or(0, |instance| instance.metrics.snapshot().durable);
+        let last = self.instances.last().map(|instance| instance.metrics.snapshot());
+        let mut highest = last.map_or(0, |last| last.durable.max(last.wal_low_water));
         for (durable, digest) in self.storage.checkpoints(&self.cluster) {
             highest = highest.max(durable);
             let seen = self.watched.durability.checkpoints.entry(durable).or_default();
@@ -356,6 +363,11 @@ impl Looker {
                 "events waiting in memory".into(),
                 peak(|m| m.ready_peak),
                 limits.ready_max as u64,
+            ),
+            (
+                "old duplicates being compared".into(),
+                peak(|m| m.lookups_peak),
+                limits.lookups_max as u64,
             ),
             (
                 "WAL bytes".into(),

@@ -242,7 +242,7 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// Imports a message file, plain or gzip. `name` is the file's name, for the symbol and the day.
+    /// Imports a message file, plain or gzip. `name` is the file's name or path, for the symbol and the day.
     pub fn import(name: &str, file: &[u8], spec: &TapeSpec) -> Result<Arc<Self>, TapeError> {
         let messages = read_messages(file)?;
         let is_execution =
@@ -316,7 +316,7 @@ fn registry_of(name: &str, spec: &TapeSpec) -> Result<Registry, RegistryError> {
 
 /// The leading part of a file's name in the form that registries take: `AMZN` of `AMZN_2012-06-21_message_10.csv`.
 fn symbol_of(name: &str) -> String {
-    let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let base = file_name(name);
     let end = base
         .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
         .unwrap_or(base.len());
@@ -342,8 +342,14 @@ fn legal(name: &str) -> String {
     replaced.take(NAME_LEN_MAX).collect()
 }
 
-/// The midnight of the first `YYYY-MM-DD` in a file's name.
+/// The last part of a path, of whichever system.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+/// The midnight of the first `YYYY-MM-DD` in a file's name. Directories are often named by a day too, that of the download.
 fn midnight_of(name: &str) -> u64 {
+    let name = file_name(name);
     let days = (0..name.len()).find_map(|at| days_of(name.get(at..at + 10)?));
     days.map_or(DEFAULT_MIDNIGHT_MS, |days| days * DAY_MS)
 }
@@ -380,6 +386,11 @@ mod tests {
         assert_eq!(midnight_of("amzn-2021-04-12-0930.messages.csv.gz"), 1_618_185_600_000);
         assert_eq!(midnight_of("AMZN_2012-06-21_34200000.csv"), 1_340_236_800_000);
         assert_eq!(midnight_of("x-2012-13-40.csv"), DEFAULT_MIDNIGHT_MS);
+        assert_eq!(
+            midnight_of("/tapes/2026-01-31/AMZN_2012-06-21_34200000.csv"),
+            1_340_236_800_000
+        );
+        assert_eq!(midnight_of("C:\\2026-01-31\\amzn.csv"), DEFAULT_MIDNIGHT_MS);
         assert_eq!(days_of("2000-02-29"), Some(11_016));
         assert_eq!(days_of("1970-01-01"), Some(0));
     }

@@ -3,177 +3,17 @@
 //! is simulated; what needs no database is tested where it stands.
 #![cfg(madsim)]
 
-use engine::source::Source;
-use engine::workload::WorkloadSpec;
-use engine::{EngineConfig, LOG_FILE};
+mod old_events;
+mod plant;
+
+use plant::{PATIENCE, PUBLISH, Plant, REPLAY, WAL, ddl, simulate, simulate_on, trading};
 use schema::DesignName;
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
-use settlement::{Config, Metrics, MetricsSnapshot};
-use settlement_events::{Epoch, OutputSequence, Registry};
-use sim_cluster::core::{ClusterConfig, Flavor};
-use sim_cluster::host::sim::SimCluster;
+use settlement::Metrics;
+use settlement_events::{Epoch, OutputSequence};
+use sim_cluster::core::Flavor;
 use sim_world::disk::DiskFault;
-use sim_world::task::JoinHandle;
-use sim_world::{Host, Seed, World, WorldConfig};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-
-const PUBLISH: &str = "tcp://10.0.2.1:5555";
-const REPLAY: &str = "tcp://10.0.2.1:5556";
-const WAL: &str = "/var/lib/settlement";
-/// Longer than anything here takes; simulated time costs nothing.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// The machines of a test.
-struct Plant {
-    world: World,
-    cluster: SimCluster,
-    engine: Host,
-    settlement: Host,
-    config: Config,
-}
-
-/// Runs a test in a new world whose database has this schema.
-fn simulate<F, Fut>(ddl: Vec<String>, test: F)
-where
-    F: FnOnce(Plant) -> Fut + Send + 'static,
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    simulate_on(Flavor::Scylla, ddl, test);
-}
-
-/// The same, on a database of this flavour.
-fn simulate_on<F, Fut>(flavor: Flavor, ddl: Vec<String>, test: F)
-where
-    F: FnOnce(Plant) -> Fut + Send + 'static,
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    let limits = WorldConfig {
-        time_limit_ns: Some(3_600_000_000_000),
-        ..WorldConfig::default()
-    };
-    let outcome = World::run(Seed(8), limits, |world| async move {
-        let cluster = SimCluster::start_with(&world, ClusterConfig::new(3, flavor), &ddl).expect("a schema");
-        cluster.ready().await;
-        let host = |name: &str, ip: &str| world.host(name, ip.parse().expect("an address"));
-        let contact_points = cluster.contact_points().iter().map(ToString::to_string).collect();
-        let mut config = Config::new(contact_points, PUBLISH, REPLAY, WAL, Registry::example());
-        // So that a durable checkpoint is there soon.
-        config.durable.sync_period_ms = 1_000;
-        config.durable.slack_ms = 500;
-        let plant = Plant {
-            engine: host("engine", "10.0.2.1"),
-            settlement: host("settlement", "10.0.3.1"),
-            world: world.clone(),
-            cluster,
-            config,
-        };
-        let judge = host("judge", "10.0.4.1");
-        judge.spawn(test(plant)).await.expect("the test ends");
-    });
-    if let Err(error) = outcome {
-        panic!("{error}");
-    }
-}
-
-fn ddl(design: DesignName, keyspace: &str) -> Vec<String> {
-    schema::ddl(design, keyspace, 3, &Registry::example()).expect("is in shape")
-}
-
-fn trading() -> Vec<String> {
-    ddl(DesignName::Ledger, "trading")
-}
-
-impl Plant {
-    fn engine_config(&self, seed: u64, trades: u64) -> EngineConfig {
-        let source = Source::Workload(WorkloadSpec {
-            seed,
-            trades,
-            ..WorkloadSpec::default()
-        });
-        let mut config = EngineConfig::new(Registry::example(), source, "/var/lib/engine".into(), PUBLISH, REPLAY);
-        config.pacing.events_per_s = 200;
-        config
-    }
-
-    fn start_engine(&self, config: &EngineConfig) -> JoinHandle<Result<engine::serve::EngineExit, String>> {
-        let config = config.clone();
-        self.engine
-            .spawn(async move { engine::serve(config).await.map_err(|error| error.to_string()) })
-    }
-
-    fn serve(&self, config: &Config) -> Serving {
-        let metrics = Arc::new(Metrics::new());
-        let (config, counted) = (config.clone(), metrics.clone());
-        let task = self.settlement.spawn(async move {
-            match settlement::serve(config, counted, std::future::pending()).await {
-                Ok(exit) => panic!("nobody asked it to end: {exit:?}"),
-                Err(error) => error.to_string(),
-            }
-        });
-        Serving { metrics, task }
-    }
-
-    /// What serving ends with, which it must.
-    async fn refusal(&self, config: &Config) -> String {
-        let ended = tokio::time::timeout(PATIENCE, self.serve(config).task).await;
-        ended.expect("it ends by itself").expect("it does not panic")
-    }
-
-    async fn session(&self) -> Session {
-        let nodes = self.cluster.contact_points();
-        let builder = SessionBuilder::new().known_nodes_addr(nodes);
-        builder.build().await.expect("connected")
-    }
-
-    async fn execute(&self, statement: &str) {
-        let session = self.session().await;
-        session.query_unpaged(statement, ()).await.expect(statement);
-    }
-
-    /// The names and the content of everything on settlement's disk.
-    fn files(&self) -> Vec<(String, Option<Vec<u8>>)> {
-        let disk = self.settlement.disk();
-        let names = disk.files().into_iter().map(|(name, _)| name);
-        names.map(|name| (name.clone(), disk.read_live(&name))).collect()
-    }
-
-    fn fill(host: &Host) {
-        let full = DiskFault {
-            capacity_bytes: Some(host.disk().used_bytes()),
-            ..DiskFault::default()
-        };
-        host.disk().set_fault(full);
-    }
-
-    /// Every event of the engine's log, as it lies on its disk.
-    fn logged(&self) -> u64 {
-        let log = self.engine.disk().read_live(format!("/var/lib/engine/{LOG_FILE}"));
-        engine::log::read_facts(&log.expect("a log")).expect("a good log").len() as u64
-    }
-}
-
-/// Settlement as it runs.
-struct Serving {
-    metrics: Arc<Metrics>,
-    task: JoinHandle<String>,
-}
-
-impl Serving {
-    async fn until(&self, what: &str, holds: impl Fn(&MetricsSnapshot) -> bool) -> MetricsSnapshot {
-        for _ in 0..PATIENCE.as_millis() / 50 {
-            let snapshot = self.metrics.snapshot();
-            if holds(&snapshot) {
-                return snapshot;
-            }
-            assert!(!self.task.is_finished(), "{what}: it ended");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{what}: {:?}", self.metrics.snapshot());
-    }
-}
 
 #[test]
 fn a_database_that_cannot_be_reached() {
@@ -567,5 +407,194 @@ fn a_migration_makes_what_is_missing_once_and_two_at_once_do_no_harm() {
         let (one, two) = tokio::join!(schema::migrate(&session, &target), schema::migrate(&other, &target));
         assert!(one.is_ok() || two.is_ok(), "{one:?}, {two:?}");
         schema::check(&session, &target).await.expect("what was meant");
+    });
+}
+
+/// Rule 10: whoever loses the WAL fetches what is behind the durable watermark again.
+#[test]
+fn a_lost_wal_is_fetched_again_from_the_durable_watermark() {
+    simulate(trading(), |plant| async move {
+        let _engine = plant.start_engine(&plant.engine_config(1, 200));
+        let serving = plant.serve(&plant.config);
+        let before = serving
+            .until("something is durable and more is not", |m| {
+                m.durable > 40 && m.checkpoints > 0 && m.received > m.durable + 40
+            })
+            .await;
+        serving.task.abort();
+        let _ended = serving.task.await;
+        plant.settlement.disk().replace();
+        let serving = plant.serve(&plant.config);
+        let after = serving
+            .until("everything", |m| m.head == plant.logged() && m.durable == m.head)
+            .await;
+        let fetched = after.events_received;
+        assert!(
+            fetched + before.durable >= after.head && fetched < after.head,
+            "{fetched} fetched of {}, of which {} were durable",
+            after.head,
+            before.durable
+        );
+        assert_eq!((after.missing, after.forks, after.refused), (0, 0, 0));
+        assert_eq!(plant.rows("settled_events").await, after.head);
+    });
+}
+
+/// And if the matching engine has forgotten some of it, which those are is listed, and nothing is called durable that
+/// stands behind them.
+#[test]
+fn a_lost_wal_that_nobody_has_is_told_event_by_event() {
+    simulate(trading(), |plant| async move {
+        let mut engine = plant.engine_config(1, 200);
+        engine.retention_events = 20;
+        let _engine = plant.start_engine(&engine);
+        // Long enough for nothing to be durable.
+        let mut config = plant.config.clone();
+        config.durable.sync_period_ms = 60_000;
+        let serving = plant.serve(&config);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let before = serving
+            .until("everything", |m| m.head == plant.logged() && m.received == m.head)
+            .await;
+        assert!(before.durable == 0 && before.head > 100, "{before:?}");
+        serving.task.abort();
+        let _ended = serving.task.await;
+        plant.settlement.disk().replace();
+        let serving = plant.serve(&config);
+        let after = serving
+            .until("some are missing", |m| m.missing > 0 && m.events_received == 20)
+            .await;
+        let last = OutputSequence(before.head - 20);
+        assert_eq!(serving.metrics.missing_events.list(), [(OutputSequence(1), last)]);
+        assert_eq!((after.missing, after.received), (last.0, 0));
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let later = serving.until("still", |m| m.missing > 0).await;
+        assert_eq!(
+            (later.received, later.durable),
+            (0, 0),
+            "the watermarks stay before them"
+        );
+    });
+}
+
+/// What an operator does about a refused event, and what he is told.
+#[test]
+fn a_refused_event_is_listed_and_skipped_by_an_operator() {
+    let both = [trading(), ddl(DesignName::LoggedRmw, "trading_logged_rmw")].concat();
+    simulate(both, |plant| async move {
+        let mut engine = plant.engine_config(1, 60);
+        let falsehood = engine::contradiction::Falsehood::Arithmetic;
+        engine.contradictions = vec![engine::contradiction::Contradiction {
+            before_command: 30,
+            falsehood,
+        }];
+        let _engine = plant.start_engine(&engine);
+        let serving = plant.serve(&plant.config);
+        let held = serving
+            .until("it is refused", |m| m.dead_letters > 0 && m.refused_pending == 1)
+            .await;
+        let status = settlement::status(&plant.config).await.expect("a database");
+        let refused = &status.refused[..];
+        assert_eq!(refused.len(), 1, "{status}");
+        let sequence = refused[0].sequence;
+        assert!(held.acknowledged < sequence.0, "the watermark stays before it");
+        let text = status.to_string();
+        for part in [
+            "stream      me -> keyspace trading (design ledger)",
+            "3 of 3 answer",
+            "refused     1",
+            &format!("waits: settlement skip {sequence} --reason"),
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+
+        let skip = async |sequence: OutputSequence, reason: &str| {
+            let done = settlement::skip(&plant.config, sequence, reason).await;
+            done.map(|done| done.to_string()).map_err(|error| error.to_string())
+        };
+        let other = skip(OutputSequence(sequence.0 - 1), "why not")
+            .await
+            .expect_err("it is not refused");
+        assert!(
+            other.contains("is not refused: only an event in dead_letters can be skipped"),
+            "{other}"
+        );
+        let recorded = skip(sequence, "the engine was wrong").await.expect("recorded");
+        assert!(recorded.contains("is recorded"), "{recorded}");
+        let again = skip(sequence, " the engine was wrong ").await.expect("the same");
+        assert!(again.contains("stood already"), "{again}");
+        let otherwise = skip(sequence, "no").await.expect_err("decided");
+        assert!(
+            otherwise.contains("for another reason: \"the engine was wrong\""),
+            "{otherwise}"
+        );
+
+        let done = serving
+            .until("everything", |m| m.head == plant.logged() && m.durable == m.head)
+            .await;
+        assert_eq!((done.refused_pending, done.skipped), (0, 1));
+        let text = settlement::status(&plant.config).await.expect("a database").to_string();
+        assert!(text.contains("durable     event"), "{text}");
+
+        let again = settlement::resettle(plant.config.clone(), OutputSequence(1), Arc::new(Metrics::new())).await;
+        let again = again.expect("it can be").to_string();
+        let told = format!("{} settled again, 1 left out because they are refused", done.head - 1);
+        assert!(again.contains(&told), "{again}");
+        let mut unsafe_design = plant.config.clone();
+        unsafe_design.design = DesignName::LoggedRmw;
+        let refused = settlement::resettle(unsafe_design, OutputSequence(1), Arc::new(Metrics::new())).await;
+        let refused = refused.expect_err("it adds").to_string();
+        assert!(refused.contains("cannot settle an event twice"), "{refused}");
+    });
+}
+
+/// A decision names the content that it is about: one about another content, however it came there, passes nothing over.
+#[test]
+fn a_skip_of_another_content_is_not_followed() {
+    simulate(trading(), |plant| async move {
+        let mut engine = plant.engine_config(1, 60);
+        engine.contradictions = vec![engine::contradiction::Contradiction {
+            before_command: 30,
+            falsehood: engine::contradiction::Falsehood::Arithmetic,
+        }];
+        let _engine = plant.start_engine(&engine);
+        let serving = plant.serve(&plant.config);
+        serving
+            .until("it is refused", |m| m.dead_letters > 0 && m.refused_pending == 1)
+            .await;
+        let status = settlement::status(&plant.config).await.expect("a database");
+        let sequence = status.refused[0].sequence;
+        // A little older than settlement's own row of that event would be.
+        let timestamp = (sequence.0 << 12) - 1;
+        let digest = "ab".repeat(32);
+        plant
+            .execute(&format!(
+                "INSERT INTO trading.skips (bucket, output_sequence, reason, digest) VALUES (0, {sequence}, 'by hand', \
+                 0x{digest}) USING TIMESTAMP {timestamp}"
+            ))
+            .await;
+        tokio::time::sleep(Duration::from_millis(3 * plant.config.retry.skip_poll_ms)).await;
+        let held = serving.metrics.snapshot();
+        assert_eq!((held.refused_pending, held.skipped), (1, 0), "{held:?}");
+        assert_eq!(held.acknowledged + 1, sequence.0, "the watermark stays before it");
+        assert_eq!(
+            held.events_acknowledged + 1,
+            plant.logged(),
+            "everything else is settled"
+        );
+
+        plant
+            .execute(&format!(
+                "DELETE FROM trading.skips USING TIMESTAMP {timestamp} WHERE bucket = 0 AND output_sequence = {sequence}"
+            ))
+            .await;
+        let reason = "the engine was wrong";
+        settlement::skip(&plant.config, sequence, reason)
+            .await
+            .expect("recorded");
+        let done = serving
+            .until("everything", |m| m.head == plant.logged() && m.durable == m.head)
+            .await;
+        assert_eq!((done.refused_pending, done.skipped), (0, 1));
     });
 }
