@@ -413,6 +413,7 @@ impl Node {
     }
 
     pub(super) fn replica_truncate(&mut self, cx: &mut Cx<'_>, from: NodeIdx, op: OpId, table: TableId) {
+        self.finish_turns_of(cx, table);
         // What is in a table's views goes with it.
         let views: Vec<TableId> = self.schema.views_of(table).map(|v| v.table).collect();
         for table in std::iter::once(table).chain(views) {

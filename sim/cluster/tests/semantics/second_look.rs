@@ -192,6 +192,20 @@ fn what_was_decided_before_a_truncation_does_not_come_back_in_scylla() {
 }
 
 #[test]
+fn what_waits_for_its_turn_is_done_before_a_truncation() {
+    for flavor in FLAVORS {
+        let mut c = Cluster::new(3, flavor);
+        for p in 0..60 {
+            applied(c.call(0, cas(p, 5)));
+            assert!(matches!(c.call(0, Request::Truncate(ROWS)), Response::Done { .. }));
+            c.run_for(S);
+            let left = (0..3).filter(|n| c.stored(*n, p, 0).is_some()).count();
+            assert_eq!(left, 0, "{flavor:?}: partition {p} on {left} nodes");
+        }
+    }
+}
+
+#[test]
 fn who_finishes_a_proposal_gives_it_its_own_time_in_cassandra() {
     for (flavor, last) in [(Flavor::Scylla, 8), (Flavor::Cassandra, 5)] {
         let mut c = Cluster::new(3, flavor);

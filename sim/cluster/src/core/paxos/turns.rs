@@ -9,7 +9,7 @@
 use crate::core::message::Msg;
 use crate::core::node::{Cx, Node};
 use crate::core::timers::Timer;
-use crate::model::NodeIdx;
+use crate::model::{NodeIdx, TableId};
 use std::collections::BTreeMap;
 
 /// Messages that wait for their turn, by number. As many as coordinators have rounds under way
@@ -42,6 +42,25 @@ impl Node {
     pub(in crate::core) fn on_turn(&mut self, cx: &mut Cx<'_>, number: u64) {
         if let Some((from, msg)) = self.turns.waiting.remove(&number) {
             self.take_turn(cx, from, msg);
+        }
+    }
+
+    /// What waits for this table has its turn at once, in the order in which it came. A truncation begins with a flush, which
+    /// takes a real node far longer than any of these waits: what reached the node before it is never seen after it.
+    pub(in crate::core) fn finish_turns_of(&mut self, cx: &mut Cx<'_>, table: TableId) {
+        let concerned = |msg: &Msg| match msg {
+            Msg::Prepare { key, .. } | Msg::Propose { key, .. } | Msg::Commit { key, .. } => key.table == table,
+            _ => false,
+        };
+        let numbers: Vec<u64> = self
+            .turns
+            .waiting
+            .iter()
+            .filter(|(_, (_, msg))| concerned(msg))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.on_turn(cx, number);
         }
     }
 
