@@ -14,7 +14,7 @@ use settlement_events::{Epoch, Registry};
 
 use crate::designs::group;
 use crate::pipeline::in_flight::Bounds;
-use crate::wal::{Position, WalConfig};
+use crate::wal::{Position, WalConfig, WalError};
 
 /// The prefix of environment variables; `__` separates levels: `SETTLEMENT_DURABLE__SLACK_MS`.
 pub const ENV_PREFIX: &str = "SETTLEMENT_";
@@ -515,8 +515,12 @@ impl Config {
         problems.within("limits.verify_entries_max", limits.verify_entries_max, 2, 10_000_000);
         problems.within("limits.lookups_max", limits.lookups_max, 1, 1_000);
         problems.within("feed.replay_chunk", self.feed.replay_chunk, 1, 100_000);
-        // The rest of the log's bounds is checked by the log, which knows how large an event may be: `WalConfig::check`.
         problems.within("wal.retry_ms", self.wal.retry_ms, 1, 60_000);
+        // The log knows how large an event may be, wherever it begins.
+        let log = self.wal_config(Position::start_of(Epoch(0)));
+        if let Err(WalError::Config(why)) = log.check() {
+            problems.require(false, || format!("wal.{why}"));
+        }
     }
 
     fn validate_times(&self, problems: &mut Problems) {
@@ -626,6 +630,7 @@ mod tests {
         config.limits.in_flight_max = 0;
         config.durable.slack_ms = 0;
         config.retry.pause_min_ms = 5_000;
+        config.wal.max_bytes = 4_096;
         insta::assert_snapshot!(config.validate().expect_err("must be refused"));
     }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use settlement_events::OutputSequence;
+use settlement_events::{Digest, OutputSequence};
 
 use crate::config::{Config, ConfigError};
 use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Skip};
@@ -78,6 +78,20 @@ pub enum SkipError {
         /// The reason recorded.
         reason: String,
     },
+    /// A decision stands that names another content, which nobody follows.
+    #[error(
+        "event {sequence} has a row in skips for another content (digest {theirs:.16}…; refused is {ours:.16}…), which is \
+         not followed. This program never writes such a row: find out who did. A row written by hand can be deleted \
+         USING TIMESTAMP its own WRITETIME(reason); a later time would hide the right decision too"
+    )]
+    OtherContent {
+        /// Which event.
+        sequence: OutputSequence,
+        /// What the decision names.
+        theirs: Digest,
+        /// What is refused.
+        ours: Digest,
+    },
 }
 
 /// Records the decision. Doing it twice with the same reason changes nothing.
@@ -100,6 +114,13 @@ pub async fn skip(config: &Config, sequence: OutputSequence, reason: &str) -> Re
     let stands = store.read_skip(sequence).await?;
     let stood_already = stands.is_some();
     match stands {
+        Some(other) if other.digest != decision.digest => {
+            return Err(SkipError::OtherContent {
+                sequence,
+                theirs: other.digest,
+                ours: decision.digest,
+            });
+        }
         Some(other) if other != decision => {
             return Err(SkipError::Decided {
                 sequence,

@@ -583,12 +583,18 @@ fn a_skip_of_another_content_is_not_followed() {
             "everything else is settled"
         );
 
+        let reason = "the engine was wrong";
+        let refused = settlement::skip(&plant.config, sequence, reason).await;
+        let refused = refused.expect_err("another decision is there").to_string();
+        assert!(
+            refused.contains("skips for another content (digest abababababababab…"),
+            "{refused}"
+        );
         plant
             .execute(&format!(
                 "DELETE FROM trading.skips USING TIMESTAMP {timestamp} WHERE bucket = 0 AND output_sequence = {sequence}"
             ))
             .await;
-        let reason = "the engine was wrong";
         settlement::skip(&plant.config, sequence, reason)
             .await
             .expect("recorded");

@@ -382,10 +382,7 @@ impl Pipeline {
             };
             self.hand_over(work);
         }
-        // A rewind may have moved the place meanwhile: then it counts, and not the end of this page.
-        if self.read_back_from.is_some_and(|from| from <= last) {
-            self.read_back_from = last.next();
-        }
+        self.read_back_from = last.next();
         Ok(())
     }
 

@@ -325,7 +325,7 @@ async fn settle_refused(
     metrics.dead_letters.inc();
     let skip = insist(config, sequence, || store.read_skip(sequence)).await?;
     if skip.digest != letter.digest {
-        tracing::error!(target: "settlement", seq = sequence.0, "the skip names another content and is not followed");
+        tracing::error!(target: "settlement", seq = sequence.0, "the skip names another content and is not followed; `settlement skip` says what to do");
         return None;
     }
     insist(config, sequence, || store.write_skip(sequence, &skip)).await;

@@ -103,6 +103,8 @@ impl Pipeline {
         self.handed = crate::watermarks::Contiguous::at(after);
         self.counted = crate::watermarks::Contiguous::at(after);
         self.read_back_from = after.next();
+        // A page on its way lies behind the new place; reading it first would move the place past what is to be sent.
+        self.tasks.page = None;
     }
 
     /// Writes the checkpoint if there is a later one, one at a time.

@@ -1,8 +1,8 @@
 //! The one table of everything that ScyllaDB and Cassandra do differently here, each line with its source.
 //!
 //! The core asks [`Flavor::rules`] and never matches on the flavour itself, so this file is the whole difference of what
-//! happens. What is only said differently (texts, system tables, options, columns of answers) stands in `cql`, where it is
-//! said. Sources:
+//! happens. What a coordinator takes and shows otherwise is the table of `cql::dialect`; what is only said in other words
+//! (texts, system tables) stands in `cql` where it is said. Sources:
 //! S = scylladb branch-2025.4, SP = its `service/storage_proxy.cc`, BM = `db/batchlog_manager.cc`, BS =
 //! `cql3/statements/batch_statement.cc`, C = apache/cassandra 5.0, seen = observed on a real Cassandra 5.0.5, `[inf]` =
 //! inferred from code, not seen run.
@@ -409,11 +409,11 @@ impl Flavor {
         }
     }
 
-    /// ScyllaDB, or else Cassandra.
-    pub fn of(is_scylla: bool) -> Flavor {
-        match is_scylla {
-            true => Flavor::Scylla,
-            false => Flavor::Cassandra,
+    /// The one that it is not.
+    pub fn other(self) -> Flavor {
+        match self {
+            Flavor::Scylla => Flavor::Cassandra,
+            Flavor::Cassandra => Flavor::Scylla,
         }
     }
 

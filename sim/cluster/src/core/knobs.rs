@@ -38,7 +38,7 @@ macro_rules! knobs {
             }
 
             fn turn(self, rules: &mut Rules) {
-                let other = Flavor::of(self.flavor() == Flavor::Cassandra).rules();
+                let other = self.flavor().other().rules();
                 match self { $(Knob::$knob => rules.$field.clone_from(&other.$field)),* }
             }
         }
@@ -137,7 +137,7 @@ mod tests {
     fn a_turned_knob_changes_its_flavour_and_no_other() {
         for &knob in Knob::ALL {
             let turned = BTreeSet::from([knob]);
-            let other = Flavor::of(knob.flavor() == Flavor::Cassandra);
+            let other = knob.flavor().other();
             assert_ne!(&rules(knob.flavor(), &turned), knob.flavor().rules(), "{knob}");
             assert_eq!(&rules(other, &turned), other.rules(), "{knob}");
             assert_eq!(knob.name().parse(), Ok(knob));

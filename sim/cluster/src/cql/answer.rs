@@ -2,6 +2,7 @@
 //! supports. Sources of the texts: Cassandra 5.0.5 as observed; ScyllaDB's `exceptions/exceptions.cc`.
 
 use super::bind::ddl::schema_error;
+use super::dialect::Dialect;
 use super::error::{CqlError, Detail};
 use super::frame::{BODY_BYTES_MAX, VERSION, lowest, v5};
 use super::system::NodeView;
@@ -33,14 +34,14 @@ fn versions(greatest: u8) -> Vec<String> {
 
 /// The options of SUPPORTED, where protocol versions up to `greatest` are spoken.
 pub fn supported(node: &NodeView<'_>, greatest: u8) -> Vec<(&'static str, Vec<String>)> {
-    let is_scylla = node.config.flavor == Flavor::Scylla;
+    let dialect = Dialect::of(node.config.flavor);
     let mut options = vec![
-        ("CQL_VERSION", vec![super::cql_version(node.config.flavor).to_string()]),
+        ("CQL_VERSION", vec![dialect.cql_version.to_string()]),
         // The key must be there for the Python driver; nothing is offered.
         ("COMPRESSION", Vec::new()),
         ("PROTOCOL_VERSIONS", versions(greatest)),
     ];
-    if is_scylla {
+    if dialect.offers_shards {
         // One shard, so that a driver opens one connection per node, on the one port there is.
         options.extend([
             ("SCYLLA_SHARD", vec!["0".to_string()]),

@@ -13,6 +13,7 @@ use super::bind::parts::assembled;
 use super::bind::select::star;
 use super::bind::write::{Scratch, WritePlan};
 use super::derived::{Item, Read, Statements, plan};
+use super::dialect::Dialect;
 use super::error::CqlError;
 use super::frame::Value;
 use super::frame::response::{self, Columns, RowsBody};
@@ -40,13 +41,13 @@ pub struct Conditions {
     rows: Vec<OnRow>,
     /// Columns shown besides `[applied]`, by index in the table.
     shown: Vec<usize>,
-    is_scylla: bool,
+    dialect: &'static Dialect,
 }
 
 /// A conditional statement or batch being gathered.
 #[derive(Debug)]
 pub struct Gathered {
-    is_scylla: bool,
+    dialect: &'static Dialect,
     is_batch: bool,
     target: Option<(Arc<Table>, Vec<u8>)>,
     /// Rows that are read, each once.
@@ -90,11 +91,11 @@ fn columns(table: &Table, shown: &[usize]) -> Columns {
     types::columns(&table.keyspace, &table.name, specs.into_iter())
 }
 
-/// Result columns that Scylla tells when such a statement is prepared; Cassandra tells none.
-pub fn prepared_columns(statements: &[&WritePlan], is_scylla: bool, is_batch: bool) -> Option<Columns> {
+/// Result columns that are told when such a statement is prepared, where any are.
+pub fn prepared_columns(statements: &[&WritePlan], dialect: &Dialect, is_batch: bool) -> Option<Columns> {
     let conditional: Vec<_> = statements.iter().filter_map(|w| w.conditions.as_ref()).collect();
     let table = &statements.first()?.table;
-    if !is_scylla || conditional.is_empty() {
+    if !dialect.cas_columns_are_prepared || conditional.is_empty() {
         return None;
     }
     let named: Option<Vec<Vec<usize>>> = conditional.iter().map(|c| c.columns()).collect();
@@ -104,9 +105,9 @@ pub fn prepared_columns(statements: &[&WritePlan], is_scylla: bool, is_batch: bo
 
 impl Gathered {
     /// Nothing yet.
-    pub fn new(is_scylla: bool, is_batch: bool) -> Gathered {
+    pub fn new(dialect: &'static Dialect, is_batch: bool) -> Gathered {
         Gathered {
-            is_scylla,
+            dialect,
             is_batch,
             target: None,
             clusterings: Vec::new(),
@@ -117,7 +118,7 @@ impl Gathered {
             derived: Vec::new(),
             // Cassandra reads all if a statement with conditions writes some, else those of conditions (seen; `BatchStatement`,
             // `CQL3CasRequest.columnsToRead`).
-            statics: (!is_scylla).then(Vec::new),
+            statics: (!dialect.cas_reads_statics).then(Vec::new),
         }
     }
 
@@ -146,12 +147,12 @@ impl Gathered {
             true => self.derived.push(Item::new(statement, index, bound, Read::OfRound)),
             false => write.execute_in_cas(bound, scratch, &mut self.writes)?,
         }
-        // Cassandra reads the rows of conditions only (`CQL3CasRequest.readCommand`), so a list elsewhere is null for it.
-        if self.is_scylla && write.needs_read() {
+        // Where only the rows of conditions are read, a list elsewhere is null.
+        if self.dialect.cas_answers_each_statement && write.needs_read() {
             self.is_read(clustering.as_ref());
         }
         let Some(conditions) = &write.conditions else {
-            if self.is_scylla {
+            if self.dialect.cas_answers_each_statement {
                 // It has its row in the answer; what it is about is not read for it.
                 let test = RowTest::Columns(vec![]);
                 self.conditions.push(OnRow { clustering, test });
@@ -165,7 +166,7 @@ impl Gathered {
         }
         let test = conditions.with(&write.table, bound)?;
         let rows = self.conditions.iter().filter(|c| c.clustering == clustering);
-        for other in rows.filter(|_| !self.is_scylla) {
+        for other in rows.filter(|_| self.dialect.cas_refuses_contradictions) {
             refuse_contradiction(&other.test, &test)?;
         }
         match (conditions.columns(), &mut self.named) {
@@ -174,7 +175,8 @@ impl Gathered {
             (Some(_), None) => {}
         }
         // Of static cells alone Cassandra asks whether the partition is there, whatever row is named (`CQL3CasRequest`, seen).
-        let clustering = clustering.filter(|_| self.is_scylla || !conditions.is_of_statics_alone(&write.table));
+        let clustering =
+            clustering.filter(|_| self.dialect.cas_reads_statics || !conditions.is_of_statics_alone(&write.table));
         self.is_read(clustering.as_ref());
         self.conditions.push(OnRow { clustering, test });
         Ok(())
@@ -190,7 +192,7 @@ impl Gathered {
     }
 
     fn cannot_span(&self, what: &str) -> CqlError {
-        let batch = if self.is_scylla { "BATCH" } else { "Batch" };
+        let batch = if self.dialect.is_scylla() { "BATCH" } else { "Batch" };
         CqlError::invalid(format!("{batch} with conditions cannot span multiple {what}"))
     }
 
@@ -211,7 +213,7 @@ impl Gathered {
             shown: shown(&table, self.named.as_deref(), self.is_batch),
             table,
             rows: self.conditions,
-            is_scylla: self.is_scylla,
+            dialect: self.dialect,
         });
         let derived = match self.derived.is_empty() {
             true => None,
@@ -363,12 +365,12 @@ impl Conditions {
         out: &mut Vec<u8>,
     ) {
         let found = self.rows.iter().map(|on| (on, self.find(on, read)));
-        // Cassandra reads static columns only for conditions on them; without any it does not show them either (seen).
-        let sees_statics = self.is_scylla || self.rows.iter().any(|on| self.tests_statics(on));
+        // What is not read is not shown either.
+        let sees_statics = self.dialect.cas_reads_statics || self.rows.iter().any(|on| self.tests_statics(on));
         let there = |(on, found): &(&OnRow, Found<'_>)| {
             found.is_there(on) || sees_statics && found.partition.is_some_and(|p| p.statics.is_some())
         };
-        let rows: Vec<Found<'_>> = if self.is_scylla {
+        let rows: Vec<Found<'_>> = if self.dialect.cas_answers_each_statement {
             found.map(|(on, f)| f.or_nothing(on)).collect()
         } else if applied {
             Vec::new()
@@ -403,7 +405,7 @@ impl Conditions {
             cells: &cells,
             paging_state: None,
         };
-        let skip_metadata = skip_metadata && self.is_scylla;
+        let skip_metadata = skip_metadata && self.dialect.cas_columns_are_prepared;
         let columns = columns(&self.table, shown);
         response::rows(out, stream, warnings, &columns, skip_metadata, &page);
     }

@@ -26,6 +26,7 @@ pub mod cas;
 pub mod casts;
 mod derived;
 pub mod describe;
+pub mod dialect;
 pub mod error;
 pub mod frame;
 pub mod front;
@@ -41,11 +42,3 @@ mod tests;
 pub mod traces;
 pub mod types;
 pub mod values;
-
-/// Version of the CQL language that a server of this flavour reports.
-pub fn cql_version(flavor: crate::core::flavor::Flavor) -> &'static str {
-    match flavor {
-        crate::core::flavor::Flavor::Scylla => "3.3.1",
-        crate::core::flavor::Flavor::Cassandra => "3.4.7",
-    }
-}

@@ -1,5 +1,6 @@
 //! CQL types: from the text of a statement, to the text of `system_schema`, and to their codes on the wire.
 
+use super::dialect::Dialect;
 use super::error::CqlError;
 use super::frame::response::{Columns, put_string};
 use super::parse::ast::TypeAst;
@@ -44,8 +45,8 @@ pub struct Scope<'a> {
     pub keyspace: &'a str,
     /// The schema, for user-defined types.
     pub schema: &'a Schema,
-    /// Whether the server is a ScyllaDB.
-    pub is_scylla: bool,
+    /// What the server's CQL is like.
+    pub dialect: &'static Dialect,
 }
 
 /// The type a statement names.
@@ -86,7 +87,7 @@ fn resolve_in(ast: &TypeAst, scope: Scope<'_>, is_frozen: bool) -> Result<CqlTyp
                 .collect();
             CqlType::Tuple(items?)
         }
-        TypeAst::Vector(..) if scope.is_scylla => {
+        TypeAst::Vector(..) if !scope.dialect.has_vectors => {
             return Err(CqlError::unsupported("vectors (of ScyllaDB 2025.4)"));
         }
         TypeAst::Vector(inner, n) => {

@@ -127,7 +127,7 @@ fn create_keyspace(context: &Context<'_>, create: &CreateKeyspace) -> Result<Sch
                 replication = Some(parse_replication(context, &create.name, map)?)
             }
             ("durable_writes", PropertyValue::Simple(text)) => durable_writes = boolean(name, text)?,
-            ("tablets", PropertyValue::Map(map)) if context.server.is_scylla => {
+            ("tablets", PropertyValue::Map(map)) if context.server.dialect.has_options_of_scylla => {
                 if map.get("enabled").is_none_or(|v| v != "false") {
                     return Err(CqlError::unsupported("keyspaces with tablets (only vnodes)"));
                 }
@@ -166,11 +166,12 @@ fn parse_replication(
     match short {
         "SimpleStrategy" => match map.get("replication_factor") {
             Some(text) => Ok(Replication::Simple { factor: factor(text)? }),
-            // C `default_keyspace_rf` (seen).
-            None if !context.server.is_scylla => Ok(Replication::Simple { factor: 1 }),
-            None => Err(CqlError::config(
-                "SimpleStrategy requires a replication_factor strategy option.",
-            )),
+            None => match context.server.dialect.simple_strategy_default {
+                Some(factor) => Ok(Replication::Simple { factor }),
+                None => Err(CqlError::config(
+                    "SimpleStrategy requires a replication_factor strategy option.",
+                )),
+            },
         },
         "NetworkTopologyStrategy" => {
             let mut factors = BTreeMap::new();
@@ -291,7 +292,7 @@ pub(super) fn scope_of<'a>(context: &Context<'a>, keyspace: &'a str) -> Scope<'a
     Scope {
         keyspace,
         schema: context.schema,
-        is_scylla: context.server.is_scylla,
+        dialect: context.server.dialect,
     }
 }
 
@@ -307,7 +308,7 @@ fn check_order(context: &Context<'_>, create: &CreateTable, keyspace: &str) -> R
     for (i, (name, _)) in create.clustering_order.iter().enumerate() {
         if !create.clustering_key.contains(name) {
             let rule = "Only clustering key columns can be defined in CLUSTERING ORDER directive";
-            return Err(CqlError::invalid(match context.server.is_scylla {
+            return Err(CqlError::invalid(match context.server.dialect.is_scylla() {
                 true => rule.to_owned(),
                 false => {
                     let ordered = create.clustering_order.iter().map(|(name, _)| name.as_str());
@@ -420,11 +421,14 @@ fn alter_keyspace(
             _ => return Err(syntax(format!("Unknown property '{option}'"))),
         }
     }
-    if let Some(old) = context.schema.keyspaces.get(name).filter(|_| !context.server.is_scylla)
+    if let Some(old) = context
+        .schema
+        .keyspaces
+        .get(name)
+        .filter(|_| context.server.dialect.empty_changes_are_none)
         && replication.as_ref().is_none_or(|new| *new == old.replication)
         && durable_writes.is_none_or(|new| new == old.durable_writes)
     {
-        // Seen: nothing to tell anybody.
         return Ok(Ddl::Nothing);
     }
     // With another replication rows do not move: repair does that, as on real servers.
@@ -465,7 +469,7 @@ pub fn warning(context: &Context<'_>, change: &SchemaChange) -> Option<String> {
     };
     let old = &context.schema.keyspaces.get(name)?.replication;
     let text = "When increasing replication factor you need to run a full (-full) repair to distribute the data.";
-    (!context.server.is_scylla && copies(new) > copies(old)).then(|| text.to_owned())
+    (context.server.dialect.warns_of_more_copies && copies(new) > copies(old)).then(|| text.to_owned())
 }
 
 fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> Result<Ddl, CqlError> {

@@ -6,7 +6,6 @@ use super::ddl::{Ddl, user_keyspace};
 use super::options::table_options;
 use super::relations::{self, InSource, Restriction, Restrictions};
 use super::{Binds, Context, Source, known_table, no_column};
-use crate::core::flavor::Flavor;
 use crate::cql::error::CqlError;
 use crate::cql::parse::ast::{
     CreateView, PropertyValue, Relation, Selectable, Statement, Subject, TableName, ViewRelation,
@@ -24,7 +23,7 @@ pub const EXPERIMENTAL: &str = "Materialized views are experimental and are not 
 
 /// Whether a client is told [`EXPERIMENTAL`] when this is done, whether it changes something or not (seen).
 pub fn warns(context: &Context<'_>, statement: &Statement) -> bool {
-    matches!(statement, Statement::CreateView(_)) && !context.server.is_scylla
+    matches!(statement, Statement::CreateView(_)) && context.server.dialect.warns_of_views
 }
 
 /// A view that is to be created: the statement, and what its names stand for.
@@ -44,7 +43,7 @@ pub(super) fn create(context: &Context<'_>, create: &CreateView) -> Result<Ddl, 
     let keyspace = user_keyspace(context, &create.name)?;
     let base = base(context, create, &keyspace)?;
     let name = &create.name.table;
-    if !context.server.is_scylla
+    if context.server.dialect.view_names_come_first
         && let Some(there) = context.schema.table_named(&keyspace, name)
     {
         return match context.schema.view(there.id) {
@@ -63,7 +62,7 @@ pub(super) fn create(context: &Context<'_>, create: &CreateView) -> Result<Ddl, 
         base: &base,
         selected,
     };
-    let (restrictions, extra) = if context.server.is_scylla {
+    let (restrictions, extra) = if context.server.dialect.is_scylla() {
         wanted.check_scylla()?
     } else {
         wanted.check_cassandra()?
@@ -75,7 +74,7 @@ pub(super) fn create(context: &Context<'_>, create: &CreateView) -> Result<Ddl, 
         filters: wanted.filters(&restrictions)?,
         options,
         includes_all: create.selectors.is_empty(),
-        keeps_unselected: Flavor::of(context.server.is_scylla).rules().view_liveness
+        keeps_unselected: context.server.dialect.flavor.rules().view_liveness
             == crate::core::flavor::ViewLiveness::VirtualColumns
             && extra.is_none(),
         base: base.name.clone(),
@@ -94,7 +93,7 @@ fn refused<T>(what: impl Into<String>) -> Result<T, CqlError> {
 
 /// The table in FROM.
 fn base(context: &Context<'_>, create: &CreateView, keyspace: &str) -> Result<Arc<Table>, CqlError> {
-    let is_scylla = context.server.is_scylla;
+    let is_scylla = context.server.dialect.is_scylla();
     if let Some(other) = create.base.keyspace.as_deref().filter(|k| *k != keyspace) {
         return refused(match is_scylla {
             true => format!(
@@ -139,7 +138,7 @@ fn check_base(context: &Context<'_>, name: &str, base: &Table) -> Result<(), Cql
 
 /// The columns of SELECT.
 fn selected<'a>(context: &Context<'_>, create: &CreateView, base: &'a Table) -> Result<Vec<&'a Column>, CqlError> {
-    let is_scylla = context.server.is_scylla;
+    let is_scylla = context.server.dialect.is_scylla();
     let mut columns: Vec<&Column> = Vec::new();
     for selector in &create.selectors {
         let Selectable::Column(name) = &selector.selectable else {
@@ -377,7 +376,7 @@ impl<'a> Wanted<'a> {
                 },
             }
         }
-        let mut binds = Binds::new(Vec::new(), self.context.server.is_scylla);
+        let mut binds = Binds::new(Vec::new(), self.context.server.dialect);
         relations::resolve(self.context, self.base, &others, &mut binds)
     }
 
@@ -417,7 +416,7 @@ impl<'a> Wanted<'a> {
 
     fn clauses(&self) -> Vec<Clause> {
         // S prints the null of its expression.
-        let not_null = match self.context.server.is_scylla {
+        let not_null = match self.context.server.dialect.is_scylla() {
             true => "IS NOT null",
             false => "IS NOT NULL",
         };
@@ -460,7 +459,7 @@ impl<'a> Wanted<'a> {
     fn options(&self) -> Result<TableOptions, CqlError> {
         let given = &self.create.options;
         let options = table_options(self.context, given, TableOptions::default())?;
-        let is_scylla = self.context.server.is_scylla;
+        let is_scylla = self.context.server.dialect.is_scylla();
         if is_scylla && options.default_ttl_s > 0 {
             return refused(NO_TTL_SCYLLA);
         }
@@ -489,7 +488,7 @@ pub(super) fn alter(
 ) -> Result<Ddl, CqlError> {
     let (keyspace, view) = (user_keyspace(context, name)?, &name.table);
     let table = context.schema.table_named(&keyspace, view);
-    let is_scylla = context.server.is_scylla;
+    let is_scylla = context.server.dialect.is_scylla();
     let Some(table) = table.filter(|t| context.schema.view(t.id).is_some()) else {
         if if_exists && !is_scylla {
             return Ok(Ddl::Nothing);
@@ -532,7 +531,7 @@ pub(super) fn drop(context: &Context<'_>, name: &TableName, if_exists: bool) -> 
     let (keyspace, view) = (user_keyspace(context, name)?, &name.table);
     let table = context.schema.table_named(&keyspace, view);
     if table.is_none_or(|t| context.schema.view(t.id).is_none()) {
-        return match (context.server.is_scylla, table) {
+        return match (context.server.dialect.is_scylla(), table) {
             (true, Some(_)) => refused("Cannot use DROP MATERIALIZED VIEW on Table"),
             _ if if_exists => Ok(Ddl::Nothing),
             (true, None) => Err(CqlError::config(format!(
@@ -553,7 +552,7 @@ pub(super) fn check_drop_table(context: &Context<'_>, keyspace: &str, table: &st
     let Some(table) = context.schema.table_named(keyspace, table) else {
         return Ok(());
     };
-    let is_scylla = context.server.is_scylla;
+    let is_scylla = context.server.dialect.is_scylla();
     if context.schema.view(table.id).is_some() {
         return refused(match is_scylla {
             true => "Cannot use DROP TABLE on Materialized View",
@@ -584,7 +583,7 @@ fn views_of(context: &Context<'_>, table: &Table) -> Vec<String> {
 pub(super) fn check_alter_table(context: &Context<'_>, keyspace: &str, table: &str) -> Result<(), CqlError> {
     match context.schema.view_named(keyspace, table) {
         None => Ok(()),
-        Some(_) if context.server.is_scylla => refused("Cannot use ALTER TABLE on Materialized View"),
+        Some(_) if context.server.dialect.is_scylla() => refused("Cannot use ALTER TABLE on Materialized View"),
         Some(_) => refused("Cannot use ALTER TABLE on a materialized view; use ALTER MATERIALIZED VIEW instead"),
     }
 }
@@ -604,7 +603,7 @@ pub(super) fn check_base_options(context: &Context<'_>, table: &Table, options: 
 /// ALTER TABLE … DROP of a column that views may need.
 pub(super) fn check_drop_column(context: &Context<'_>, table: &Table, column: &Column) -> Result<(), CqlError> {
     let name = &column.name;
-    if !context.server.is_scylla {
+    if !context.server.dialect.columns_without_views_may_go {
         return match context.schema.views_of(table.id).next() {
             Some(_) => refused(format!(
                 "Cannot drop column {name} on base table {} with materialized views",

@@ -32,6 +32,7 @@ mod view;
 pub mod write;
 pub mod write_parts;
 
+use super::dialect::Dialect;
 use super::error::CqlError;
 use super::frame::response::Columns;
 use super::frame::{Value, Values};
@@ -63,8 +64,8 @@ pub struct Context<'a> {
 /// What preparing depends on besides the schema.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Whether it is a ScyllaDB (else a Cassandra).
-    pub is_scylla: bool,
+    /// What its CQL is like.
+    pub dialect: &'static Dialect,
     /// Names of the data centres, for replication factors given for all of them.
     pub datacenters: Vec<String>,
 }
@@ -223,7 +224,7 @@ impl Prepared {
 /// # Errors
 /// 0x2200 and its kin, with the texts of real servers where they are known.
 pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prepared, CqlError> {
-    let mut binds = Binds::new(parsed.markers, context.server.is_scylla);
+    let mut binds = Binds::new(parsed.markers, context.server.dialect);
     let (plan, result) = match parsed.statement {
         Statement::Insert(insert) => single(context, write::insert(context, &insert, &mut binds)?),
         Statement::Update(update) => single(context, write::update(context, &update, &mut binds)?),
@@ -231,7 +232,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         Statement::Batch(batch) => {
             let plan = batch::batch(context, &batch, &mut binds)?;
             let statements: Vec<_> = plan.statements.iter().collect();
-            let columns = cas::prepared_columns(&statements, context.server.is_scylla, true);
+            let columns = cas::prepared_columns(&statements, context.server.dialect, true);
             (Plan::Batch(plan), columns)
         }
         Statement::Select(select) => {
@@ -304,7 +305,7 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
 }
 
 fn single(context: &Context<'_>, plan: write::WritePlan) -> (Plan, Option<Columns>) {
-    let columns = cas::prepared_columns(&[&plan], context.server.is_scylla, false);
+    let columns = cas::prepared_columns(&[&plan], context.server.dialect, false);
     (Plan::Write(plan), columns)
 }
 
@@ -325,20 +326,20 @@ pub struct Binds {
     names: Vec<Option<String>>,
     specs: Vec<Option<(String, CqlType)>>,
     computed: Vec<Compute>,
-    is_scylla: bool,
+    dialect: &'static Dialect,
     /// A variable that would be of two types.
     conflict: Option<CqlError>,
 }
 
 impl Binds {
     /// Markers with the names they have in the text.
-    pub fn new(names: Vec<Option<String>>, is_scylla: bool) -> Self {
+    pub fn new(names: Vec<Option<String>>, dialect: &'static Dialect) -> Self {
         let specs = names.iter().map(|_| None).collect();
         Self {
             names,
             specs,
             computed: Vec::new(),
-            is_scylla,
+            dialect,
             conflict: None,
         }
     }
@@ -354,7 +355,7 @@ impl Binds {
     /// Says what marker `index` stands for; `name` is used where the text gives none.
     fn set(&mut self, index: usize, name: &str, ty: CqlType) {
         let variable = self.names[index].clone().unwrap_or_else(|| name.to_string());
-        let is_shared = self.is_scylla && self.names[index].is_some();
+        let is_shared = self.dialect.markers_share_names && self.names[index].is_some();
         let earlier = self.specs[index].as_ref().filter(|_| is_shared);
         if let Some((_, earlier)) = earlier.filter(|(_, earlier)| *earlier != ty) {
             // S `prepare_context::add_variable_specification`.
@@ -417,11 +418,11 @@ fn int_attribute(source: &Source, bound: &[Value<'_>], what: &str) -> Result<Opt
     }
 }
 
-/// USING TIMEOUT in milliseconds. Only Scylla knows it.
+/// USING TIMEOUT in milliseconds.
 fn timeout_ms(context: &Context<'_>, term: Option<&Term>) -> Result<Option<u32>, CqlError> {
     use super::parse::ast::Literal;
     let Some(term) = term else { return Ok(None) };
-    if !context.server.is_scylla {
+    if !context.server.dialect.has_using_timeout {
         return Err(CqlError::invalid("USING TIMEOUT is not known to Cassandra"));
     }
     let Term::Literal(Literal::Duration(text)) = term else {
@@ -485,7 +486,7 @@ fn deletable_table(context: &Context<'_>, name: &TableName) -> Result<Arc<Table>
 /// A table of the cluster, in the flavour's words if it is not there.
 fn known_table(context: &Context<'_>, keyspace: &str, name: &str) -> Result<Arc<Table>, CqlError> {
     if !context.schema.keyspaces.contains_key(keyspace) {
-        let word = if context.server.is_scylla {
+        let word = if context.server.dialect.is_scylla() {
             "Keyspace"
         } else {
             "keyspace"
@@ -501,7 +502,7 @@ fn known_table(context: &Context<'_>, keyspace: &str, name: &str) -> Result<Arc<
 
 /// The refusal of a table that is not there, in the flavour's words.
 fn no_table(context: &Context<'_>, table: &str) -> CqlError {
-    if context.server.is_scylla {
+    if context.server.dialect.is_scylla() {
         return CqlError::invalid(format!("unconfigured table {table}"));
     }
     CqlError::invalid(format!("table {table} does not exist"))
@@ -509,7 +510,7 @@ fn no_table(context: &Context<'_>, table: &str) -> CqlError {
 
 /// The refusal of a column that is not there.
 fn no_column(context: &Context<'_>, table: &Table, column: &str) -> CqlError {
-    if context.server.is_scylla {
+    if context.server.dialect.is_scylla() {
         return CqlError::invalid(format!("Unrecognized name {column}"));
     }
     CqlError::invalid(format!(

@@ -50,7 +50,7 @@ pub(super) fn table_options(
             _ => syntax(format!("Invalid integer value for '{name}'")),
         };
         match name.as_str() {
-            "compaction" if !context.server.is_scylla => {
+            "compaction" if context.server.dialect.checks_compaction => {
                 known_compaction(value)?;
                 options.other.insert(name.clone(), option_text(value));
             }
@@ -65,7 +65,7 @@ pub(super) fn table_options(
                     return Err(CqlError::unsupported("change data capture (cdc)"));
                 }
             }
-            "tombstone_gc" if context.server.is_scylla => match value {
+            "tombstone_gc" if context.server.dialect.has_options_of_scylla => match value {
                 PropertyValue::Map(map) if map.get("mode").is_some_and(|m| m == "timeout") => {}
                 _ => return Err(CqlError::unsupported("tombstone_gc other than mode timeout")),
             },
@@ -110,7 +110,7 @@ fn policy_text(context: &Context<'_>, name: &str, value: &PropertyValue) -> Resu
             "Invalid value for property '{name}'. It should be a string"
         )));
     };
-    if context.server.is_scylla {
+    if context.server.dialect.is_scylla() {
         return scylla_policy_text(text);
     }
     let why = |why: NoPolicy| {

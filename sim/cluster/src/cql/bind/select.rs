@@ -10,6 +10,7 @@ use super::selection::{Aggregate, Expr, Groups, Scene, selected};
 use super::terms::source;
 use super::view::{PartitionView, RowView, SystemRow, passes};
 use super::{Binds, Context, Source, indexed, int_attribute, keyspace_of, known_table, no_table, timeout_ms};
+use crate::cql::dialect::Dialect;
 use crate::cql::error::CqlError;
 use crate::cql::frame::Value;
 use crate::cql::frame::response::{Columns, put_bytes};
@@ -120,7 +121,7 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
             "ORDER BY with 2ndary indexes is not supported, except for ANN queries.",
         ));
     }
-    let partitions = partitions(&table, &restrictions, may_filter, context.server.is_scylla)?;
+    let partitions = partitions(&table, &restrictions, may_filter, context.server.dialect)?;
     let (rows, filters) = rows(&table, &restrictions, &partitions, may_filter)?;
     let sort = sorting(&table, select, &partitions)?;
     let group_columns = group_columns(context, &table, select, &restrictions)?;
@@ -176,7 +177,7 @@ fn partitions(
     table: &Table,
     restrictions: &Restrictions,
     may_filter: bool,
-    is_scylla: bool,
+    dialect: &Dialect,
 ) -> Result<Partitions, CqlError> {
     let restricted: Vec<_> = (0..table.partition_columns).map(|i| restrictions.column(i)).collect();
     let given = restricted.iter().flatten().count();
@@ -192,8 +193,7 @@ fn partitions(
     match parts {
         Some(parts) => Ok(Partitions::Keys(parts)),
         None if given == 0 || may_filter => Ok(Partitions::Scan),
-        // C takes it for filtering (seen); S says what is wrong with it.
-        None if is_scylla
+        None if !dialect.partition_slices_are_filters
             && restricted
                 .iter()
                 .flatten()
@@ -365,7 +365,7 @@ impl SelectPlan {
                 self.table.columns[missing].name
             )));
         }
-        if context.server.is_scylla && self.reversed {
+        if self.reversed && !context.server.dialect.distinct_may_be_reversed {
             return Err(CqlError::invalid("ORDER BY cannot be combined with DISTINCT"));
         }
         Ok(())

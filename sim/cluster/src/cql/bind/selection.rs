@@ -153,7 +153,7 @@ impl Resolver<'_, '_> {
                 let scope = types::Scope {
                     keyspace: &self.table.keyspace,
                     schema: self.context.schema,
-                    is_scylla: self.context.server.is_scylla,
+                    dialect: self.context.server.dialect,
                 };
                 let to = types::resolve(to, scope)?;
                 if of.ty == to {
@@ -325,7 +325,7 @@ impl Resolver<'_, '_> {
         let scope = types::Scope {
             keyspace: &self.table.keyspace,
             schema: self.context.schema,
-            is_scylla: self.context.server.is_scylla,
+            dialect: self.context.server.dialect,
         };
         let ty = types::resolve(cast, scope)?;
         let name = term.text();

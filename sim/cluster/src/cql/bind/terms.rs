@@ -172,7 +172,7 @@ pub(super) fn resolve(term: &Term, name: &str, ty: &CqlType, binds: &mut Binds) 
             let scope = types::Scope {
                 keyspace: "",
                 schema: &nothing,
-                is_scylla: binds.is_scylla,
+                dialect: binds.dialect,
             };
             let to = types::resolve(cast, scope)?;
             if to.unfrozen() != ty.unfrozen() {
@@ -209,7 +209,7 @@ fn part(
     if *term == Term::Null {
         return Err(null_inside(if what == "vector" { "vectors" } else { "collections" }));
     }
-    if !binds.is_scylla && what != "vector" && holds_markers(term) {
+    if !binds.dialect.markers_inside_collections && what != "vector" && holds_markers(term) {
         return Err(CqlError::invalid(format!(
             "Invalid {what} literal for {name}: bind variables are not supported inside collection literals"
         )));
@@ -261,7 +261,7 @@ fn list(items: &[Term], name: &str, ty: &CqlType, binds: &mut Binds) -> Result<C
                 .collect();
             Ok(Compute::Vector((**e).clone(), parts?))
         }
-        _ if binds.is_scylla => Err(CqlError::invalid(format!(
+        _ if binds.dialect.is_scylla() => Err(CqlError::invalid(format!(
             "Invalid list literal for {name} of type {}",
             types::name(ty)
         ))),

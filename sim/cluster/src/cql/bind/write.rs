@@ -291,7 +291,7 @@ fn finished(
 
 /// C `UpdateStatement` collects operations in the parser, so it is a syntax error there (seen).
 fn twice(context: &Context<'_>, name: &str) -> CqlError {
-    if context.server.is_scylla {
+    if context.server.dialect.is_scylla() {
         return CqlError::invalid(format!("Multiple definitions found for column {name}"));
     }
     CqlError {
@@ -420,7 +420,7 @@ fn only_equal_keys(context: &Context<'_>, verb: Verb, name: &str) -> CqlError {
         Verb::Delete => "DELETE",
         Verb::Insert | Verb::Update => "UPDATE",
     };
-    CqlError::invalid(match context.server.is_scylla {
+    CqlError::invalid(match context.server.dialect.is_scylla() {
         true => format!("{rule}: {name}"),
         false => format!("{rule} for {of_verb} statements"),
     })

@@ -102,7 +102,7 @@ impl Front {
         keyspace: Option<&str>,
         mut batch: Batch<'_>,
     ) -> Answer<Option<(model::Request, PendingKind)>> {
-        let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
+        let mut gathered = cas::Gathered::new(self.server.dialect, true);
         let mut bound: Vec<Value<'_>> = Vec::new();
         while let Some(statement) = batch.next_statement(&mut bound)? {
             let prepared = self.statement_of(call, keyspace, statement)?;

@@ -18,6 +18,7 @@ use super::bind::write::{self, Scratch};
 use super::bind::{Context, Owned, Plan, Prepared, Server, ddl, ddl_views, prepare, statement_id};
 use super::cas;
 use super::describe;
+use super::dialect::Dialect;
 use super::error::CqlError;
 use super::frame::response::{self, Event};
 use super::frame::{self, Front as Bytes, HEADER_BYTES, Header, Opcode, Params, Request, VERSION, Value, flag, v5};
@@ -353,7 +354,7 @@ impl Front {
             keyspace,
             server: &self.server,
         };
-        let same_name = match self.server.is_scylla {
+        let same_name = match self.server.dialect.markers_share_names {
             true => parse::Markers::Shared,
             false => parse::Markers::Apart,
         };
@@ -423,7 +424,7 @@ impl Front {
                         "Cannot provide custom timestamp for conditional updates",
                     ));
                 }
-                let mut gathered = cas::Gathered::new(self.server.is_scylla, false);
+                let mut gathered = cas::Gathered::new(self.server.dialect, false);
                 gathered.add(statement, 0, &bound, &mut self.scratch)?;
                 let serial = params.serial_consistency;
                 submit_cas(call, gathered, consistency, serial, params.skip_metadata)
@@ -432,7 +433,7 @@ impl Front {
                 if batch.has_timestamp() {
                     return Err(custom_batch_timestamp());
                 }
-                let mut gathered = cas::Gathered::new(self.server.is_scylla, true);
+                let mut gathered = cas::Gathered::new(self.server.dialect, true);
                 for i in 0..batch.statements.len() {
                     gathered.add(statement, i, &bound, &mut self.scratch)?;
                 }
@@ -726,7 +727,7 @@ pub fn server(config: &ClusterConfig) -> Server {
     datacenters.sort();
     datacenters.dedup();
     Server {
-        is_scylla: config.flavor == Flavor::Scylla,
+        dialect: Dialect::of(config.flavor),
         datacenters,
     }
 }

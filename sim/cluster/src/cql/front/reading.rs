@@ -1,7 +1,6 @@
 //! SELECT: to a read of the core or to rows of the system tables, and the core's rows to the wire, page by page.
 
 use super::{Answer, Call, Front, PendingKind};
-use crate::core::flavor::Flavor;
 use crate::cql::answer::{self, Words};
 use crate::cql::bind::paging::PagingState;
 use crate::cql::bind::{Plan, Prepared, TRACES, scanned};
@@ -89,7 +88,10 @@ impl Front {
             return Err(CqlError::server("a read that selects nothing"));
         };
         only_readable(consistency)?;
-        if let Some(warning) = select.gathering_warning().filter(|_| self.flavor == Flavor::Cassandra) {
+        if let Some(warning) = select
+            .gathering_warning()
+            .filter(|_| self.server.dialect.warns_of_gathering)
+        {
             call.warnings.push(warning.into());
         }
         if select.sorts() && params.page_size.is_some_and(|n| n > 0) {
@@ -125,7 +127,7 @@ impl Front {
             );
             return Ok(None);
         };
-        if params.page_size == Some(0) && self.flavor == Flavor::Cassandra {
+        if params.page_size == Some(0) && self.server.dialect.refuses_empty_pages {
             return Err(CqlError::protocol("The page size cannot be 0"));
         }
         let page_size = params

@@ -60,7 +60,7 @@ pub fn not_modifiable(keyspace: &str) -> CqlError {
 
 /// The definition of a system table, if this flavour has it.
 pub fn table(server: &Server, keyspace: &str, name: &str) -> Option<Arc<Table>> {
-    tables::find(server.is_scylla, keyspace, name)
+    tables::find(server.dialect.flavor, keyspace, name)
 }
 
 /// The rows of a system table as this node sees them, in the order of its columns.

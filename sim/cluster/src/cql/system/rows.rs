@@ -3,6 +3,7 @@
 
 use super::{NodeView, SystemRow, options};
 use crate::cql::bind::ddl_indexes;
+use crate::cql::dialect::Dialect;
 use crate::cql::types;
 use crate::model::{ClusteringOrder, ColumnKind, Index, Keyspace, NodeIdx, Replication, Table, UserType};
 use std::collections::BTreeMap;
@@ -11,13 +12,12 @@ use uuid::Uuid;
 
 /// Version that cluster software reports; drivers choose their queries by it.
 fn release_version(node: &NodeView<'_>) -> &'static str {
-    // ScyllaDB reports the Cassandra version it is compatible with.
-    if node.is_scylla() { "3.0.8" } else { "5.0.5" }
+    node.dialect().release_version
 }
 
 impl NodeView<'_> {
-    fn is_scylla(&self) -> bool {
-        self.config.flavor == crate::core::flavor::Flavor::Scylla
+    fn dialect(&self) -> &'static Dialect {
+        Dialect::of(self.config.flavor)
     }
 
     /// A node's identity, as this one knows it.
@@ -35,7 +35,7 @@ impl NodeView<'_> {
 
     /// The server's own tables, if they are listed.
     pub(in crate::cql) fn own_tables(&self) -> impl Iterator<Item = Table> + use<> {
-        let listed = self.lists_own_tables.then(|| super::tables::all(self.is_scylla()));
+        let listed = self.lists_own_tables.then(|| super::tables::all(self.config.flavor));
         listed.into_iter().flatten()
     }
 }
@@ -159,15 +159,12 @@ fn local(node: &NodeView<'_>) -> Fields {
         ("bootstrapped", text("COMPLETED")),
         ("broadcast_address", inet(ip)),
         ("cluster_name", text(&node.config.name)),
-        ("cql_version", text(crate::cql::cql_version(node.config.flavor))),
+        ("cql_version", text(node.dialect().cql_version)),
         ("gossip_generation", int(node.generation)),
         ("broadcast_port", int(STORAGE_PORT)),
         ("listen_address", inet(ip)),
         ("listen_port", int(STORAGE_PORT)),
-        (
-            "native_protocol_version",
-            text(if node.is_scylla() { "4" } else { "5" }),
-        ),
+        ("native_protocol_version", text(node.dialect().native_protocol_version)),
         ("partitioner", text("org.apache.cassandra.dht.Murmur3Partitioner")),
         ("rpc_address", inet(ip)),
         ("rpc_port", int(i32::from(node.port))),
@@ -272,7 +269,7 @@ fn tables(node: &NodeView<'_>) -> Vec<Fields> {
 /// What is told of a table and of a view alike.
 pub(super) fn option_fields(node: &NodeView<'_>, t: &Table) -> Fields {
     let seconds = |s: u32| int(i32::try_from(s).unwrap_or(i32::MAX));
-    let mut fields = if node.is_scylla() {
+    let mut fields = if node.dialect().is_scylla() {
         options::scylla(t)
     } else {
         options::cassandra(t)

@@ -1,5 +1,6 @@
 //! Definitions of the system tables.
 
+use crate::core::flavor::Flavor;
 use crate::model::{ClusteringOrder, Column, ColumnId, ColumnKind, CqlType, Table, TableId, TableOptions};
 use md5::{Digest, Md5};
 use std::sync::Arc;
@@ -11,6 +12,15 @@ enum Has {
     Both,
     Scylla,
     Cassandra,
+}
+
+impl Has {
+    fn only(flavor: Flavor) -> Has {
+        match flavor {
+            Flavor::Scylla => Has::Scylla,
+            Flavor::Cassandra => Has::Cassandra,
+        }
+    }
 }
 
 /// A table as text: `p` partition key, `c` clustering, `r` regular; then name and type.
@@ -262,17 +272,17 @@ const DEFINITIONS: [Definition; 31] = [
 ];
 
 /// The table of that name, if the flavour has it.
-pub fn find(is_scylla: bool, keyspace: &str, name: &str) -> Option<Arc<Table>> {
+pub fn find(flavor: Flavor, keyspace: &str, name: &str) -> Option<Arc<Table>> {
     let is_here = |d: &&Definition| {
-        let flavour = if is_scylla { Has::Scylla } else { Has::Cassandra };
+        let flavour = Has::only(flavor);
         d.keyspace == keyspace && d.name == name && (d.has == Has::Both || d.has == flavour)
     };
     DEFINITIONS.iter().find(is_here).map(|d| Arc::new(build(d)))
 }
 
 /// All tables of the flavour.
-pub fn all(is_scylla: bool) -> impl Iterator<Item = Table> {
-    let flavour = if is_scylla { Has::Scylla } else { Has::Cassandra };
+pub fn all(flavor: Flavor) -> impl Iterator<Item = Table> {
+    let flavour = Has::only(flavor);
     // Cassandra makes up those of these keyspaces and lists them in none of its tables.
     let is_virtual = |d: &Definition| matches!(d.keyspace, "system_virtual_schema" | "system_views");
     let is_here = move |d: &&Definition| (d.has == Has::Both || d.has == flavour) && !is_virtual(d);
@@ -366,15 +376,15 @@ mod tests {
 
     #[test]
     fn flavours_have_their_own_tables() {
-        assert!(find(true, "system_schema", "scylla_tables").is_some());
-        assert!(find(false, "system_schema", "scylla_tables").is_none());
-        assert!(find(false, "system", "peers_v2").is_some());
-        assert!(find(true, "system", "peers_v2").is_none());
+        assert!(find(Flavor::Scylla, "system_schema", "scylla_tables").is_some());
+        assert!(find(Flavor::Cassandra, "system_schema", "scylla_tables").is_none());
+        assert!(find(Flavor::Cassandra, "system", "peers_v2").is_some());
+        assert!(find(Flavor::Scylla, "system", "peers_v2").is_none());
     }
     /// The Rust driver drops a keyspace with a table of which it finds no first column of the clustering.
     #[test]
     fn columns_of_a_key_count_from_zero() {
-        for table in [true, false].into_iter().flat_map(all) {
+        for table in [Flavor::Scylla, Flavor::Cassandra].into_iter().flat_map(all) {
             for (kind, count) in [
                 (ColumnKind::PartitionKey, table.partition_columns),
                 (ColumnKind::Clustering, table.clustering_columns),
