@@ -80,9 +80,9 @@ pub enum SkipError {
     },
     /// A decision stands that names another content, which nobody follows.
     #[error(
-        "event {sequence} has a row in skips for another content (digest {theirs:.16}…; refused is {ours:.16}…), which is \
-         not followed. This program never writes such a row: find out who did. A row written by hand can be deleted \
-         USING TIMESTAMP its own WRITETIME(reason); a later time would hide the right decision too"
+        "event {sequence} has a decision in skips already, about another content (digest {theirs:.16}…; refused is \
+         {ours:.16}…): it is not followed, and the first decision stands. The same event was refused twice, each time \
+         with other words: find out which engine sent which before anything else"
     )]
     OtherContent {
         /// Which event.

@@ -6,7 +6,7 @@
 mod old_events;
 mod plant;
 
-use plant::{PATIENCE, PUBLISH, Plant, REPLAY, WAL, ddl, simulate, simulate_on, trading};
+use plant::{PATIENCE, PUBLISH, Plant, REPLAY, Serving, WAL, ddl, simulate, simulate_on, trading};
 use schema::DesignName;
 use settlement::Metrics;
 use settlement_events::{Epoch, OutputSequence};
@@ -548,31 +548,41 @@ fn a_refused_event_is_listed_and_skipped_by_an_operator() {
     });
 }
 
+/// A stream whose 30th command is refused, held there.
+async fn held_at_a_refusal(plant: &Plant) -> (Serving, OutputSequence) {
+    let mut engine = plant.engine_config(1, 60);
+    engine.contradictions = vec![engine::contradiction::Contradiction {
+        before_command: 30,
+        falsehood: engine::contradiction::Falsehood::Arithmetic,
+    }];
+    let _engine = plant.start_engine(&engine);
+    let serving = plant.serve(&plant.config);
+    serving
+        .until("it is refused", |m| m.dead_letters > 0 && m.refused_pending == 1)
+        .await;
+    let status = settlement::status(&plant.config).await.expect("a database");
+    (serving, status.refused[0].sequence)
+}
+
+/// Somebody's decision about an event with digest ab…ab.
+async fn decide_otherwise(plant: &Plant, sequence: OutputSequence, timestamp: u64) {
+    let digest = "ab".repeat(32);
+    plant
+        .execute(&format!(
+            "INSERT INTO trading.skips (bucket, output_sequence, reason, digest) VALUES (0, {sequence}, 'by hand', \
+             0x{digest}) USING TIMESTAMP {timestamp}"
+        ))
+        .await;
+}
+
 /// A decision names the content that it is about: one about another content, however it came there, passes nothing over.
 #[test]
 fn a_skip_of_another_content_is_not_followed() {
     simulate(trading(), |plant| async move {
-        let mut engine = plant.engine_config(1, 60);
-        engine.contradictions = vec![engine::contradiction::Contradiction {
-            before_command: 30,
-            falsehood: engine::contradiction::Falsehood::Arithmetic,
-        }];
-        let _engine = plant.start_engine(&engine);
-        let serving = plant.serve(&plant.config);
-        serving
-            .until("it is refused", |m| m.dead_letters > 0 && m.refused_pending == 1)
-            .await;
-        let status = settlement::status(&plant.config).await.expect("a database");
-        let sequence = status.refused[0].sequence;
+        let (serving, sequence) = held_at_a_refusal(&plant).await;
         // A little older than settlement's own row of that event would be.
         let timestamp = (sequence.0 << 12) - 1;
-        let digest = "ab".repeat(32);
-        plant
-            .execute(&format!(
-                "INSERT INTO trading.skips (bucket, output_sequence, reason, digest) VALUES (0, {sequence}, 'by hand', \
-                 0x{digest}) USING TIMESTAMP {timestamp}"
-            ))
-            .await;
+        decide_otherwise(&plant, sequence, timestamp).await;
         tokio::time::sleep(Duration::from_millis(3 * plant.config.retry.skip_poll_ms)).await;
         let held = serving.metrics.snapshot();
         assert_eq!((held.refused_pending, held.skipped), (1, 0), "{held:?}");
@@ -587,7 +597,7 @@ fn a_skip_of_another_content_is_not_followed() {
         let refused = settlement::skip(&plant.config, sequence, reason).await;
         let refused = refused.expect_err("another decision is there").to_string();
         assert!(
-            refused.contains("skips for another content (digest abababababababab…"),
+            refused.contains("a row of table trading.skips was not written by settlement"),
             "{refused}"
         );
         plant
@@ -602,5 +612,23 @@ fn a_skip_of_another_content_is_not_followed() {
             .until("everything", |m| m.head == plant.logged() && m.durable == m.head)
             .await;
         assert_eq!((done.refused_pending, done.skipped), (0, 1));
+    });
+}
+
+/// What looks like settlement's own decision stands, and is told when it is about something else.
+#[test]
+fn a_decision_about_another_content_stands_and_is_told() {
+    simulate(trading(), |plant| async move {
+        let (serving, sequence) = held_at_a_refusal(&plant).await;
+        decide_otherwise(&plant, sequence, sequence.0 << 12).await;
+        let refused = settlement::skip(&plant.config, sequence, "by hand").await;
+        let refused = refused.expect_err("another decision stands").to_string();
+        assert!(
+            refused.contains("about another content (digest abababababababab…"),
+            "{refused}"
+        );
+        tokio::time::sleep(Duration::from_millis(3 * plant.config.retry.skip_poll_ms)).await;
+        let held = serving.metrics.snapshot();
+        assert_eq!((held.refused_pending, held.skipped), (1, 0), "{held:?}");
     });
 }
