@@ -9,8 +9,9 @@ use sim_cluster::core::Flavor;
 use std::collections::BTreeSet;
 
 /// The groups, in the order in which they run: name and text.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 20] = [
     ("timestamps", include_str!("../cases/timestamps.toml")),
+    ("compared", include_str!("../cases/compared.toml")),
     ("tombstones", include_str!("../cases/tombstones.toml")),
     ("batches", include_str!("../cases/batches.toml")),
     ("lwt", include_str!("../cases/lwt.toml")),

@@ -76,6 +76,7 @@ impl Node {
         };
         let stamp = Stamp {
             timestamp_us,
+            deletion_us: timestamp_us,
             wall_s: self.clock.wall_s(cx.now_us),
             unit: self.rules.mutation_unit,
             list_us: None,

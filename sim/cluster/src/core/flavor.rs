@@ -167,6 +167,9 @@ pub struct Rules {
     /// Whether a proposal that somebody else left is proposed again with the new ballot's time on its cells. C
     /// `Commit.newProposal`; S proposes it as it is.
     pub paxos_restamps: bool,
+    /// Whether deletions of partitions and ranges are a microsecond older than what else a conditional request writes, so that
+    /// rows of the same request stay. C `PartitionUpdate.updateAllTimestamp` (seen); S writes all at the ballot's time.
+    pub cas_deletions_are_older: bool,
     /// Whether what was decided before its table was truncated is not applied after it. S `paxos_state::learn` compares the
     /// ballot with the time of the truncation; C compares microseconds with milliseconds, and applies it `[inf]`.
     pub paxos_minds_truncation: bool,
@@ -294,6 +297,7 @@ const SCYLLA: Rules = Rules {
     serial_read_times_out: false,
     paxos_is_synced: true,
     paxos_restamps: false,
+    cas_deletions_are_older: false,
     paxos_minds_truncation: true,
     cas_is_hinted: false,
     counter_leader_is_drawn: false,
@@ -358,6 +362,7 @@ const CASSANDRA: Rules = Rules {
     serial_read_times_out: true,
     paxos_is_synced: false,
     paxos_restamps: true,
+    cas_deletions_are_older: true,
     paxos_minds_truncation: false,
     cas_is_hinted: true,
     counter_leader_is_drawn: true,

@@ -36,6 +36,7 @@ impl Node {
         };
         let stamp = Stamp {
             timestamp_us,
+            deletion_us: timestamp_us,
             list_us: match request.writes.unmade_paths() {
                 0 => None,
                 n => self.list_time(cx.now_us, n),

@@ -96,6 +96,8 @@ pub enum SealError {
 pub struct Stamp {
     /// Timestamp for operations without one, microseconds.
     pub timestamp_us: i64,
+    /// The same for deletions of partitions and ranges.
+    pub deletion_us: i64,
     /// The coordinator's wall clock, seconds.
     pub wall_s: u32,
     /// How operations merge into mutations.
@@ -125,7 +127,11 @@ impl Builder {
             let at = self.bytes.len();
             self.bytes.extend_from_slice(op.bytes());
             if op.raw_timestamp() == UNSTAMPED {
-                self.bytes[at + 8..at + 16].copy_from_slice(&stamp.timestamp_us.to_le_bytes());
+                let timestamp_us = match op.kind().is_wide_deletion() {
+                    true => stamp.deletion_us,
+                    false => stamp.timestamp_us,
+                };
+                self.bytes[at + 8..at + 16].copy_from_slice(&timestamp_us.to_le_bytes());
             }
             // Wall time stays 0 where nothing depends on it, so that a resent row is the same bytes.
             let needs_wall = op.ttl_s() != 0 || op.has_nulls() || !matches!(op.kind(), OpKind::Row | OpKind::Static);
@@ -252,15 +258,18 @@ impl Sealed {
         (!sealed.mutations.is_empty()).then_some(sealed)
     }
 
-    /// The same rows with another timestamp.
+    /// The same rows with another timestamp, and deletions of partitions and ranges just before it
+    /// (`Rules::cas_deletions_are_older`; who stamps anew does that too).
     pub(super) fn restamped(&self, timestamp_us: i64) -> Option<Sealed> {
         let mut all = Vec::with_capacity(self.bytes.len());
         for index in 0..self.mutations.len() {
             let mut entry = self.entry(index).to_vec();
             let mut at = ENTRY_HEADER_BYTES;
             while at < entry.len() {
-                let length = OpView::at(&entry, at).bytes().len();
-                entry[at + 8..at + 16].copy_from_slice(&timestamp_us.to_le_bytes());
+                let op = OpView::at(&entry, at);
+                let (length, is_wide) = (op.bytes().len(), op.kind().is_wide_deletion());
+                let own_us = timestamp_us - i64::from(is_wide);
+                entry[at + 8..at + 16].copy_from_slice(&own_us.to_le_bytes());
                 at += length;
             }
             close_entry(&mut entry, 0);

@@ -41,6 +41,8 @@ pub struct Conditions {
     rows: Vec<OnRow>,
     /// Columns shown besides `[applied]`, by index in the table.
     shown: Vec<usize>,
+    /// Whether static columns are read whatever the conditions are about.
+    reads_statics: bool,
     dialect: &'static Dialect,
 }
 
@@ -72,9 +74,12 @@ fn shown(table: &Table, named: Option<&[usize]>, is_batch: bool) -> Vec<usize> {
         0
     };
     let mut all: Vec<usize> = (0..keys).collect();
-    for column in named {
-        if !all.contains(column) {
-            all.push(*column);
+    // Columns of rows first, whatever the order of the text (seen).
+    let is_static = |column: &usize| table.columns[*column].kind == ColumnKind::Static;
+    let (statics, others): (Vec<usize>, Vec<usize>) = named.iter().partition(|column| is_static(column));
+    for column in others.into_iter().chain(statics) {
+        if !all.contains(&column) {
+            all.push(column);
         }
     }
     all
@@ -213,6 +218,7 @@ impl Gathered {
             shown: shown(&table, self.named.as_deref(), self.is_batch),
             table,
             rows: self.conditions,
+            reads_statics: self.statics.is_none(),
             dialect: self.dialect,
         });
         let derived = match self.derived.is_empty() {
@@ -254,6 +260,8 @@ fn refuse_contradiction(one: &RowTest, other: &RowTest) -> Result<(), CqlError> 
 struct Found<'a> {
     partition: Option<&'a PartitionRows>,
     row: Option<&'a Row>,
+    /// The row whose clustering columns are shown: itself, or the first one where it is about the static row.
+    named: Option<&'a Row>,
 }
 
 impl<'a> Found<'a> {
@@ -275,6 +283,7 @@ impl<'a> Found<'a> {
             None if statics.is_none() || asks_existence && on.clustering.is_some() => Found {
                 partition: None,
                 row: None,
+                named: None,
             },
             _ => self,
         }
@@ -292,7 +301,7 @@ impl<'a> Found<'a> {
             ColumnKind::PartitionKey => partition_key_components(&self.partition?.key.bytes, table.partition_columns)?
                 .get(column)
                 .map(|key| Cow::Borrowed(*key)),
-            ColumnKind::Clustering => crate::model::Components::new(self.row?.clustering())
+            ColumnKind::Clustering => crate::model::Components::new(self.named?.clustering())
                 .nth(column - table.partition_columns)
                 .map(Cow::Borrowed),
         }
@@ -318,8 +327,8 @@ impl Condition for Conditions {
         self.rows.iter().all(|on| {
             let found = self.find(on, current);
             match &on.test {
-                RowTest::NotExists => !found.is_there(on),
-                RowTest::Exists => found.is_there(on),
+                RowTest::NotExists => !self.exists(on, &found),
+                RowTest::Exists => self.exists(on, &found),
                 RowTest::Columns(tests) => tests.iter().all(|(tested, test)| {
                     let value = found.value(&self.table, tested.column);
                     let value = match (&tested.part, value.as_deref()) {
@@ -351,7 +360,19 @@ impl Conditions {
             (Some(key), Some(p)) => p.rows.iter().find(|r| r.clustering() == key.0),
             _ => None,
         };
-        Found { partition, row }
+        let named = match on.clustering {
+            Some(_) => row,
+            None => partition.and_then(|p| p.rows.first()),
+        };
+        Found { partition, row, named }
+    }
+
+    /// What IF EXISTS asks.
+    fn exists(&self, on: &OnRow, found: &Found<'_>) -> bool {
+        match on.clustering {
+            None if !self.dialect.cas_static_row_is_partition => found.partition.is_some_and(|p| p.statics.is_some()),
+            _ => found.is_there(on),
+        }
     }
 
     /// Writes the outcome to a connection.
@@ -366,9 +387,12 @@ impl Conditions {
     ) {
         let found = self.rows.iter().map(|on| (on, self.find(on, read)));
         // What is not read is not shown either.
-        let sees_statics = self.dialect.cas_reads_statics || self.rows.iter().any(|on| self.tests_statics(on));
+        let sees_statics = self.reads_statics || self.rows.iter().any(|on| self.tests_statics(on));
+        // Rows that nobody names are read where all conditions are about the partition.
+        let names_rows = self.rows.iter().any(|on| on.clustering.is_some());
         let there = |(on, found): &(&OnRow, Found<'_>)| {
-            found.is_there(on) || sees_statics && found.partition.is_some_and(|p| p.statics.is_some())
+            found.is_there(on) && !(on.clustering.is_none() && names_rows)
+                || sees_statics && found.partition.is_some_and(|p| p.statics.is_some())
         };
         let rows: Vec<Found<'_>> = if self.dialect.cas_answers_each_statement {
             found.map(|(on, f)| f.or_nothing(on)).collect()

@@ -363,7 +363,8 @@ fn create_table(table: &Table) -> String {
     );
     let is_single = table.partition_columns == 1 && table.clustering_columns == 0;
     let mut values: Vec<&Column> = table.values().iter().collect();
-    values.sort_by(|a, b| (a.kind != ColumnKind::Static, &a.name).cmp(&(b.kind != ColumnKind::Static, &b.name)));
+    // Static ones first, and what is made of several cells last (C `ColumnMetadata.comparisonOrder`, seen).
+    values.sort_by_key(|c| (c.kind != ColumnKind::Static, c.ty.is_multicell(), &c.name));
     let keys = table.partition_key().iter().chain(table.clustering());
     let mut lines: Vec<String> = Vec::new();
     for column in keys.chain(values) {

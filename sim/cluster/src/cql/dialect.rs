@@ -37,11 +37,19 @@ pub struct Dialect {
     /// conditions on them alone, and of such conditions it asks whether the partition is there
     /// (`CQL3CasRequest.columnsToRead`, seen).
     pub cas_reads_statics: bool,
+    /// Whether IF EXISTS of static columns asks for anything of the partition. S `cas_request::find_old_row` takes the first
+    /// row then `[inf]`; C asks for the static row (seen).
+    pub cas_static_row_is_partition: bool,
     /// Whether conditions of one row that exclude each other are refused. C `CQL3CasRequest.addNotExist`, `addExist` (seen); S
     /// tests one after the other.
     pub cas_refuses_contradictions: bool,
     /// Whether there is USING TIMEOUT. S `cql3/attributes.cc`; C: no such word.
     pub has_using_timeout: bool,
+    /// Whether ORDER BY may leave out clustering columns that are fixed by `=`. C `SelectStatement` (seen); S
+    /// `select_statement::is_reversed` wants all before it `[inf]`.
+    pub order_skips_fixed: bool,
+    /// Whether `IN` of one value is `=`. C (seen: in ORDER BY, warnings, paging, indexes); S keeps it as a list `[inf]`.
+    pub single_in_is_equal: bool,
     /// Whether SELECT DISTINCT may be in reversed order. C takes it (seen); S `select_statement::prepare` refuses `[inf]`.
     pub distinct_may_be_reversed: bool,
     /// Whether a slice of a partition key column without the others asks for ALLOW FILTERING. C (seen); S
@@ -51,6 +59,8 @@ pub struct Dialect {
     pub warns_of_gathering: bool,
     /// Whether a page size of 0 is refused. C `QueryOptions.Codec` (seen); S takes it as none `[inf]`.
     pub refuses_empty_pages: bool,
+    /// Whether CLUSTERING ORDER BY may leave out the last columns. C (seen); S `create_table_statement` wants all `[inf]`.
+    pub clustering_order_may_end_early: bool,
     /// Copies of a SimpleStrategy that does not say how many. C `default_keyspace_rf` (seen); S wants to be told.
     pub simple_strategy_default: Option<u8>,
     /// Whether keyspaces have `tablets` and tables `tombstone_gc`. S `ks_prop_defs`, `cf_prop_defs`; C: unknown properties.
@@ -84,12 +94,16 @@ const SCYLLA: Dialect = Dialect {
     cas_columns_are_prepared: true,
     cas_answers_each_statement: true,
     cas_reads_statics: true,
+    cas_static_row_is_partition: true,
     cas_refuses_contradictions: false,
     has_using_timeout: true,
+    order_skips_fixed: false,
+    single_in_is_equal: false,
     distinct_may_be_reversed: false,
     partition_slices_are_filters: false,
     warns_of_gathering: false,
     refuses_empty_pages: false,
+    clustering_order_may_end_early: false,
     simple_strategy_default: None,
     has_options_of_scylla: true,
     checks_compaction: false,
@@ -112,12 +126,16 @@ const CASSANDRA: Dialect = Dialect {
     cas_columns_are_prepared: false,
     cas_answers_each_statement: false,
     cas_reads_statics: false,
+    cas_static_row_is_partition: false,
     cas_refuses_contradictions: true,
     has_using_timeout: false,
+    order_skips_fixed: true,
+    single_in_is_equal: true,
     distinct_may_be_reversed: true,
     partition_slices_are_filters: true,
     warns_of_gathering: true,
     refuses_empty_pages: true,
+    clustering_order_may_end_early: true,
     simple_strategy_default: Some(1),
     has_options_of_scylla: false,
     checks_compaction: true,

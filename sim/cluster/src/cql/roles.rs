@@ -309,6 +309,7 @@ fn columns(table: &str, columns: &[(&str, &[u8])]) -> Columns {
     Columns {
         count: columns.len(),
         specs,
+        apart: false,
     }
 }
 

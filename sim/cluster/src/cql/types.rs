@@ -302,5 +302,28 @@ pub fn columns<'a>(
         put_string(&mut out, name);
         put_type(&mut out, ty);
     }
-    Columns { count, specs: out }
+    Columns {
+        count,
+        specs: out,
+        apart: false,
+    }
+}
+
+/// The same of columns that each name their keyspace and table.
+pub fn columns_apart<'a>(
+    specs: impl ExactSizeIterator<Item = ((&'a str, &'a str), (&'a str, &'a CqlType))>,
+) -> Columns {
+    let count = specs.len();
+    let mut out = Vec::new();
+    for ((keyspace, table), (name, ty)) in specs {
+        put_string(&mut out, keyspace);
+        put_string(&mut out, table);
+        put_string(&mut out, name);
+        put_type(&mut out, ty);
+    }
+    Columns {
+        count,
+        specs: out,
+        apart: true,
+    }
 }

@@ -492,6 +492,14 @@ pub fn compare(ty: &CqlType, a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// Whether two values of a type are the same: of decimals, the number and not its scale (seen).
+pub fn same(ty: &CqlType, a: &[u8], b: &[u8]) -> bool {
+    match ty {
+        CqlType::Decimal => a == b || numbers::compare_decimals(a, b) == Ordering::Equal,
+        _ => a == b,
+    }
+}
+
 /// Cassandra's `UUIDType`: by version, those of version 1 by time.
 fn compare_uuids(a: &[u8], b: &[u8]) -> Ordering {
     let version = |u: &[u8]| u.get(6).map_or(0, |b| b >> 4);

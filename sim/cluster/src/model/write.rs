@@ -87,6 +87,11 @@ impl OpKind {
         matches!(self, OpKind::Static | OpKind::StaticParts)
     }
 
+    /// Whether it deletes a partition, or a range of rows.
+    pub fn is_wide_deletion(self) -> bool {
+        matches!(self, OpKind::RangeDelete | OpKind::PartitionDelete)
+    }
+
     /// Whether its cells are parts.
     pub fn has_parts(self) -> bool {
         matches!(self, OpKind::Parts | OpKind::StaticParts)

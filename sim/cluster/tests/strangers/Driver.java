@@ -149,7 +149,7 @@ public class Driver {
                 .build();
         try (CqlSession session = CqlSession.builder()
                 .addContactPoint(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[0])))
-                .withLocalDatacenter("dc1")
+                .withLocalDatacenter("datacenter1")
                 .withConfigLoader(config)
                 .build()) {
             if (args[1].equals("write")) {

@@ -155,7 +155,7 @@ def main():
     port, phase = int(sys.argv[1]), sys.argv[2]
     profile = ExecutionProfile(
         consistency_level=ConsistencyLevel.QUORUM,
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy("dc1")),
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy("datacenter1")),
     )
     cluster = Cluster(["127.0.0.1"], port=port, execution_profiles={EXEC_PROFILE_DEFAULT: profile})
     session = cluster.connect()

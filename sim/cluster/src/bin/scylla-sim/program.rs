@@ -327,7 +327,7 @@ Python (pip install cassandra-driver):
     from cassandra.cluster import Cluster
     session = Cluster([\"{ip}\"], port={port}).connect()
 Java (org.apache.cassandra:java-driver-core:4.19.0):
-    CqlSession.builder().addContactPoint(new InetSocketAddress(\"{ip}\", {port})).withLocalDatacenter(\"dc1\").build()
+    CqlSession.builder().addContactPoint(new InetSocketAddress(\"{ip}\", {port})).withLocalDatacenter(\"datacenter1\").build()
 cqlsh (pip install cqlsh):
     cqlsh {ip} {port}
 settlement.toml:

@@ -332,6 +332,7 @@ impl Node {
                 }
                 let stamp = Stamp {
                     timestamp_us: op.ballot.time_us,
+                    deletion_us: op.ballot.time_us - i64::from(self.rules.cas_deletions_are_older),
                     wall_s: self.clock.wall_s(cx.now_us),
                     unit: self.rules.mutation_unit,
                     // C and S take the ballot's time for elements of lists too.

@@ -99,6 +99,8 @@ pub fn only_stored(write: &WritePlan) -> Result<(), CqlError> {
 /// As its statements; timestamps on both the batch and a statement.
 pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Result<BatchPlan, CqlError> {
     let using = attributes(context, &batch.using, binds)?;
+    // C `BatchStatement.Parsed.prepare` (seen).
+    binds.attribute("[batch]", "[batch]");
     if using.ttl.is_some() {
         return Err(CqlError::invalid("Global TTL on the BATCH statement is not supported."));
     }
@@ -110,6 +112,9 @@ pub fn batch(context: &Context<'_>, batch: &ast::Batch, binds: &mut Binds) -> Re
             Statement::Delete(s) => delete(context, s, binds)?,
             _ => return Err(only_writes()),
         });
+        if let Some(write) = statements.last() {
+            binds.attribute(&write.table.keyspace, &write.table.name);
+        }
     }
     if using.timestamp.is_some() && statements.iter().any(|s| s.using.timestamp.is_some()) {
         return Err(CqlError::invalid(

@@ -334,6 +334,14 @@ impl How {
                         operator.text()
                     )));
                 }
+                let is_empty = value.as_ref().is_some_and(|v| is_empty_collection(ty, v));
+                if is_empty && *operator != Operator::Eq {
+                    return Err(CqlError::invalid(format!(
+                        "Invalid comparison with an empty {} for operator \"{}\"",
+                        kind_of_collection(ty),
+                        operator.text()
+                    )));
+                }
                 ValueTest::Compare(*operator, value)
             }
             How::In(InSource::Values(sources)) => {
@@ -348,6 +356,20 @@ impl How {
                 }
             },
         })
+    }
+}
+
+/// Whether it is a collection that is not frozen, and has nothing in it.
+fn is_empty_collection(ty: &CqlType, value: &[u8]) -> bool {
+    let is_of_cells = matches!(ty, CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..));
+    is_of_cells && values::items(value, ty).is_ok_and(|items| items.is_empty())
+}
+
+fn kind_of_collection(ty: &CqlType) -> &'static str {
+    match ty.unfrozen() {
+        CqlType::List(_) => "list",
+        CqlType::Map(..) => "map",
+        _ => "set",
     }
 }
 
@@ -367,11 +389,11 @@ impl ValueTest {
     /// Whether a value of this type passes; `None` is a value that is not there.
     pub fn passes(&self, ty: &CqlType, found: Option<&[u8]>) -> bool {
         match self {
-            ValueTest::Differs(value) => found != value.as_deref(),
+            ValueTest::Differs(value) => !equal(ty, found, value.as_deref()),
             ValueTest::Contains(value) => found.is_some_and(|f| contains(ty, f, value, false)),
             ValueTest::ContainsKey(key) => found.is_some_and(|f| contains(ty, f, key, true)),
-            ValueTest::In(values) => values.iter().any(|v| v.as_deref() == found),
-            ValueTest::Compare(Operator::Eq, value) => found == value.as_deref(),
+            ValueTest::In(values) => values.iter().any(|v| equal(ty, found, v.as_deref())),
+            ValueTest::Compare(Operator::Eq, value) => equal(ty, found, value.as_deref()),
             ValueTest::Compare(operator, value) => {
                 let (Some(found), Some(value)) = (found, value) else {
                     return false;
@@ -386,6 +408,16 @@ impl ValueTest {
                 }
             }
         }
+    }
+}
+
+/// Whether two values are the same to a condition: an empty collection whose elements are cells of their own is none.
+fn equal(ty: &CqlType, found: Option<&[u8]>, wanted: Option<&[u8]>) -> bool {
+    let is_none = |value: &&[u8]| is_empty_collection(ty, value);
+    let (found, wanted) = (found.filter(|v| !is_none(v)), wanted.filter(|v| !is_none(v)));
+    match (found, wanted) {
+        (Some(found), Some(wanted)) => values::same(ty, found, wanted),
+        (found, wanted) => found.is_none() && wanted.is_none(),
     }
 }
 

@@ -251,6 +251,9 @@ fn create_table(context: &Context<'_>, create: &CreateTable) -> Result<SchemaCha
     }
     let options = table_options(context, &create.options, TableOptions::default())?;
     check_counters(&columns, &options)?;
+    if create.clustering_key.is_empty() && columns.iter().any(|c| c.kind == ColumnKind::Static) {
+        return Err(no_static());
+    }
     let table = NewTable {
         keyspace,
         name,
@@ -280,11 +283,13 @@ fn check_counters(columns: &[NewColumn], options: &TableOptions) -> Result<(), C
         ));
     }
     if options.default_ttl_s > 0 {
-        return Err(CqlError::invalid(
-            "Cannot set default_time_to_live on a table with counters",
-        ));
+        return Err(counters_do_not_expire());
     }
     Ok(())
+}
+
+fn counters_do_not_expire() -> CqlError {
+    CqlError::invalid("Cannot set default_time_to_live on a table with counters")
 }
 
 /// Where the types of a table in a keyspace are looked up.
@@ -319,14 +324,20 @@ fn check_order(context: &Context<'_>, create: &CreateTable, keyspace: &str) -> R
                 }
             }));
         }
-        if create.clustering_key[i] != *name {
-            return Err(CqlError::invalid(
-                "The order of columns in the CLUSTERING ORDER directive must match that of the clustering columns",
-            ));
+        let expected = &create.clustering_key[i];
+        if expected != name {
+            let is_given = create.clustering_order.iter().any(|(other, _)| other == expected);
+            let rule =
+                "The order of columns in the CLUSTERING ORDER directive must match that of the clustering columns";
+            return Err(CqlError::invalid(match context.server.dialect.is_scylla() {
+                true => rule.to_owned(),
+                false if is_given => format!("{rule} ({expected} must appear before {name})"),
+                false => format!("Missing CLUSTERING ORDER for column {expected}"),
+            }));
         }
     }
     let given = create.clustering_order.len();
-    if given > 0 && given < create.clustering_key.len() {
+    if given > 0 && given < create.clustering_key.len() && !context.server.dialect.clustering_order_may_end_early {
         return Err(CqlError::invalid(format!(
             "Missing CLUSTERING ORDER for column {}",
             create.clustering_key[given]
@@ -483,6 +494,9 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
             let options = table_options(context, given, current)?;
             if let Some(existing) = existing {
                 ddl_views::check_base_options(context, existing, &options)?;
+                if existing.is_counter() && options.default_ttl_s > 0 {
+                    return Err(counters_do_not_expire());
+                }
             }
             Ok(Ddl::Change(SchemaChange::AlterOptions {
                 keyspace,
@@ -528,12 +542,22 @@ fn alter_table(context: &Context<'_>, name: &TableName, change: &AlterTable) -> 
     }
 }
 
+/// The words of both servers.
+fn no_static() -> CqlError {
+    CqlError::invalid(
+        "Static columns are only useful (and thus allowed) if the table has at least one clustering column",
+    )
+}
+
 /// What real servers refuse to add: what was there before as something else, and counters beside other columns.
 fn check_added(existing: &Table, new: &NewColumn) -> Result<(), CqlError> {
     let name = &new.name;
     if existing.column(name).is_some() {
         // The core's to say.
         return Ok(());
+    }
+    if new.kind == ColumnKind::Static && existing.clustering_columns == 0 {
+        return Err(no_static());
     }
     if let Some(old) = existing.dropped.iter().find(|d| d.column.name == *name) {
         if old.column.ty == CqlType::Counter {

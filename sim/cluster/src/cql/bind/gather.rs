@@ -10,7 +10,7 @@ use crate::cql::frame::Value;
 use crate::cql::functions::Moment;
 use crate::cql::parse::ast;
 use crate::cql::values;
-use crate::model::{ColumnKind, Components, PartitionRows, Table, partition_key_components};
+use crate::model::{ClusteringOrder, ColumnKind, Components, PartitionRows, Table, partition_key_components};
 use std::cmp::Ordering;
 
 impl SelectPlan {
@@ -210,5 +210,68 @@ pub(super) fn group_columns(
         }
         at += 1;
     }
+    let is_scylla = context.server.dialect.is_scylla();
+    if at > 0 && at < table.partition_columns {
+        return Err(CqlError::invalid(match is_scylla {
+            true => "GROUP BY must include the entire partition key",
+            false => "Group by is not supported on only a part of the partition key",
+        }));
+    }
+    if select.distinct && at > table.partition_columns {
+        return Err(CqlError::invalid(
+            "Grouping on clustering columns is not allowed for SELECT DISTINCT queries",
+        ));
+    }
     Ok(at)
+}
+
+/// Whether rows are asked for against the order of the table.
+///
+/// # Errors
+/// Orders that no table has.
+pub(super) fn is_reversed(
+    context: &Context<'_>,
+    table: &Table,
+    select: &ast::Select,
+    (partitions, restrictions): (&Partitions, &Restrictions),
+) -> Result<bool, CqlError> {
+    if select.order_by.is_empty() {
+        return Ok(false);
+    }
+    let Partitions::Keys(parts) = partitions else {
+        return Err(CqlError::invalid(
+            "ORDER BY is only supported when the partition key is restricted by an EQ or an IN.",
+        ));
+    };
+    debug_assert!(!parts.is_empty(), "a table has a partition key");
+    let first = table.partition_columns;
+    let is_fixed = |at: usize| {
+        context.server.dialect.order_skips_fixed && matches!(restrictions.column(first + at), Some(Restriction::Eq(_)))
+    };
+    let mut reversed = None;
+    let mut at = 0;
+    for (name, descending) in &select.order_by {
+        while is_fixed(at) && table.clustering().get(at).is_some_and(|c| c.name != *name) {
+            at += 1;
+        }
+        let Some(column) = table.clustering().get(at).filter(|c| c.name == *name) else {
+            return Err(CqlError::invalid(
+                if table.clustering().iter().any(|c| c.name == *name) {
+                    "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
+                    .to_string()
+                } else {
+                    format!(
+                        "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}"
+                    )
+                },
+            ));
+        };
+        let against = *descending != (column.order == ClusteringOrder::Desc);
+        if reversed.is_some_and(|r| r != against) {
+            return Err(CqlError::invalid("Unsupported order by relation"));
+        }
+        reversed = Some(against);
+        at += 1;
+    }
+    Ok(reversed.unwrap_or(false))
 }

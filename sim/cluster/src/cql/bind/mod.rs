@@ -278,6 +278,11 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         true => partition_key_indexes,
         false => Vec::new(),
     };
+    let tables = binds.take_tables();
+    let partition_key_indexes = match tables.is_empty() {
+        true => partition_key_indexes,
+        false => Vec::new(),
+    };
     let (bind_specs, computed) = binds.finish()?;
     let (ks, table) = match &plan {
         Plan::Write(w) => (w.table.keyspace.as_str(), w.table.name.as_str()),
@@ -289,7 +294,15 @@ pub fn prepare(context: &Context<'_>, text: &str, parsed: Parsed) -> Result<Prep
         _ => ("", ""),
     };
     let specs = bind_specs.iter().map(|(n, t)| (n.as_str(), t));
-    let encoded = types::columns(ks, table, specs);
+    let encoded = match tables.len() == bind_specs.len() && !tables.is_empty() {
+        true => {
+            let tables = tables
+                .iter()
+                .map(|(keyspace, table)| (keyspace.as_str(), table.as_str()));
+            types::columns_apart(tables.zip(specs))
+        }
+        false => types::columns(ks, table, specs),
+    };
     let id = statement_id(context.keyspace, text);
     let may_be_unordered = |at: &usize| owned::has_order(&bind_specs[*at].1);
     Ok(Prepared {
@@ -325,6 +338,8 @@ type Specs = Vec<(String, CqlType)>;
 pub struct Binds {
     names: Vec<Option<String>>,
     specs: Vec<Option<(String, CqlType)>>,
+    /// Keyspace and table of each, where a statement has several.
+    tables: Vec<(String, String)>,
     computed: Vec<Compute>,
     dialect: &'static Dialect,
     /// A variable that would be of two types.
@@ -338,6 +353,7 @@ impl Binds {
         Self {
             names,
             specs,
+            tables: Vec::new(),
             computed: Vec::new(),
             dialect,
             conflict: None,
@@ -364,6 +380,22 @@ impl Binds {
             self.conflict.get_or_insert_with(|| CqlError::invalid(message));
         }
         self.specs[index] = Some((variable, ty));
+    }
+
+    /// Says to which table the markers belong that were seen since the last time.
+    fn attribute(&mut self, keyspace: &str, table: &str) {
+        let seen = self.specs.iter().take_while(|s| s.is_some()).count();
+        self.tables
+            .resize_with(seen.max(self.tables.len()), || (keyspace.to_owned(), table.to_owned()));
+    }
+
+    /// Their tables, where these are not all the same.
+    fn take_tables(&mut self) -> Vec<(String, String)> {
+        let tables = std::mem::take(&mut self.tables);
+        match tables.windows(2).any(|w| w[0] != w[1]) {
+            true => tables,
+            false => Vec::new(),
+        }
     }
 
     fn finish(self) -> Result<(Specs, Vec<Compute>), CqlError> {

@@ -55,7 +55,7 @@ pub(super) fn table_options(
                 options.other.insert(name.clone(), option_text(value));
             }
             "gc_grace_seconds" => options.gc_grace_s = number().ok_or_else(bad)?,
-            "default_time_to_live" => options.default_ttl_s = number().ok_or_else(bad)?,
+            "default_time_to_live" => options.default_ttl_s = short_enough(number().ok_or_else(bad)?)?,
             "cdc" => {
                 let off = match value {
                     PropertyValue::Simple(text) => text == "false",
@@ -80,6 +80,17 @@ pub(super) fn table_options(
         }
     }
     Ok(options)
+}
+
+/// Twenty years, as both servers say (C `TableParams`, seen; S `cf_prop_defs::DEFAULT_MAX_TTL`).
+fn short_enough(ttl_s: u32) -> Result<u32, CqlError> {
+    const MAX_S: u32 = 20 * 365 * 24 * 3_600;
+    match ttl_s <= MAX_S {
+        true => Ok(ttl_s),
+        false => Err(CqlError::config(format!(
+            "default_time_to_live must be less than or equal to {MAX_S} (got {ttl_s})"
+        ))),
+    }
 }
 
 /// Cassandra's compaction strategies, which it has by their class names.

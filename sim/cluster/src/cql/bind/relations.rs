@@ -213,6 +213,17 @@ impl Restrictions {
             .collect()
     }
 
+    /// Takes `IN` of one value for `=`.
+    pub fn take_single_in_for_equal(&mut self) {
+        for (_, restriction) in &mut self.columns {
+            if let Restriction::In(InSource::Values(values)) = restriction
+                && let [one] = values.as_slice()
+            {
+                *restriction = Restriction::Eq(one.clone());
+            }
+        }
+    }
+
     fn add(&mut self, table: &Table, index: usize, new: Restriction) -> Result<(), CqlError> {
         let name = &table.columns[index].name;
         let Some((_, old)) = self.columns.iter_mut().find(|(i, _)| *i == index) else {

@@ -5,7 +5,7 @@ use super::relations::{
     self, KeyPart, Restriction, Restrictions, TupleSlice, TupleSource, check_partition_key, key_value,
 };
 
-use super::gather::{group_columns, sorting};
+use super::gather::{group_columns, is_reversed, sorting};
 use super::selection::{Aggregate, Expr, Groups, Scene, selected};
 use super::terms::source;
 use super::view::{PartitionView, RowView, SystemRow, passes};
@@ -61,6 +61,15 @@ struct Rows {
     tuple: Option<TupleSlice>,
 }
 
+/// What was written of a partition.
+#[derive(Debug)]
+pub struct Put {
+    /// Rows.
+    pub count: u32,
+    /// The last row that was looked at, if rows after it were not.
+    pub last: Option<ClusteringKey>,
+}
+
 /// A SELECT.
 #[derive(Debug)]
 pub struct SelectPlan {
@@ -104,7 +113,10 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
         known_table(context, keyspace, &select.table.table)?
     };
     let selected = selected(context, &table, select, binds)?;
-    let restrictions = relations::resolve(context, &table, &select.relations, binds)?;
+    let mut restrictions = relations::resolve(context, &table, &select.relations, binds)?;
+    if context.server.dialect.single_in_is_equal {
+        restrictions.take_single_in_for_equal();
+    }
     let per_partition_limit = select.per_partition_limit.as_ref();
     let per_partition_limit = per_partition_limit
         .map(|t| source(t, "[per_partition_limit]", &CqlType::Int, binds))
@@ -119,6 +131,14 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
     if is_indexed && !select.order_by.is_empty() {
         return Err(CqlError::invalid(
             "ORDER BY with 2ndary indexes is not supported, except for ANN queries.",
+        ));
+    }
+    let is_list = |(i, r): &(usize, Restriction)| {
+        *i < table.partition_columns + table.clustering_columns && matches!(r, Restriction::In(_))
+    };
+    if is_indexed && restrictions.columns().iter().any(is_list) {
+        return Err(CqlError::invalid(
+            "Select on indexed columns and with IN clause for the PRIMARY KEY are not supported",
         ));
     }
     let partitions = partitions(&table, &restrictions, may_filter, context.server.dialect)?;
@@ -136,7 +156,7 @@ pub fn plan(context: &Context<'_>, select: &ast::Select, binds: &mut Binds) -> R
         rows,
         filters,
         all: restrictions.columns().to_vec(),
-        reversed: is_reversed(&table, select, &partitions)?,
+        reversed: is_reversed(context, &table, select, (&partitions, &restrictions))?,
         partitions,
         distinct: select.distinct,
         limit,
@@ -258,7 +278,7 @@ fn rows(
         .cloned()
         .collect();
     // A scan restricted by a leading clustering column reads every partition for a few rows of each.
-    let scans_for_rows = matches!(partitions, Partitions::Scan) && !applied.is_empty();
+    let scans_for_rows = matches!(partitions, Partitions::Scan) && (!applied.is_empty() || rows.tuple.is_some());
     if (!filters.is_empty() || scans_for_rows) && !may_filter {
         return Err(filtering_refusal(table, restrictions, &filters, at));
     }
@@ -287,39 +307,6 @@ fn filtering_refusal(
         )),
         _ => CqlError::invalid(NEEDS_FILTERING),
     }
-}
-
-fn is_reversed(table: &Table, select: &ast::Select, partitions: &Partitions) -> Result<bool, CqlError> {
-    if select.order_by.is_empty() {
-        return Ok(false);
-    }
-    let Partitions::Keys(parts) = partitions else {
-        return Err(CqlError::invalid(
-            "ORDER BY is only supported when the partition key is restricted by an EQ or an IN.",
-        ));
-    };
-    debug_assert!(!parts.is_empty(), "a table has a partition key");
-    let mut reversed = None;
-    for (i, (name, descending)) in select.order_by.iter().enumerate() {
-        let Some(column) = table.clustering().get(i).filter(|c| c.name == *name) else {
-            return Err(CqlError::invalid(
-                if table.clustering().iter().any(|c| c.name == *name) {
-                    "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
-                    .to_string()
-                } else {
-                    format!(
-                        "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}"
-                    )
-                },
-            ));
-        };
-        let against = *descending != (column.order == ClusteringOrder::Desc);
-        if reversed.is_some_and(|r| r != against) {
-            return Err(CqlError::invalid("Unsupported order by relation"));
-        }
-        reversed = Some(against);
-    }
-    Ok(reversed.unwrap_or(false))
 }
 
 impl SelectPlan {
@@ -418,8 +405,10 @@ impl SelectPlan {
     /// What Cassandra warns of when rows are gathered.
     pub fn gathering_warning(&self) -> Option<&'static str> {
         let several = |parts: &[KeyPart]| parts.iter().any(|p| matches!(p, KeyPart::In(_)));
+        let names_keys = self.token.is_some() || self.all.iter().any(|(i, _)| *i < self.table.partition_columns);
         match &self.partitions {
             _ if !self.gathers() => None,
+            Partitions::Scan if names_keys => None,
             Partitions::Scan => Some("Aggregation query used without partition key"),
             Partitions::Keys(parts) if several(parts) => {
                 Some("Aggregation query used on multiple partition keys (IN restriction)")
@@ -621,7 +610,7 @@ impl SelectPlan {
         (bound, moment): (&[Value<'_>], &Moment),
         most: u32,
         out: &mut Vec<u8>,
-    ) -> Result<u32, CqlError> {
+    ) -> Result<Put, CqlError> {
         let components =
             partition_key_components(&partition.key.bytes, self.table.partition_columns).unwrap_or_default();
         let mut view = PartitionView {
@@ -636,16 +625,18 @@ impl SelectPlan {
         if partition.rows.is_empty() && partition.statics.is_some() && most > 0 && self.rows_unrestricted() {
             count += u32::from(self.put_row(&view, (bound, moment), out, &self.filters)?);
         }
-        for row in &partition.rows {
+        for (i, row) in partition.rows.iter().enumerate() {
             if count >= most {
-                break;
+                let last = i.checked_sub(1).map(|last| &partition.rows[last]);
+                let last = last.map(|row| ClusteringKey(row.clustering().to_vec()));
+                return Ok(Put { count, last });
             }
             view.clustering.clear();
             view.clustering.extend(Components::new(row.clustering()));
             view.row = Some(row);
             count += u32::from(self.put_row(&view, (bound, moment), out, &self.filters)?);
         }
-        Ok(count)
+        Ok(Put { count, last: None })
     }
 
     /// Whether a row passes the filters.

@@ -41,10 +41,12 @@ pub(super) fn passes(
     };
     let Some(value) = value else { return Ok(false) };
     Ok(match restriction {
-        Restriction::Eq(s) => value == wanted(s)?,
+        Restriction::Eq(s) => values::same(&column.ty, value, &wanted(s)?),
         Restriction::In(list) => match list {
             InSource::Marker(i) if bound[usize::from(*i)] == Value::Null => false,
-            list => in_values(list, column, bound)?.contains(&value),
+            list => in_values(list, column, bound)?
+                .iter()
+                .any(|v| values::same(&column.ty, value, v)),
         },
         Restriction::Holds(list) => {
             for holds in list {

@@ -147,11 +147,13 @@ pub struct Columns {
     pub count: usize,
     /// `[global table specification][name, type]*`; empty when there are no columns.
     pub specs: Vec<u8>,
+    /// Whether each column names its own table instead.
+    pub apart: bool,
 }
 
 impl Columns {
     fn flags(&self) -> i32 {
-        if self.count == 0 {
+        if self.count == 0 || self.apart {
             0
         } else {
             metadata_flag::GLOBAL_TABLE

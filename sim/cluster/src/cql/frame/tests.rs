@@ -98,7 +98,11 @@ fn rows_and_prepared_are_these_bytes() {
     response::put_string(&mut specs, "t");
     response::put_string(&mut specs, "v");
     specs.extend([0, 2]);
-    let columns = Columns { count: 1, specs };
+    let columns = Columns {
+        count: 1,
+        specs,
+        apart: false,
+    };
     let mut cells = Vec::new();
     response::put_bytes(&mut cells, Some(&5i64.to_be_bytes()));
     response::put_bytes(&mut cells, None);

@@ -43,6 +43,10 @@ impl Front {
             };
             only_stored(write)?;
             if write.conditions.is_some() {
+                if kind == ast::BatchKind::Counter {
+                    // No counter has conditions.
+                    return batch_kind(kind, false, true, false).map(|_| None);
+                }
                 return self.conditional_batch(call, keyspace, whole);
             }
             prepared.check_in_batch(&bound)?;

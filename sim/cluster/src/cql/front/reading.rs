@@ -139,7 +139,7 @@ impl Front {
             // Filters drop rows after the read, groups take in several, and the first of sorted ones may come last: LIMIT
             // cannot bound the read.
             _ if select.gathers() || select.sorts() => u32::MAX,
-            size if select.has_filters() => size.unwrap_or(u32::MAX),
+            size if select.has_filters() => size.map_or(u32::MAX, |n| n.max(FILTERED_ROWS)),
             _ => most,
         };
         command.after = resumed.map(|s| s.after);
@@ -182,6 +182,9 @@ impl Front {
     }
 }
 
+/// Rows that are read for a page of which filters leave few. A page is full unless none of so many passed.
+const FILTERED_ROWS: u32 = 5_000;
+
 impl PendingRead {
     /// What the client is told of tombstones, if there were more than so many.
     pub(super) fn tombstones(&self, result: &model::ReadResult, warn: u32) -> Vec<String> {
@@ -208,6 +211,8 @@ impl PendingRead {
         let mut cells = Vec::with_capacity(expected_bytes(result, columns.count));
         let mut count = 0;
         let mut counted = self.resumed.clone();
+        // Where the page was full.
+        let mut full: Option<Position> = None;
         let scene = (&bound[..], &self.moment);
         if select.gathers() {
             count = select.put_gathered(&result.partitions, scene, self.most, &mut cells)?;
@@ -221,13 +226,19 @@ impl PendingRead {
             for partition in &result.partitions {
                 let before = rows_of(&partition.key, counted.as_ref());
                 let room = per_partition.saturating_sub(before).min(self.most - count);
-                let more = select.put_partition(partition, scene, room, &mut cells)?;
-                count += more;
-                counted = Some(Position {
+                let put = select.put_partition(partition, scene, room, &mut cells)?;
+                count += put.count;
+                let at = Position {
                     partition: partition.key.clone(),
-                    clustering: None,
-                    rows_of_partition: before + more,
-                });
+                    clustering: put.last,
+                    rows_of_partition: before + put.count,
+                };
+                // Whether anything comes after it is for the next page to see, as without filters.
+                if select.has_filters() && self.paged && count >= self.most {
+                    full = Some(at);
+                    break;
+                }
+                counted = Some(Position { clustering: None, ..at });
             }
         }
         let remaining = if self.remaining == u32::MAX {
@@ -235,10 +246,10 @@ impl PendingRead {
         } else {
             self.remaining - count
         };
-        let state = match &result.more {
+        let state = match full.as_ref().or(result.more.as_ref()) {
             Some(after) if self.paged && remaining > 0 => {
                 let mut after = after.clone();
-                if select.has_filters() {
+                if select.has_filters() && full.is_none() {
                     after.rows_of_partition = rows_of(&after.partition, counted.as_ref());
                 }
                 Some(PagingState { after, remaining }.encode())

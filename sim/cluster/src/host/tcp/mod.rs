@@ -542,6 +542,9 @@ fn cluster_config(options: &Options, addresses: &[SocketAddr]) -> ClusterConfig 
     config.wall_base_us = 0;
     for (node, address) in config.nodes.iter_mut().zip(addresses) {
         node.ip = address.ip();
+        // What nodes without a snitch of their own say (both servers: `SimpleSnitch`), and what drivers are configured for.
+        node.dc = "datacenter1".to_owned();
+        node.rack = "rack1".to_owned();
     }
     config
 }
