@@ -260,7 +260,7 @@ fn refuse_contradiction(one: &RowTest, other: &RowTest) -> Result<(), CqlError> 
 struct Found<'a> {
     partition: Option<&'a PartitionRows>,
     row: Option<&'a Row>,
-    /// The row whose clustering columns are shown: itself, or the first one where it is about the static row.
+    /// The row whose clustering columns are shown: itself, or the first one where it is about the static row (C, seen).
     named: Option<&'a Row>,
 }
 
@@ -362,6 +362,7 @@ impl Conditions {
         };
         let named = match on.clustering {
             Some(_) => row,
+            None if self.dialect.cas_answers_each_statement => None,
             None => partition.and_then(|p| p.rows.first()),
         };
         Found { partition, row, named }
