@@ -167,6 +167,14 @@ fn check_settlement(resolved: &Resolved, registry: &Registry) -> Result<(), Stri
         replay: anywhere(),
     };
     let config = setup::settlement_config(resolved, registry, vec![anywhere()], "wal".as_ref(), &addresses);
+    // Settlement says this too, in its own names.
+    let wal = config.wal_config(Position::start_of(config.epoch));
+    wal.check().map_err(|error| {
+        format!(
+            "programs.wal_segment_bytes is {}, which is no size for a file of settlement's WAL ({error})",
+            config.wal.segment_bytes
+        )
+    })?;
     config.validate().map_err(|error| {
         let problems = match error {
             ConfigError::Invalid(problems) => problems.join("; "),
@@ -174,13 +182,6 @@ fn check_settlement(resolved: &Resolved, registry: &Registry) -> Result<(), Stri
         };
         KEYS.iter()
             .fold(problems, |text, (theirs, ours)| text.replace(theirs, ours))
-    })?;
-    let wal = config.wal_config(Position::start_of(config.epoch));
-    wal.check().map_err(|error| {
-        format!(
-            "programs.wal_segment_bytes is {}, which is no size for a file of settlement's WAL ({error})",
-            config.wal.segment_bytes
-        )
     })
 }
 
