@@ -182,7 +182,7 @@ impl Front {
     }
 }
 
-/// Rows that are read for a page of which filters leave few. A page is full unless none of so many passed.
+/// Rows that are read at a time where filters leave few: a page is short only when fewer of so many pass than it holds.
 const FILTERED_ROWS: u32 = 5_000;
 
 impl PendingRead {
