@@ -31,6 +31,17 @@ impl Key {
         self.tail.as_deref().map(|rest| &**rest)
     }
 
+    /// The order of two keys with the same token.
+    #[inline]
+    pub(super) fn cmp_below_token(&self, other: &Key) -> Ordering {
+        for (a, b) in self.head.iter().zip(&other.head).skip(1) {
+            if a != b {
+                return a.cmp(b);
+            }
+        }
+        self.tail.cmp(&other.tail)
+    }
+
     /// A key of a token and some bytes.
     #[cfg(test)]
     pub(super) fn of_parts(token: Token, bytes: &[u8]) -> Key {
@@ -60,9 +71,7 @@ impl Ord for Key {
                 Ordering::Greater
             };
         }
-        self.head[1..]
-            .cmp(&other.head[1..])
-            .then_with(|| self.tail.cmp(&other.tail))
+        self.cmp_below_token(other)
     }
 }
 

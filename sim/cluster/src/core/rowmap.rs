@@ -207,13 +207,18 @@ impl<V> RowMap<V> {
     }
 
     fn sorted(&self, places: std::ops::Range<u32>) -> Vec<u32> {
-        // By the first word, which is the token and decides most, without going to the rows for it.
-        let mut heads: Vec<(u64, u32)> = places.map(|place| (self.key(place).words()[0], place)).collect();
+        // By the first word, which is the token and decides most, without going to the rows for it. Word and place are one
+        // number, because numbers are sorted without a branch per comparison.
+        let one = |place: u32| u128::from(self.key(place).words()[0]) << 32 | u128::from(place);
+        let mut heads: Vec<u128> = places.map(one).collect();
         heads.sort_unstable();
-        for partition in heads.chunk_by_mut(|a, b| a.0 == b.0) {
-            partition.sort_unstable_by(|a, b| self.key(a.1).cmp(self.key(b.1)));
+        for partition in heads
+            .chunk_by_mut(|a, b| a >> 32 == b >> 32)
+            .filter(|rows| rows.len() > 1)
+        {
+            partition.sort_unstable_by(|a, b| self.key(*a as u32).cmp_below_token(self.key(*b as u32)));
         }
-        heads.into_iter().map(|(_, place)| place).collect()
+        heads.into_iter().map(|head| head as u32).collect()
     }
 
     fn merged(&self, a: &[u32], b: &[u32]) -> Vec<u32> {
