@@ -97,6 +97,8 @@ pub struct Requests {
     pub not_logged: u64,
     /// Those at a consistency below a quorum, with the level's name.
     pub below_quorum: u64,
+    /// Of how many events there was something in the batches while everything was settled again; None: nobody looked.
+    pub again: Option<u64>,
 }
 
 /// What came of settling everything again.
@@ -130,8 +132,10 @@ pub struct Ending {
     pub waited_ms: u64,
     /// The bound, ms.
     pub bound_ms: u64,
-    /// Why settlement stopped, if it stopped by itself.
+    /// Why settlement stopped, if it stopped by itself and did not come back.
     pub stopped: Option<String>,
+    /// Why it stopped earlier, as often as nothing that struck was a reason to.
+    pub stops: Vec<String>,
 }
 
 /// A value for each event, by its sequence. Sequences run from 1, so that looking one up is counting and not searching:

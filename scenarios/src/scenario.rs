@@ -449,6 +449,7 @@ catalog![
     "power-loss",
     "power-loss-all",
     "power-loss-database",
+    "long-outage",
     "pause",
     "partition",
     "disk-trouble",

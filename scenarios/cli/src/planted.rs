@@ -8,10 +8,11 @@
 //! # design: ledger
 //! # kindness: fsync-every-write
 //! # seeds: 100
+//! # tape: small-2021-04-12.csv
 //! --- a/settlement/src/designs/ledger.rs
 //! ```
 //!
-//! `design` and `seeds` may be left out. With `kindness` the bug must be caught without it and must *not* be caught with
+//! `design`, `seeds` and `tape` (a file beside the patch) may be left out. With `kindness` the bug must be caught without it and must *not* be caught with
 //! it; such a file needs no diff, for then it is the kindness itself that hides a failure of the design. This file reads
 //! and checks; it applies nothing.
 use crate::problem::Problem;
@@ -35,6 +36,8 @@ pub struct Planted {
     pub kindness: Option<String>,
     /// Seeds within which it must be caught, if the file knows better than the command line.
     pub seeds: Option<u64>,
+    /// The tape that drives the engine, if one does.
+    pub tape: Option<PathBuf>,
     /// The file.
     pub path: PathBuf,
     /// Whether there is anything to apply.
@@ -97,6 +100,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Planted, Problem> {
             "design" => bug.design = value,
             "kindness" => bug.kindness = Some(value),
             "seeds" => bug.seeds = Some(number()?),
+            "tape" => bug.tape = Some(path.with_file_name(value)),
             other => return Err(bad(format!("has an unknown header line `# {other}:`"))),
         }
     }
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn a_header_says_everything() {
         let text = "# about: late\n# invariant: 2\n# scenario: a, b\n# design: ledger\n# kindness: k\n# seeds: 9\n\
-                    --- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+# invariant: 5\n";
+                    # tape: t.csv\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+# invariant: 5\n";
         let bug = read(text).unwrap();
         assert_eq!(
             (bug.name.as_str(), bug.about.as_str(), bug.invariant),
@@ -142,6 +146,7 @@ mod tests {
             (bug.kindness, bug.seeds, bug.has_diff),
             (Some("k".into()), Some(9), true)
         );
+        assert_eq!(bug.tape, Some("scenarios/planted/t.csv".into()));
     }
 
     #[test]

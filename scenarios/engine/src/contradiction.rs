@@ -31,6 +31,10 @@ pub enum Falsehood {
     ZeroQuantity,
     /// A second change that does not continue the first one: right in itself, so that only who knows the first can tell.
     Discontinuity,
+    /// The same, of what is frozen.
+    FrozenDiscontinuity,
+    /// Another first change of an account that has one.
+    SameVersion,
 }
 
 /// What every one of these deposits brings.
@@ -42,19 +46,23 @@ impl Falsehood {
     /// Those that show in the event alone.
     pub const ALONE: [Self; 4] = [Self::Arithmetic, Self::UnknownAsset, Self::Overflow, Self::ZeroQuantity];
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Arithmetic,
         Self::UnknownAsset,
         Self::Overflow,
         Self::ZeroQuantity,
         Self::Discontinuity,
+        Self::FrozenDiscontinuity,
+        Self::SameVersion,
     ];
 
     /// The code with which a reader must refuse it.
     #[must_use]
     pub const fn code(self) -> RefusalCode {
         match self {
-            Self::Arithmetic | Self::Discontinuity => RefusalCode::Contradiction,
+            Self::Arithmetic | Self::Discontinuity | Self::FrozenDiscontinuity | Self::SameVersion => {
+                RefusalCode::Contradiction
+            }
             Self::UnknownAsset => RefusalCode::UnknownAsset,
             Self::Overflow => RefusalCode::Overflow,
             Self::ZeroQuantity => RefusalCode::ZeroQuantity,
@@ -77,6 +85,15 @@ impl Falsehood {
                 change.version = Version(2);
                 change.avail = Amount(2 * AMOUNT + 1);
             }
+            Self::FrozenDiscontinuity => {
+                change.version = Version(2);
+                change.avail = Amount(2 * AMOUNT);
+                change.frozen = Amount(1);
+            }
+            Self::SameVersion => {
+                change.delta_avail = SignedAmount(2 * AMOUNT as i64);
+                change.avail = Amount(2 * AMOUNT);
+            }
         }
         Body::Deposit {
             event_id: EventId(FIRST_USER.0 + u64::from(nth)),
@@ -87,7 +104,7 @@ impl Falsehood {
     /// The true event that has to come right before it, if one has to.
     #[must_use]
     pub fn groundwork(self, nth: u32, registry: &Registry) -> Option<Body> {
-        (self == Self::Discontinuity).then(|| Body::Deposit {
+        (!Self::ALONE.contains(&self)).then(|| Body::Deposit {
             event_id: EventId(FIRST_USER.0 - EARLIER_EVENT_IDS + u64::from(nth)),
             change: first_change(nth, registry),
         })
@@ -135,17 +152,25 @@ mod tests {
     }
 
     #[test]
-    fn a_discontinuity_is_right_in_itself_and_does_not_continue_what_comes_before_it() {
+    fn the_others_are_right_in_themselves_and_do_not_continue_what_comes_before_them() {
         let registry = Registry::example();
-        let falsehood = Falsehood::Discontinuity;
-        let before = falsehood.groundwork(3, &registry).expect("it needs one");
-        let events = samples::chain(vec![before, falsehood.body(3, &registry)]);
-        for event in &events {
-            assert_eq!(check(event, &registry), Ok(()), "event {}", event.output_sequence);
+        for falsehood in Falsehood::ALL.into_iter().filter(|f| !Falsehood::ALONE.contains(f)) {
+            let before = falsehood.groundwork(3, &registry).expect("it needs one");
+            let events = samples::chain(vec![before, falsehood.body(3, &registry)]);
+            for event in &events {
+                assert_eq!(
+                    check(event, &registry),
+                    Ok(()),
+                    "{falsehood:?}: event {}",
+                    event.output_sequence
+                );
+            }
+            let [first, second] = [&events[0], &events[1]].map(|event| event.changes()[0]);
+            assert_eq!((first.user_id, first.asset_id), (second.user_id, second.asset_id));
+            let adds_up = second.delta_avail.apply(first.avail) == Ok(second.avail)
+                && second.delta_frozen.apply(first.frozen) == Ok(second.frozen);
+            let follows = first.version.next() == Some(second.version);
+            assert!(!(follows && adds_up), "{falsehood:?} continues what comes before it");
         }
-        let [first, second] = [&events[0], &events[1]].map(|event| event.changes()[0]);
-        assert_eq!((first.user_id, first.asset_id), (second.user_id, second.asset_id));
-        assert_eq!((first.version.next(), second.version), (Some(Version(2)), Version(2)));
-        assert_ne!(second.delta_avail.apply(first.avail), Ok(second.avail));
     }
 }

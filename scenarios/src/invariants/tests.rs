@@ -73,6 +73,7 @@ pub(crate) fn evidence() -> Evidence {
         requests: Some(Requests {
             batches: to_settle + 1,
             contents: to_settle,
+            again: Some(to_settle),
             ..Requests::default()
         }),
         ending: Ending {
@@ -298,6 +299,16 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             &[7],
         ),
         ("a dead letter for a good event", |e| dead_letter(e), &[9]),
+        (
+            "settlement stops without a reason",
+            |e| e.ending.stops.push("the stream has forked".into()),
+            &[10],
+        ),
+        (
+            "settling again leaves an event out",
+            |e| requests(e).again = requests(e).again.map(|events| events - 1),
+            &[12],
+        ),
         ("events are left behind", |e| e.ending.acknowledged -= 1, &[10]),
         (
             "settling again changes a cell",

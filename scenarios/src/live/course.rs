@@ -305,6 +305,7 @@ impl Prepared {
                 waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
                 bound_ms: LIVENESS_BOUND_MS,
                 stopped: None,
+                stops: Vec::new(),
             };
             if ending.acknowledged >= head && (ending.durable >= head || !is_durable) {
                 return ending;

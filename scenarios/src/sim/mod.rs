@@ -19,6 +19,7 @@ mod plant;
 mod report;
 mod requests;
 mod run;
+mod stops;
 mod storage;
 mod watch;
 

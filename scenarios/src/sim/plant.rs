@@ -1,5 +1,6 @@
 //! Builds the machines of a run and the programs on them: the database, the matching engine, settlement, and a machine
 //! for the judge. Everything random about them is drawn here, from streams of their own, before anything runs.
+use super::stops::Reason;
 use crate::job::{Kindness, Resolved};
 use crate::scenario::{CommitlogSync, Flavor};
 use crate::setup::{self, Addresses, Preview};
@@ -54,7 +55,7 @@ pub struct Instance {
     /// Its metrics, live.
     pub metrics: Arc<Metrics>,
     /// Why it ended by itself, if it did.
-    pub ended: Option<String>,
+    pub ended: Option<(Reason, String)>,
 }
 
 impl Instances {
@@ -64,7 +65,7 @@ impl Instances {
         all.len() - 1
     }
 
-    fn ended(&self, index: usize, why: String) {
+    fn ended(&self, index: usize, why: (Reason, String)) {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)[index].ended = Some(why);
     }
 
@@ -179,12 +180,12 @@ impl Plant {
                     let metrics = Arc::new(Metrics::new());
                     let index = instances.add(metrics.clone());
                     let exit = settlement::serve(config.clone(), metrics, std::future::pending::<()>()).await;
-                    let why = match exit {
-                        Ok(exit) => format!("{exit:?}"),
-                        Err(error) => error.to_string(),
+                    let (reason, why) = match exit {
+                        Ok(exit) => (Reason::Other, format!("{exit:?}")),
+                        Err(error) => (Reason::of(&error), error.to_string()),
                     };
                     tracing::warn!(target: "settlement", "stopped by itself: {why}");
-                    instances.ended(index, why);
+                    instances.ended(index, (reason, why));
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 }
             })

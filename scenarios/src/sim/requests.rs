@@ -22,6 +22,8 @@ const LOGGED: u8 = 0;
 /// The column that says whose row it is: the event's digest, or its first bytes.
 const IDENTITY: &str = "digest";
 const IDENTITY_BYTES: usize = 8;
+/// The event of a statement of which nobody knows whose it is.
+const NOBODY: u64 = 0;
 /// How a warning about a batch's size begins.
 const SIZE_WARNING: &str = "Batch for ";
 /// ONE, TWO, THREE, ANY and LOCAL_ONE: below a quorum of three, or not known to be one.
@@ -42,6 +44,8 @@ struct Seen {
     identities: Vec<(Vec<u8>, usize)>,
     /// Of the batch that is being read; kept for its memory.
     events: Vec<(u64, Fold)>,
+    /// Events in the batches since everything is being settled again.
+    again: Option<BTreeSet<u64>>,
 }
 
 impl RequestWatch {
@@ -68,12 +72,19 @@ impl RequestWatch {
         Some(RequestWatch { seen, tap })
     }
 
+    /// Says that everything is being settled again from now on.
+    pub fn begin_again(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.again = Some(BTreeSet::new());
+    }
+
     /// Looks no more.
     pub fn stop(self) -> Requests {
         drop(self.tap);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         Requests {
             contents: seen.contents.len() as u64,
+            again: seen.again.as_ref().map(|events| events.len() as u64),
             ..seen.requests.clone()
         }
     }
@@ -149,6 +160,14 @@ impl Seen {
         }
         let contents = self.events.iter().map(|(event, hash)| (*event, hash.value()));
         self.contents.extend(contents);
+        if let Some(again) = &mut self.again {
+            again.extend(
+                self.events
+                    .iter()
+                    .map(|(event, _)| *event)
+                    .filter(|event| *event != NOBODY),
+            );
+        }
         Some(())
     }
 
@@ -160,7 +179,7 @@ impl Seen {
             .and_then(place)
             .and_then(|(_, place)| statement.value(*place));
         let first = value.and_then(|value| value.first_chunk::<IDENTITY_BYTES>());
-        first.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+        first.map_or(NOBODY, |bytes| u64::from_be_bytes(*bytes))
     }
 }
 

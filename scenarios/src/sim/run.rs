@@ -5,7 +5,7 @@ use super::plant::{Instances, Plant};
 use super::requests::RequestWatch;
 use super::storage::Storage;
 use super::watch::Watch;
-use super::{collect, feed, operator, report};
+use super::{collect, feed, operator, report, stops};
 use crate::client::Client;
 use crate::evidence::{BalanceRead, Decision, Ending, Requests, Resettled};
 use crate::job::{self, Resolved};
@@ -187,13 +187,14 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     let mut collector = collect::Collector::new(&plant);
     let before_heal = collector.replicas();
     executor.heal_network();
-    let ending = settle(&plant, &executor, job).await;
+    let mut ending = settle(&plant, &executor, job).await;
+    let stopped = plant.instances.all().into_iter().filter_map(|instance| instance.ended);
+    ending.stops = stops::unwarranted(&plan, stopped);
     stages.end("settle");
 
     let after_heal = collector.money();
     let (reads, decisions, client) = helpers.stop();
-    let watch = watch.stop(&ending);
-    let requests = requests.map(RequestWatch::stop);
+    let watch = watch.stop(&ending, &stops::forks(&plan, &executor.fired()));
     let mut trouble = nothing_read(&world, job, &ending, &reads);
     if is_settled(&ending) && verdict::promises(job.design).durable {
         checkpointed(&plant, ending.durable).await;
@@ -210,6 +211,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     let is_kept = job.scenario.programs.retention_events.is_none();
     let promised = verdict::promises(job.design).idempotent;
     let resettled = if trouble.is_none() && promised && is_kept && is_settled(&ending) {
+        requests.iter().for_each(RequestWatch::begin_again);
         match resettle(&plant).await {
             Ok(resettled) => Some(resettled),
             Err(error) => {
@@ -220,6 +222,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     } else {
         None
     };
+    let requests = requests.map(RequestWatch::stop);
     stages.end("resettle");
     let engine_log = plant.engine_log().ok_or("the engine has no log on its disk")?;
     Ok(Outcome {
@@ -386,6 +389,7 @@ async fn settle(plant: &Plant, executor: &Executor, job: &Resolved) -> Ending {
             waited_ms: now_ms.saturating_sub(last_ms),
             bound_ms: LIVENESS_BOUND_MS,
             stopped: None,
+            stops: Vec::new(),
         };
         let durable = ending.durable >= ending.head || !promises.durable;
         let quiet = now_ms >= last_ms && everyone_up(plant);
@@ -393,7 +397,7 @@ async fn settle(plant: &Plant, executor: &Executor, job: &Resolved) -> Ending {
             return ending;
         }
         if ending.waited_ms >= LIVENESS_BOUND_MS {
-            let stopped = plant.instances.last().and_then(|instance| instance.ended);
+            let stopped = plant.instances.last().and_then(|instance| Some(instance.ended?.1));
             return Ending { stopped, ..ending };
         }
         tokio::time::sleep(POLL).await;

@@ -10,11 +10,14 @@ use sim_cluster::host::sim::SimCluster;
 use sim_world::World;
 use sim_world::trace::Kind;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Simulated time between two looks.
 const EVERY: Duration = Duration::from_millis(100);
+/// The feed must be connected again so long after the last fault. Silence is noticed and the next try made in less.
+const FEED_BACK_MS: u64 = 10_000;
 /// At most this many breaches are kept: one early checkpoint makes hundreds of the same kind.
 const BREACHES_MAX: usize = 20;
 
@@ -74,13 +77,14 @@ impl Watch {
     }
 
     /// Looks once more and ends.
-    pub fn stop(self, ending: &Ending) -> Watched {
+    /// `forks`: how many may have been counted.
+    pub fn stop(self, ending: &Ending, forks: &RangeInclusive<u64>) -> Watched {
         self.task.abort();
         let mut looker = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         looker.look();
         looker.bounds();
         if ending.acknowledged >= ending.head {
-            looker.totals(ending.head);
+            looker.totals(ending, forks);
         }
         looker.watched.clone()
     }
@@ -197,7 +201,8 @@ impl Looker {
     }
 
     /// The counters at the end, when everything is settled up to `head`.
-    fn totals(&mut self, head: u64) {
+    fn totals(&mut self, ending: &Ending, forks: &RangeInclusive<u64>) {
+        let head = ending.head;
         let all = self.instances.all();
         let snapshots: Vec<MetricsSnapshot> = all.iter().map(|instance| instance.metrics.snapshot()).collect();
         let Some(last) = snapshots.last() else { return };
@@ -232,6 +237,27 @@ impl Looker {
             (last.stalled > 0, format!("{} events are stalled", last.stalled)),
             (last.missing > 0, format!("{} events are missing", last.missing)),
             (last.wal_blocked > 0, "the WAL cannot be written".into()),
+            (
+                last.durable_stalled > 0,
+                "the durable watermark waits for a node, and every node answers".into(),
+            ),
+            (
+                last.feed_connected != 1 && ending.waited_ms >= FEED_BACK_MS,
+                "the feed is not connected, and the engine is up".into(),
+            ),
+            (
+                last.in_flight > 0,
+                format!("{} batches are on their way", last.in_flight),
+            ),
+            (
+                !forks.contains(&sum(|m| m.forks)),
+                format!(
+                    "{} forks of the stream were counted; of what was forged, {} to {} must be",
+                    sum(|m| m.forks),
+                    forks.start(),
+                    forks.end()
+                ),
+            ),
             (
                 last.lookups > 0,
                 format!("{} old duplicates are still being compared", last.lookups),

@@ -186,6 +186,7 @@ impl Canary {
         };
         let world = WorldArgs {
             kindness: kindness.to_vec(),
+            tape: bug.tape.clone(),
             ..WorldArgs::default()
         };
         let design = Some(bug.design.as_str()).filter(|design| !design.is_empty());

@@ -231,8 +231,9 @@ impl Sealed {
         sealed
     }
 
-    /// Of those of these mutations that have several rows, the first: what a torn update shows at first. `None` if there is
-    /// no such mutation.
+    /// Of those of these mutations that have several rows, the first: what a torn update shows at first. A row is whole, even
+    /// where it takes several operations (a read repair gives marker and cells their own timestamps). `None` if there is no
+    /// such mutation.
     pub(super) fn firsts(&self, which: impl Iterator<Item = usize>) -> Option<Sealed> {
         let mut sealed = Sealed {
             schema_change: self.schema_change,
@@ -240,12 +241,15 @@ impl Sealed {
         };
         let mut bytes = Vec::new();
         for index in which {
-            let mut ops = self.ops(index);
-            let (Some(first), Some(_)) = (ops.next(), ops.next()) else {
+            let Some(first) = self.ops(index).next() else { continue };
+            let is_of_first = |op: &OpView<'_>| (op.table(), op.clustering()) == (first.table(), first.clustering());
+            if self.ops(index).all(|op| is_of_first(&op)) {
                 continue;
-            };
+            }
             let start = open_entry(&mut bytes, EntryKind::Mutation);
-            bytes.extend_from_slice(first.bytes());
+            for op in self.ops(index).filter(is_of_first) {
+                bytes.extend_from_slice(op.bytes());
+            }
             close_entry(&mut bytes, start);
             sealed.mutations.push(Mutation {
                 start: start as u32,
@@ -459,5 +463,31 @@ fn value_size(kind: OpKind, value: &[u8]) -> u64 {
     match has_parts && matches!(Part::of(Some(value)), Some(Part::Addition(_))) {
         true => SHARD_BYTES,
         false => value.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mutation(rows: &[(&[u8], i64)]) -> Sealed {
+        let mut ops = WriteSet::new();
+        for (clustering, timestamp_us) in rows {
+            ops.begin(OpKind::Row, TableId(7), b"p", Some(*timestamp_us));
+            ops.clustering(clustering).end();
+        }
+        Sealed::of_ops(&ops)
+    }
+
+    #[test]
+    fn what_a_torn_update_shows_at_first_is_a_whole_row() {
+        let shown = |sealed: &Sealed| {
+            let firsts = sealed.firsts(0..1)?;
+            Some(firsts.ops(0).map(|op| op.raw_timestamp()).collect::<Vec<_>>())
+        };
+        assert_eq!(shown(&mutation(&[(b"a", 1), (b"b", 2)])), Some(vec![1]));
+        // Two operations of one row are never seen apart, and alone they are nothing to be torn.
+        assert_eq!(shown(&mutation(&[(b"a", 1), (b"a", 2), (b"b", 3)])), Some(vec![1, 2]));
+        assert_eq!(shown(&mutation(&[(b"a", 1), (b"a", 2)])), None);
     }
 }
