@@ -12,9 +12,9 @@
 //! --- a/settlement/src/designs/ledger.rs
 //! ```
 //!
-//! `design`, `seeds` and `tape` (a file beside the patch) may be left out. With `kindness` the bug must be caught without it and must *not* be caught with
-//! it; such a file needs no diff, for then it is the kindness itself that hides a failure of the design. This file reads
-//! and checks; it applies nothing.
+//! `design`, `seeds` and `tape` (a file beside the patch) may be left out. With `kindness` the bug must be caught without
+//! it and must *not* be caught with it; such a file needs no diff, for then it is the kindness itself that hides a failure
+//! of the design. This file reads and checks; it applies nothing.
 use crate::problem::Problem;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

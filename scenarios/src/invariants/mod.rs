@@ -71,9 +71,9 @@ invariants! {
     6 "orders" orders false: "orders agree with trades and went through legal transitions";
     7 "denormalised tables" denormalised false: "trades by user and ledger events agree with the base";
     9 "dead letters" dead_letters false: "every refused event is there with its reason, and nothing else";
-    10 "liveness" liveness true: "after the last fault every event settles within the bound";
+    10 "liveness" liveness true: "after the last fault every event settles within the bound; settlement never stops by itself without a reason in the plan";
     11 "reads" reads false: "each balance read equals one version the engine produced, at least the acknowledged one";
-    12 "idempotence" idempotence false: "settling everything again changes no cell and no timestamp of any replica";
+    12 "idempotence" idempotence false: "settling everything again sends every event and changes no cell and no timestamp of any replica";
     13 "metrics" metrics false: "what settlement's metrics say is so";
     14 "bounds" bounds false: "memory, WAL, queues and retry rates stay within their stated bounds";
     16 "requests" requests false: "one LOGGED batch per event, at a quorum, the same bytes each time it is sent";
