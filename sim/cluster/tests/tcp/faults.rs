@@ -11,6 +11,7 @@ use sim_cluster::host::tcp::TcpCluster;
 use sim_cluster::host::tcp::faults::FaultState;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -223,18 +224,31 @@ async fn clients_take_turns() {
         write_batch(&greedy, k * 50, (k + 1) * 50).await;
     }
     let count = "SELECT count(*) FROM ks.t";
-    let begun = Instant::now();
-    run(&greedy, count).await.expect("a count");
-    let alone = begun.elapsed();
-    let greedy = tokio::spawn(async move {
-        join_all((0..200).map(|_| run(&greedy, count))).await;
+    // Measured in answers, not in time, which says nothing on a busy machine.
+    let answered = Arc::new(AtomicUsize::new(0));
+    let greedy = tokio::spawn({
+        let answered = answered.clone();
+        async move {
+            let one = async || {
+                // On a slow machine the last of them may time out: that is an answer, too.
+                let _counted = run(&greedy, count).await;
+                answered.fetch_add(1, Ordering::SeqCst);
+            };
+            join_all((0..200).map(|_| one())).await;
+        }
     });
-    tokio::time::sleep(alone * 4).await;
-    let begun = Instant::now();
+    within(20, "the greedy one is served", async || {
+        answered.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    let before = answered.load(Ordering::SeqCst);
     assert!(is_there(&modest, 7).await);
-    let waited = begun.elapsed();
-    assert!(!greedy.is_finished(), "there was something to wait for");
-    assert!(waited < alone * 60, "{waited:?}, where a count takes {alone:?}");
+    let between = answered.load(Ordering::SeqCst) - before;
+    assert!(
+        before < 150,
+        "there was something to wait for: {before} of 200 answered"
+    );
+    assert!(between * 2 < 200 - before, "{between} of {} came first", 200 - before);
     greedy.await.expect("answered");
     cluster.stop().await;
 }
@@ -294,13 +308,14 @@ async fn nodes_pause_die_lose_power_and_come_back() {
     // This flavour gives its log to the kernel every 100 ms: that survives kill -9, and not the loss of power.
     write(&session, 1).await.expect("written");
     tokio::time::sleep(Duration::from_millis(300)).await;
-    inject(&cluster, r#"{"do": "kill", "node": 2, "restart-after": "200ms"}"#);
-    inject(&cluster, r#"{"do": "power-loss", "node": 3, "restart-after": "200ms"}"#);
+    inject(&cluster, r#"{"do": "kill", "node": 2, "restart-after": "1s"}"#);
+    inject(&cluster, r#"{"do": "power-loss", "node": 3, "restart-after": "2s"}"#);
     within(5, "they are down", async || state(1) == "down" && state(2) == "down").await;
     std::net::TcpStream::connect(cluster.contact_points()[2]).expect_err("nobody listens");
     within(5, "they are back", async || state(1) == "up" && state(2) == "up").await;
     let rows: Vec<Option<usize>> = cluster.nodes().iter().map(|n| n.rows.get("ks.u").copied()).collect();
-    assert_eq!(rows, [Some(1), Some(1), Some(0)]);
+    let told = || serde_json::to_string(&cluster.trace(0, usize::MAX)).expect("JSON");
+    assert_eq!(rows, [Some(1), Some(1), Some(0)], "{}", told());
 
     let fail = inject(&cluster, r#"{"do": "fail-disk", "node": 3}"#);
     within(5, "it has stopped", async || state(2) == "halted").await;

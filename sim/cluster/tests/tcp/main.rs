@@ -45,7 +45,8 @@ async fn start_with(directory: &tempfile::TempDir, flavor: Flavor, knobs: &[Knob
         knobs: knobs.iter().copied().collect(),
         data_dir: directory.path().join("data"),
         flavor,
-        commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+        // No period ends while a test runs, however slow the machine.
+        commitlog_sync: CommitlogSync::Periodic { period_ms: 600_000 },
         auth: None,
     };
     TcpCluster::start(options, Arc::new(|_| {})).await.expect("started")

@@ -40,8 +40,14 @@ fn whatever_is_wrong_at_the_start_is_told() {
         "version = 9\nflavor = \"scylla\"\nnodes = 3",
     )
     .expect("written");
-    let listener = std::net::TcpListener::bind("127.0.0.2:0").expect("a port");
-    let taken = listener.local_addr().expect("bound").port();
+    // A port that is taken on the second address, and not by a test beside this one on the first.
+    let (_listener, taken) = std::iter::repeat_with(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.2:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        (listener, port)
+    })
+    .find(|(_, port)| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+    .expect("without end");
     let taken_by_another = format!("127.0.0.1:{taken}");
     let any = super::program::ANY_PORT;
     let cases: &[(&str, &[&str])] = &[

@@ -8,13 +8,14 @@
 use super::error::StartError;
 use super::faults::{Deed, FaultSpec, InjectError};
 use super::process::Process;
-use super::{Body, LOOK, Shared, State, TcpCluster, cannot_listen, connection};
+use super::{Body, LOOK, PORT_COMES_BACK, Shared, State, TcpCluster, cannot_listen, connection};
 use crate::core::config::ClockSpec;
 use crate::core::message::Input;
 use crate::core::{Node, Start};
 use crate::model::NodeIdx;
+use std::io::ErrorKind;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 impl TcpCluster {
     /// kill -9 of a node: what it holds is gone, what it gave to the kernel is kept, peers and clients are reset. `node`
@@ -146,7 +147,14 @@ impl Body {
         while !self.listeners.is_closed(place) {
             sleep(LOOK).await;
         }
-        TcpListener::bind(address).await.map_err(failed)
+        // A client elsewhere may have been given the port for a connection of its own meanwhile.
+        let give_up = Instant::now() + PORT_COMES_BACK;
+        loop {
+            match TcpListener::bind(address).await {
+                Err(e) if e.kind() == ErrorKind::AddrInUse && Instant::now() < give_up => sleep(LOOK).await,
+                outcome => return outcome.map_err(failed),
+            }
+        }
     }
 
     /// From now on the node answers there.

@@ -84,6 +84,10 @@ const LAST_SYNC: Duration = Duration::from_secs(20);
 const LAST_WRITES: Duration = Duration::from_millis(300);
 /// How often those who wait look.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long a node that is started again waits for its port: a client's connection of a moment may have been given it.
+const PORT_COMES_BACK: Duration = Duration::from_secs(2);
+/// How many ports the system is asked for until it gives one that is free on all nodes' addresses.
+const PORT_ATTEMPTS: usize = 8;
 
 /// What a cluster is to be.
 #[derive(Debug, Clone)]
@@ -562,6 +566,18 @@ async fn open_data(options: &Options) -> Result<DataDir, StartError> {
 
 /// Takes the addresses of all nodes. Port 0 is one that the system chooses, the same for all.
 async fn listen(options: &Options) -> Result<(Vec<TcpListener>, Arc<[SocketAddr]>), StartError> {
+    let attempts = if options.listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    let mut outcome = listen_once(options).await;
+    for _ in 1..attempts {
+        if !matches!(outcome, Err(StartError::PortTaken { .. })) {
+            break;
+        }
+        outcome = listen_once(options).await;
+    }
+    outcome
+}
+
+async fn listen_once(options: &Options) -> Result<(Vec<TcpListener>, Arc<[SocketAddr]>), StartError> {
     let wanted = addresses(options)?;
     let mut port = options.listen.port();
     let mut sockets = Vec::new();
