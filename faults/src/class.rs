@@ -131,7 +131,7 @@ classes! {
         "settlement counted a fork";
     RefusedEvent: "a self-contradicting event is published",
         "settlement wrote a dead letter";
-    EngineCrash: "matching engine killed",
+    EngineCrash: "matching engine killed, or without power",
         "the engine went down and was restarted";
     ProcessKill: "kill -9 of one process",
         "the machine's process went down and was restarted; for a node, the database noticed or recovered its log";

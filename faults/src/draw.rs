@@ -226,13 +226,18 @@ impl Drawer<'_> {
             }
             EngineCrash => {
                 let restart_after_ms = self.duration(wish, 100, 10_000);
-                (
-                    self.moment(),
-                    Action::Kill {
-                        target: Target::Engine,
+                let target = Target::Engine;
+                let action = match self.stream.below(2) {
+                    0 => Action::Kill {
+                        target,
                         restart_after_ms,
                     },
-                )
+                    _ => Action::PowerLoss {
+                        target,
+                        restart_after_ms,
+                    },
+                };
+                (self.moment(), action)
             }
             ProcessKill => {
                 let (target, restart_after_ms) = (self.target(wish), self.duration(wish, 100, 25_000));

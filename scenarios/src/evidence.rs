@@ -73,6 +73,8 @@ pub struct Durability {
     pub breaches: Vec<DurabilityBreach>,
     /// The checkpoints that nodes would have served at some time: what is durable, and the digests beside it.
     pub checkpoints: BTreeMap<u64, BTreeSet<Vec<u8>>>,
+    /// What the engine had published and its own disk did not have, in words.
+    pub unlogged: Vec<String>,
 }
 
 /// The largest values that a bounded thing reached, with its stated bound.
@@ -249,6 +251,8 @@ pub struct Evidence {
     pub untrue_metrics: Vec<String>,
     /// The batches that settlement sent; None: nobody looked.
     pub requests: Option<Requests>,
+    /// Rows whose timestamps are not what their versions say, in words.
+    pub untimely: Vec<String>,
     /// How it ended.
     pub ending: Ending,
 }

@@ -110,8 +110,8 @@ pub struct Session {
     stream: Stream,
     contradictions: VecDeque<Contradiction>,
     published_contradictions: u32,
-    /// What the next contradiction needs before it is published.
-    is_groundwork_laid: bool,
+    /// How many of the events that the next contradiction needs have been published.
+    groundwork_laid: usize,
     /// Accepted commands so far.
     commands: u64,
     /// Records so far: commands, contradictions and what those need.
@@ -130,7 +130,7 @@ impl Session {
             stream: Stream::new(Epoch(1)),
             contradictions: contradictions.into(),
             published_contradictions: 0,
-            is_groundwork_laid: false,
+            groundwork_laid: 0,
             commands: 0,
             records: 0,
             last_at: TimeMs(0),
@@ -196,14 +196,17 @@ impl Session {
             .filter(|c| c.before_command <= self.commands)
             .copied()?;
         let (nth, registry) = (self.published_contradictions, self.course.exchange.registry());
-        if !self.is_groundwork_laid
-            && let Some(body) = due.falsehood.groundwork(nth, registry)
+        if let Some(body) = due
+            .falsehood
+            .groundwork(nth, registry)
+            .into_iter()
+            .nth(self.groundwork_laid)
         {
-            self.is_groundwork_laid = true;
+            self.groundwork_laid += 1;
             return Some(self.record(Origin::Groundwork, self.last_at, None, [body]));
         }
         let body = due.falsehood.body(nth, registry);
-        self.is_groundwork_laid = false;
+        self.groundwork_laid = 0;
         self.contradictions.pop_front();
         self.published_contradictions += 1;
         Some(self.record(Origin::Contradiction(due.falsehood), self.last_at, None, [body]))

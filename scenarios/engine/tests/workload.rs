@@ -131,7 +131,8 @@ fn contradictions_are_marked_refused_and_change_nothing_else() {
     let source = Source::Workload(spec);
     let plain = run(registry.clone(), &source, &[]).expect("a good spec");
     let with = run(registry.clone(), &source, &contradictions).expect("a good spec");
-    let with_groundwork = Falsehood::ALL.len() - Falsehood::ALONE.len();
+    let needed = |(nth, falsehood): (u32, Falsehood)| falsehood.groundwork(nth, &registry).len();
+    let with_groundwork: usize = (0..).zip(Falsehood::ALL).map(needed).sum();
     assert_eq!(
         with.len(),
         plain.len() + Falsehood::ALL.len() + with_groundwork,

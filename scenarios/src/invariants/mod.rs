@@ -67,7 +67,7 @@ invariants! {
     2 "agreement" agreement false: "every balance is the fold of its ledger and of the trades and events; versions contiguous, each present";
     3 "exactly once" exactly_once false: "settled trades and events are the engine's: none missing, none extra, every field equal";
     4 "ranges" ranges false: "nothing negative, nothing overflowed";
-    5 "durability" durability false: "what a checkpoint calls durable is on the fsynced storage of a quorum";
+    5 "durability" durability false: "what a checkpoint calls durable is on the fsynced storage of a quorum, and what is published on the engine's";
     6 "orders" orders false: "orders agree with trades and went through legal transitions";
     7 "denormalised tables" denormalised false: "trades by user and ledger events agree with the base";
     9 "dead letters" dead_letters false: "every refused event is there with its reason, and nothing else";
@@ -76,7 +76,7 @@ invariants! {
     12 "idempotence" idempotence false: "settling everything again sends every event and changes no cell and no timestamp of any replica";
     13 "metrics" metrics false: "what settlement's metrics say is so";
     14 "bounds" bounds false: "memory, WAL, queues and retry rates stay within their stated bounds";
-    16 "requests" requests false: "one LOGGED batch per event, at a quorum, the same bytes each time it is sent";
+    16 "requests" requests false: "one LOGGED batch per event, at a quorum, the same bytes each time it is sent; every row under its version's timestamp";
 }
 
 /// At most this many findings of one invariant are kept: a broken design breaks thousands of rows the same way.

@@ -1,11 +1,18 @@
 //! Invariant 16. What leaves settlement for the database is what the design says: every event whole in one LOGGED batch, at
 //! a quorum, and the same bytes each time it is sent; so there are as many different contents as events. Verified on the
 //! wire. Final books cannot tell: a retry that is long enough repairs what a weaker write has left behind, and a reader sees
-//! half an event until then. Not verified here: what is in a batch (1, 2, 3, 6, 7), and other requests than batches.
+//! half an event until then. And whatever request wrote it, every row lies on the replicas under the timestamp that its
+//! version and the configured generation make, or a later right one could not replace it. Not verified here: what is in a
+//! batch (1, 2, 3, 6, 7).
 use super::Finding;
 use crate::evidence::Evidence;
 
 pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
+    let untimely = evidence.untimely.iter().map(Finding::text);
+    on_the_wire(evidence).into_iter().chain(untimely).collect()
+}
+
+fn on_the_wire(evidence: &Evidence) -> Vec<Finding> {
     let Some(requests) = evidence.requests.as_ref().filter(|_| evidence.promises.idempotent) else {
         return Vec::new();
     };

@@ -64,6 +64,7 @@ pub(crate) fn evidence() -> Evidence {
             looked_at: head,
             breaches: Vec::new(),
             checkpoints: BTreeMap::new(),
+            unlogged: Vec::new(),
         },
         resettled: Some(Resettled::default()),
         bounds: Bounds {
@@ -76,6 +77,7 @@ pub(crate) fn evidence() -> Evidence {
             again: Some(to_settle),
             ..Requests::default()
         }),
+        untimely: Vec::new(),
         ending: Ending {
             head,
             acknowledged: head,
@@ -283,6 +285,12 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             &[4],
         ),
         ("a checkpoint too early", |e| breach(e), &[5]),
+        (
+            "an engine that forgot",
+            |e| e.durability.unlogged.push("it did".into()),
+            &[5],
+        ),
+        ("a row of now", |e| e.untimely.push("it is".into()), &[16]),
         (
             "an order in the wrong state",
             |e| e.found.orders[0].status = OrderStatus::Cancelled.as_str().into(),

@@ -212,6 +212,7 @@ fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
         reads: found.reads,
         replica_losses_ms,
         durability: Durability::default(),
+        untimely: Vec::new(),
         resettled: found.resettled,
         bounds: Bounds::default(),
         untrue_metrics: Vec::new(),

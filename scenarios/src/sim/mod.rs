@@ -9,6 +9,8 @@
 //! | [`storage`] | what the disks hold of event identities |
 //! | [`watch`] | looks at durability and bounds while the run goes on |
 //! | [`collect`] | what replicas hold, as rows |
+//! | [`timestamps`] | under which timestamps they hold it |
+//! | [`stops`] | whether settlement had a reason to stop |
 //! | [`run`] | the course of a run: faults, heal, liveness, evidence |
 //! | [`report`] | from the evidence to the report |
 mod collect;
@@ -21,6 +23,7 @@ mod requests;
 mod run;
 mod stops;
 mod storage;
+mod timestamps;
 mod watch;
 
 pub use run::{run_seed, warm_up};

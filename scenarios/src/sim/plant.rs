@@ -7,13 +7,15 @@ use crate::setup::{self, Addresses, Preview};
 use engine::source::Source;
 use engine::{EngineConfig, LOG_FILE};
 use faults::sim::feed::FeedPorts;
+use schema::Generation;
 use settlement::Metrics;
 use settlement_events::Registry;
 use sim_cluster::core;
 use sim_cluster::host::sim::SimCluster;
-use sim_world::{Host, World};
+use sim_world::{Host, HostState, World};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the engine publishes and answers.
@@ -22,6 +24,10 @@ const SETTLEMENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 1));
 const JUDGE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 4, 1));
 const PUBLISH_PORT: u16 = 5555;
 const REPLAY_PORT: u16 = 5556;
+/// How late a node's commit log is synced at most, ms: below settlement's slack (rule 8), with room for the disk.
+const SYNC_LATE_MAX_MS: u64 = 1_900;
+/// How many generations a row can have.
+const GENERATIONS: u64 = 1 << 12;
 
 /// The machines of a run, nothing started yet but the database.
 pub struct Plant {
@@ -92,6 +98,33 @@ impl Instances {
     }
 }
 
+/// The disk of the engine's machine.
+pub struct EngineDisk {
+    host: Host,
+    log: PathBuf,
+}
+
+impl EngineDisk {
+    /// Whether no engine runs.
+    pub fn is_left_alone(&self) -> bool {
+        self.host.state() == HostState::Down
+    }
+
+    /// The log as the next start will find it.
+    fn log(&self) -> Option<Vec<u8>> {
+        self.host.disk().read_live(&self.log)
+    }
+
+    /// The last event that the next start will know.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn last_event(&self) -> Result<u64, String> {
+        let facts = engine::log::read_facts(&self.log().unwrap_or_default()).map_err(|error| error.to_string())?;
+        Ok(facts.last().map_or(0, |fact| fact.event.output_sequence.0))
+    }
+}
+
 impl Plant {
     /// What the workload will be. What lies on purpose is not yet known, and comes on top.
     pub fn preview(&self) -> Result<Preview, String> {
@@ -112,9 +145,17 @@ impl Plant {
         }
     }
 
+    /// The engine's disk.
+    pub fn engine_disk(&self) -> EngineDisk {
+        EngineDisk {
+            host: self.engine.clone(),
+            log: self.engine_config.data_dir.join(LOG_FILE),
+        }
+    }
+
     /// The engine's log as it lies on its disk.
     pub fn engine_log(&self) -> Option<Vec<u8>> {
-        self.engine.disk().read_live(self.engine_config.data_dir.join(LOG_FILE))
+        self.engine_disk().log()
     }
 
     /// Whether the engine has published all that its source gives.
@@ -154,7 +195,9 @@ impl Plant {
         let settlement = world.host("settlement", SETTLEMENT_IP);
         let judge = world.host("judge", JUDGE_IP);
         let engine_config = engine_config(job, &registry, source);
-        let settlement_config = settlement_config(job, &registry, &cluster);
+        let mut settlement_config = settlement_config(job, &registry, &cluster);
+        let generation = world.stream("settlement/generation").below(GENERATIONS);
+        settlement_config.generation = Generation::new(generation as u16).map_err(|error| error.to_string())?;
         let world = world.clone();
         let instances = Instances::default();
         Ok(Plant {
@@ -224,6 +267,7 @@ fn cluster(world: &World, job: &Resolved, registry: &Registry) -> Result<SimClus
         },
         CommitlogSync::Batch => core::CommitlogSync::Batch,
     };
+    config.sync_late_max_ms = SYNC_LATE_MAX_MS;
     for node in &mut config.nodes {
         node.clock.skew_us = skews.below(2 * skew_max + 1) as i64 - skew_max as i64;
     }

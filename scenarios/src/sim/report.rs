@@ -216,6 +216,7 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         bounds: outcome.watch.bounds,
         untrue_metrics: outcome.watch.untrue_metrics,
         requests: outcome.requests,
+        untimely: outcome.untimely,
         ending: outcome.ending,
     })
 }

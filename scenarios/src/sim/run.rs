@@ -5,7 +5,7 @@ use super::plant::{Instances, Plant};
 use super::requests::RequestWatch;
 use super::storage::Storage;
 use super::watch::Watch;
-use super::{collect, feed, operator, report, stops};
+use super::{collect, feed, operator, report, stops, timestamps};
 use crate::client::Client;
 use crate::evidence::{BalanceRead, Decision, Ending, Requests, Resettled};
 use crate::job::{self, Resolved};
@@ -70,6 +70,8 @@ pub struct Outcome {
     pub decisions: BTreeMap<u64, Decision>,
     /// The batches that settlement sent.
     pub requests: Option<Requests>,
+    /// Rows under a timestamp that is not theirs, in words.
+    pub untimely: Vec<String>,
     /// What settling again changed.
     pub resettled: Option<Resettled>,
     /// How it ended.
@@ -206,6 +208,10 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
             Tables::default()
         }
     };
+    let untimely = match verdict::promises(job.design).idempotent {
+        true => timestamps::untimely(&plant),
+        false => Vec::new(),
+    };
     stages.end("read");
     // An engine that keeps only the last events cannot give the first ones again.
     let is_kept = job.scenario.programs.retention_events.is_none();
@@ -236,6 +242,7 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         watch,
         decisions,
         requests,
+        untimely,
         resettled,
         ending,
         trouble,

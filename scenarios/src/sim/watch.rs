@@ -1,6 +1,6 @@
 //! Looks on while a run goes on: samples settlement's metrics into the trace, and holds what is called durable against
 //! the fsynced storage of the database's nodes. It judges nothing but durability, which can only be seen at the time.
-use super::plant::{Instances, Plant};
+use super::plant::{EngineDisk, Instances, Plant};
 use super::storage::Storage;
 use crate::evidence::{Bounds, Durability, DurabilityBreach, Ending};
 use faults::bit::METRICS_NOTE;
@@ -9,6 +9,7 @@ use settlement::metrics::MetricsSnapshot;
 use sim_cluster::host::sim::SimCluster;
 use sim_world::World;
 use sim_world::trace::Kind;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,8 @@ const EVERY: Duration = Duration::from_millis(100);
 const FEED_BACK_MS: u64 = 10_000;
 /// At most this many breaches are kept: one early checkpoint makes hundreds of the same kind.
 const BREACHES_MAX: usize = 20;
+/// Over so many looks retries are counted: a second, in which pauses that grow are told from those that do not.
+const RETRY_LOOKS: usize = 10;
 
 /// What was seen.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +62,10 @@ impl Watch {
             received: 0,
             instance_count: 0,
             last_note: String::new(),
-            last_marks: (0, MetricsSnapshot::default()),
+            recent: VecDeque::new(),
             retries_each_peak: 0,
+            engine_away: 0,
+            engine: plant.engine_disk(),
             watched: Watched::default(),
         };
         let shared = Arc::new(Mutex::new(looker));
@@ -109,16 +114,20 @@ struct Looker {
     received: u64,
     instance_count: usize,
     last_note: String,
-    /// How many starts there were at the last look, and the numbers of the last of them.
-    last_marks: (usize, MetricsSnapshot),
-    /// The most retries between two looks, for each of the batches that were in flight at most.
+    /// At the last looks, how many starts there were and the numbers of the last of them.
+    recent: VecDeque<(usize, MetricsSnapshot)>,
+    /// The most retries of a batch within [`RETRY_LOOKS`].
     retries_each_peak: u64,
+    engine: EngineDisk,
+    /// At how many looks in a row the engine was away.
+    engine_away: u32,
     watched: Watched,
 }
 
 impl Looker {
     fn look(&mut self) {
         self.sample();
+        self.engine_log();
         let lost = self.lost_data();
         if self.durable_promised {
             self.durability(lost);
@@ -174,7 +183,8 @@ impl Looker {
 
     /// Watermarks follow each other and never go back, and retries come at most as fast as their pauses allow.
     fn consistent(&mut self, starts: usize, now: &MetricsSnapshot) {
-        let (before_starts, before) = std::mem::replace(&mut self.last_marks, (starts, *now));
+        let (before_starts, before) = self.recent.back().copied().unwrap_or_default();
+        self.recent.push_back((starts, *now));
         if now.acknowledged > now.received || now.durable > now.acknowledged {
             self.untrue(format!(
                 "received {}, acknowledged {}, durable {}: a later watermark is ahead of an earlier one",
@@ -193,11 +203,23 @@ impl Looker {
                 self.untrue(format!("{name} went back from {was} to {is}"));
             }
         }
-        let each = now
-            .retries
-            .saturating_sub(before.retries)
-            .div_ceil(now.in_flight_peak.max(1));
-        self.retries_each_peak = self.retries_each_peak.max(each);
+        self.retry_rate(starts, now);
+    }
+
+    /// While no batch comes to its end, every retry is one of those in flight, each of which makes growing pauses.
+    fn retry_rate(&mut self, starts: usize, now: &MetricsSnapshot) {
+        if self.recent.len() <= RETRY_LOOKS {
+            return;
+        }
+        let ended = |m: &MetricsSnapshot| m.batches_acknowledged + m.groups_taken_apart;
+        if let Some((began, then)) = self.recent.pop_front()
+            && began == starts
+            && ended(&then) == ended(now)
+            && now.in_flight > 0
+        {
+            let each = now.retries.saturating_sub(then.retries).div_ceil(now.in_flight);
+            self.retries_each_peak = self.retries_each_peak.max(each);
+        }
     }
 
     /// The counters at the end, when everything is settled up to `head`.
@@ -209,6 +231,9 @@ impl Looker {
         let sum = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).sum::<u64>();
         let (sent, retries) = (sum(|m| m.batches_sent), sum(|m| m.retries));
         let (acknowledged, events) = (sum(|m| m.batches_acknowledged), sum(|m| m.events_acknowledged));
+        // Batches of several events that were refused, and what was in flight when settlement ended.
+        let earlier = &snapshots[..snapshots.len() - 1];
+        let cut_short = sum(|m| m.groups_taken_apart) + earlier.iter().map(|m| m.in_flight_peak).sum::<u64>();
         let wrong = [
             (
                 last.received != head,
@@ -228,6 +253,13 @@ impl Looker {
             (
                 sent < retries + acknowledged,
                 format!("{sent} batches sent, of which {retries} again, but {acknowledged} were acknowledged"),
+            ),
+            (
+                sent > retries + acknowledged + cut_short,
+                format!(
+                    "{sent} batches sent, but only {retries} of them again, {acknowledged} acknowledged, and {cut_short} \
+                     may have been cut short"
+                ),
             ),
             (
                 last.refused_pending > 0,
@@ -292,6 +324,29 @@ impl Looker {
             }
         }
         self.received = self.received.max(received);
+    }
+
+    /// The engine publishes what is on its disk. So while it is away, its disk has all that settlement has received; the
+    /// second look of that time knows what was still on its way.
+    fn engine_log(&mut self) {
+        self.engine_away = if self.engine.is_left_alone() {
+            self.engine_away + 1
+        } else {
+            0
+        };
+        if self.engine_away != 2 {
+            return;
+        }
+        let text = match self.engine.last_event() {
+            Ok(last) if last >= self.received => return,
+            Ok(last) => format!(
+                "the engine's disk has events up to {last}, and settlement has received {}",
+                self.received
+            ),
+            Err(error) => format!("the engine's log cannot be read: {error}"),
+        };
+        let at_ms = self.now_ms();
+        self.watched.durability.unlogged.push(format!("at {at_ms} ms: {text}"));
     }
 
     fn now_ms(&self) -> u64 {
@@ -401,10 +456,38 @@ impl Looker {
                 self.config.wal.max_bytes,
             ),
             (
-                format!("retries of one batch in {} ms", EVERY.as_millis()),
+                format!("retries of one batch in {} ms", RETRY_LOOKS as u128 * EVERY.as_millis()),
                 self.retries_each_peak,
-                EVERY.as_millis() as u64 / self.config.retry.pause_min_ms.max(1) + 1,
+                retries_max(
+                    RETRY_LOOKS as u64 * EVERY.as_millis() as u64,
+                    self.config.retry.pause_min_ms,
+                ),
             ),
         ];
+    }
+}
+
+/// How often a batch is sent again within so long at most, when the first pause is this one and each is twice the one
+/// before.
+fn retries_max(within_ms: u64, pause_min_ms: u64) -> u64 {
+    let mut pauses_ms = std::iter::successors(Some(pause_min_ms.max(1)), |pause| Some(pause * 2));
+    let mut left_ms = within_ms;
+    let fit = std::iter::from_fn(|| {
+        left_ms = left_ms.checked_sub(pauses_ms.next()?)?;
+        Some(())
+    });
+    fit.count() as u64 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::retries_max;
+
+    #[test]
+    fn so_many_retries_fit_into_a_time_when_each_pause_is_twice_the_one_before() {
+        assert_eq!(retries_max(19, 20), 1);
+        assert_eq!(retries_max(20, 20), 2);
+        assert_eq!(retries_max(620, 20), 6, "after 0, 20, 60, 140, 300 and 620 ms");
+        assert_eq!(retries_max(1_000, 20), 6);
     }
 }

@@ -75,6 +75,7 @@ impl Follower {
         let refusal = check(&event, registry).err();
         let code = refusal.as_ref().map(|refusal| refusal.code);
         let code = code.or_else(|| (!self.continues(&event)).then_some(RefusalCode::Contradiction));
+        let code = code.or_else(|| self.refused_step(&event));
         assert_eq!(code, contradictory, "event {}: {refusal:?}", event.output_sequence);
         if contradictory.is_none() {
             *self.kinds.entry(event.kind()).or_default() += 1;
@@ -98,6 +99,17 @@ impl Follower {
             );
             after.insert(key, next);
             next == (change.version.0, change.avail.0.into(), change.frozen.0.into())
+        })
+    }
+
+    /// Why an order cannot have taken this step, if it cannot.
+    fn refused_step(&self, event: &Event) -> Option<RefusalCode> {
+        event.orders().iter().find_map(|order| {
+            let known = self.orders.get(&order.order_id)?.state;
+            if order.version <= known.version {
+                return Some(RefusalCode::Contradiction);
+            }
+            (!known.status.may_become(order.status)).then_some(RefusalCode::IllegalTransition)
         })
     }
 

@@ -213,6 +213,9 @@ pub struct ClusterConfig {
     pub knobs: BTreeSet<Knob>,
     /// When logs are synced.
     pub commitlog_sync: CommitlogSync,
+    /// How much later than its time a periodic sync may begin, drawn each time, milliseconds: timers of a busy machine
+    /// are late. 0: never.
+    pub sync_late_max_ms: u64,
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Failure detection.
@@ -263,6 +266,7 @@ impl ClusterConfig {
             flavor,
             knobs: BTreeSet::new(),
             commitlog_sync: CommitlogSync::Periodic { period_ms: 10_000 },
+            sync_late_max_ms: 0,
             timeouts: Timeouts::default(),
             gossip: GossipConfig::default(),
             hints: HintConfig::default(),

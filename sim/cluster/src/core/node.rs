@@ -103,6 +103,8 @@ pub struct Node {
     pub(super) clock: Clock,
     pub(super) connections: BTreeMap<u64, i64>,
     pub(super) rng: Rng,
+    /// When the periods of the log's sync begin, from the first time that one is set.
+    pub(super) sync_phase_us: Option<u64>,
     pub(super) next_batch: u64,
     /// Time of this node's newest ballot.
     pub(super) last_ballot_us: i64,
@@ -166,6 +168,7 @@ impl Node {
             clock,
             connections: BTreeMap::new(),
             rng,
+            sync_phase_us: None,
             next_batch: 0,
             last_ballot_us: 0,
             last_list_us: 0,

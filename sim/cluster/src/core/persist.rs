@@ -32,6 +32,15 @@ pub enum Start {
 /// From a node's start to its CQL port, when it starts alone (seen: a restarted node is called UP about 0.5 s after its
 /// port opens; the minutes a real process takes to start belong to the plan that restarts it).
 const ALONE_READY_MS: u64 = 100;
+/// Nodes that were started together began within so much, microseconds.
+const IN_STEP_US: u64 = 50_000;
+
+/// The first tick after `now_us` of a period that has one at `phase_us`, microseconds.
+fn next_tick(now_us: u64, period_ms: u64, phase_us: u64) -> u64 {
+    let period_us = period_ms.max(1) * 1000;
+    let phase_us = phase_us % period_us;
+    (now_us + period_us - phase_us) / period_us * period_us + phase_us
+}
 
 impl Node {
     /// Starts the node from the bytes of its log file (empty for a new one).
@@ -180,23 +189,35 @@ impl Node {
         }
         if !self.replica.sync_set {
             self.replica.sync_set = true;
-            self.timers.set(self.next_period(cx.now_us, period_ms), Timer::LogSync);
+            let at_us = self.next_sync(cx.now_us, period_ms);
+            self.timers.set(at_us, Timer::LogSync);
         }
         let flush_ms = self.rules.log_flush_every_ms;
         if flush_ms < period_ms && !self.replica.flush_set {
             self.replica.flush_set = true;
-            self.timers.set(self.next_period(cx.now_us, flush_ms), Timer::LogFlush);
+            // So that nodes do not flush in step.
+            let phase_us = flush_ms * 1000 / 7 * (u64::from(self.me.0) % 7);
+            self.timers
+                .set(next_tick(cx.now_us, flush_ms, phase_us), Timer::LogFlush);
         }
         if self.replica.log.unflushed_bytes() >= self.rules.log_buffer_bytes {
             self.flush_log(cx);
         }
     }
 
-    /// The next tick of a period that runs since time 0, shifted per node so that nodes do not sync in step.
-    fn next_period(&self, now_us: u64, period_ms: u64) -> u64 {
-        let period_us = period_ms.max(1) * 1000;
-        let shift = period_us / 7 * (u64::from(self.me.0) % 7);
-        (now_us + period_us - shift) / period_us * period_us + shift
+    /// When the next sync begins. The periods run since the process started; nodes that were started together may be in
+    /// step, others are not: drawn once.
+    fn next_sync(&mut self, now_us: u64, period_ms: u64) -> u64 {
+        let rng = &mut self.rng;
+        let phase_us = *self.sync_phase_us.get_or_insert_with(|| match rng.below(2) {
+            0 => rng.below(IN_STEP_US),
+            _ => rng.below(period_ms.max(1) * 1000),
+        });
+        let late_us = match self.config.sync_late_max_ms {
+            0 => 0,
+            most_ms => self.rng.below(most_ms * 1000),
+        };
+        next_tick(now_us, period_ms, phase_us) + late_us
     }
 
     pub(super) fn on_log_flush(&mut self, cx: &mut Cx<'_>) {

@@ -158,6 +158,16 @@ impl<'a> LentRow<'a> {
         let built = built.into_iter().flatten().map(|cell| (cell.column, cell.value));
         record.chain(built)
     }
+
+    /// `WRITETIME`s, microseconds: of a record the one of all its cells and its marker, else of each live cell.
+    pub fn timestamps_us(&self) -> impl Iterator<Item = i64> + use<'a> {
+        let (record, built) = match *self {
+            LentRow::Record(op) => (op.timestamp_us(), None),
+            LentRow::Built(row) => (None, Some(row.cells())),
+        };
+        let built = built.into_iter().flatten().map(|cell| cell.timestamp_us);
+        record.into_iter().chain(built)
+    }
 }
 
 /// Gives `each` the partition key and the live cells of every row a node holds of one table in memory, in the order in which

@@ -2,14 +2,18 @@
 //! command, and false. They are for testing what a settlement does with a refused event; nothing later in the stream
 //! depends on them.
 //!
-//! Each is a deposit to a user that nobody else is, so that refusing it leaves every other account's versions and
-//! balances untouched, and so that the books are right exactly if it is not settled. What contradicts an earlier event has
-//! that one, which is true and to be settled, right before it.
+//! Each is of users that nobody else is (most are deposits; orders and trades are in [`market`]), so that refusing it
+//! leaves every other account's versions and balances untouched, and so that the books are right exactly if it is not
+//! settled. What contradicts earlier events has those, which are true and to be settled, right before it.
+
+mod market;
 
 use serde::{Deserialize, Serialize};
 use settlement_events::{
     Amount, AssetId, BalanceChange, Body, EventId, RefusalCode, Registry, SignedAmount, UserId, Version,
 };
+
+use market::Market;
 
 /// The user of the first contradiction; the next ones follow. Above the users of workloads, below nothing.
 pub const FIRST_USER: UserId = UserId(990_000_001);
@@ -35,6 +39,18 @@ pub enum Falsehood {
     FrozenDiscontinuity,
     /// Another first change of an account that has one.
     SameVersion,
+    /// A trade whose amount is not what its quantity and price make, though buyer and seller agree on it.
+    WrongPrice,
+    /// A trade in which the seller receives more than the buyer spends.
+    MakesMoney,
+    /// A trade that calls an order filled which is filled in part.
+    FilledInPart,
+    /// A cancellation that gives back more than the order had locked.
+    UnlocksTooMuch,
+    /// A second cancellation of an order.
+    CancelledTwice,
+    /// A second placing of an order.
+    PlacedTwice,
 }
 
 /// What every one of these deposits brings.
@@ -44,25 +60,46 @@ const EARLIER_EVENT_IDS: u64 = 1_000_000;
 
 impl Falsehood {
     /// Those that show in the event alone.
-    pub const ALONE: [Self; 4] = [Self::Arithmetic, Self::UnknownAsset, Self::Overflow, Self::ZeroQuantity];
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALONE: [Self; 8] = [
         Self::Arithmetic,
         Self::UnknownAsset,
         Self::Overflow,
         Self::ZeroQuantity,
+        Self::WrongPrice,
+        Self::MakesMoney,
+        Self::FilledInPart,
+        Self::UnlocksTooMuch,
+    ];
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::Arithmetic,
+        Self::UnknownAsset,
+        Self::Overflow,
+        Self::ZeroQuantity,
+        Self::WrongPrice,
+        Self::MakesMoney,
+        Self::FilledInPart,
+        Self::UnlocksTooMuch,
         Self::Discontinuity,
         Self::FrozenDiscontinuity,
         Self::SameVersion,
+        Self::CancelledTwice,
+        Self::PlacedTwice,
     ];
 
     /// The code with which a reader must refuse it.
     #[must_use]
     pub const fn code(self) -> RefusalCode {
         match self {
-            Self::Arithmetic | Self::Discontinuity | Self::FrozenDiscontinuity | Self::SameVersion => {
-                RefusalCode::Contradiction
-            }
+            Self::Arithmetic
+            | Self::Discontinuity
+            | Self::FrozenDiscontinuity
+            | Self::SameVersion
+            | Self::WrongPrice
+            | Self::MakesMoney
+            | Self::UnlocksTooMuch
+            | Self::PlacedTwice => RefusalCode::Contradiction,
+            Self::FilledInPart | Self::CancelledTwice => RefusalCode::IllegalTransition,
             Self::UnknownAsset => RefusalCode::UnknownAsset,
             Self::Overflow => RefusalCode::Overflow,
             Self::ZeroQuantity => RefusalCode::ZeroQuantity,
@@ -72,8 +109,15 @@ impl Falsehood {
     /// The event, the `nth` of its run (from 0).
     #[must_use]
     pub fn body(self, nth: u32, registry: &Registry) -> Body {
+        let market = Market::new(nth, registry);
         let mut change = first_change(nth, registry);
         match self {
+            Self::WrongPrice => return market.wrong_price(),
+            Self::MakesMoney => return market.makes_money(),
+            Self::FilledInPart => return market.filled_in_part(),
+            Self::UnlocksTooMuch => return market.unlocks_too_much(),
+            Self::CancelledTwice => return market.cancelled_twice(),
+            Self::PlacedTwice => return market.placed_twice(),
             Self::Arithmetic => change.avail = Amount(AMOUNT + 1),
             Self::UnknownAsset => change.asset_id = NO_ASSET,
             Self::Overflow => change.avail = Amount(i64::MAX as u64 + AMOUNT),
@@ -101,13 +145,18 @@ impl Falsehood {
         }
     }
 
-    /// The true event that has to come right before it, if one has to.
+    /// The true events that have to come right before it; none before what shows alone.
     #[must_use]
-    pub fn groundwork(self, nth: u32, registry: &Registry) -> Option<Body> {
-        (!Self::ALONE.contains(&self)).then(|| Body::Deposit {
-            event_id: EventId(FIRST_USER.0 - EARLIER_EVENT_IDS + u64::from(nth)),
-            change: first_change(nth, registry),
-        })
+    pub fn groundwork(self, nth: u32, registry: &Registry) -> Vec<Body> {
+        match self {
+            Self::CancelledTwice => Market::new(nth, registry).cancelled_once(),
+            Self::PlacedTwice => Market::new(nth, registry).placed_once(),
+            _ if Self::ALONE.contains(&self) => Vec::new(),
+            _ => vec![Body::Deposit {
+                event_id: EventId(FIRST_USER.0 - EARLIER_EVENT_IDS + u64::from(nth)),
+                change: first_change(nth, registry),
+            }],
+        }
     }
 }
 
@@ -144,7 +193,7 @@ mod tests {
     fn each_falsehood_that_shows_alone_is_refused_with_its_code() {
         let registry = Registry::example();
         for (nth, falsehood) in (0..).zip(Falsehood::ALONE) {
-            assert_eq!(falsehood.groundwork(nth, &registry), None);
+            assert_eq!(falsehood.groundwork(nth, &registry), []);
             let event = samples::chain(vec![falsehood.body(nth, &registry)]).remove(0);
             let refusal = check(&event, &registry).expect_err("a falsehood");
             assert_eq!(refusal.code, falsehood.code(), "{falsehood:?}: {refusal}");
@@ -155,8 +204,9 @@ mod tests {
     fn the_others_are_right_in_themselves_and_do_not_continue_what_comes_before_them() {
         let registry = Registry::example();
         for falsehood in Falsehood::ALL.into_iter().filter(|f| !Falsehood::ALONE.contains(f)) {
-            let before = falsehood.groundwork(3, &registry).expect("it needs one");
-            let events = samples::chain(vec![before, falsehood.body(3, &registry)]);
+            let mut bodies = falsehood.groundwork(3, &registry);
+            bodies.push(falsehood.body(3, &registry));
+            let events = samples::chain(bodies);
             for event in &events {
                 assert_eq!(
                     check(event, &registry),
@@ -165,12 +215,27 @@ mod tests {
                     event.output_sequence
                 );
             }
-            let [first, second] = [&events[0], &events[1]].map(|event| event.changes()[0]);
+            let [.., before, last] = &events[..] else {
+                panic!("{falsehood:?} needs something before it")
+            };
+            let [first, second] = [before, last].map(|event| event.changes()[0]);
             assert_eq!((first.user_id, first.asset_id), (second.user_id, second.asset_id));
             let adds_up = second.delta_avail.apply(first.avail) == Ok(second.avail)
                 && second.delta_frozen.apply(first.frozen) == Ok(second.frozen);
             let follows = first.version.next() == Some(second.version);
-            assert!(!(follows && adds_up), "{falsehood:?} continues what comes before it");
+            let id = |event: &settlement_events::Event| event.orders().first().map(|order| order.order_id);
+            // Of an order the account's part is right, and the order had a state that this one cannot follow.
+            let repeats = events[..events.len() - 1].iter().any(|event| {
+                let [was, is] = [event, last].map(|event| event.orders().first().copied());
+                id(event) == id(last)
+                    && was
+                        .zip(is)
+                        .is_some_and(|(was, is)| was.version >= is.version || !was.status.may_become(is.status))
+            });
+            assert!(
+                !(follows && adds_up) || repeats,
+                "{falsehood:?} continues what comes before it"
+            );
         }
     }
 }
