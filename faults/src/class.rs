@@ -125,13 +125,13 @@ classes! {
         "settlement asked for a replay";
     GapPartialReplay: "events lost while replay is partial",
         "settlement asked for a replay and had to ask again";
-    DamagedDelivery: "events damaged on the way",
+    DamagedDelivery: "events damaged on the way, and the first replay that is asked for",
         "settlement counted a damaged event";
     ForgedDelivery: "an event of another stream under a sequence of this one",
         "settlement counted a fork";
     RefusedEvent: "a self-contradicting event is published",
         "settlement wrote a dead letter";
-    EngineCrash: "matching engine killed, or without power",
+    EngineCrash: "matching engine killed, at any time or as it publishes",
         "the engine went down and was restarted";
     ProcessKill: "kill -9 of one process",
         "the machine's process went down and was restarted; for a node, the database noticed or recovered its log";

@@ -226,18 +226,18 @@ impl Drawer<'_> {
             }
             EngineCrash => {
                 let restart_after_ms = self.duration(wish, 100, 10_000);
-                let target = Target::Engine;
-                let action = match self.stream.below(2) {
-                    0 => Action::Kill {
-                        target,
-                        restart_after_ms,
-                    },
-                    _ => Action::PowerLoss {
-                        target,
-                        restart_after_ms,
-                    },
+                // As it publishes, its disk is what it must have asked before.
+                let when = match self.stream.below(2) {
+                    0 => self.moment(),
+                    _ => self.published(1),
                 };
-                (self.moment(), action)
+                (
+                    when,
+                    Action::Kill {
+                        target: Target::Engine,
+                        restart_after_ms,
+                    },
+                )
             }
             ProcessKill => {
                 let (target, restart_after_ms) = (self.target(wish), self.duration(wish, 100, 25_000));

@@ -171,8 +171,9 @@ fn check_settlement(resolved: &Resolved, registry: &Registry) -> Result<(), Stri
     let wal = config.wal_config(Position::start_of(config.epoch));
     wal.check().map_err(|error| {
         format!(
-            "programs.wal_segment_bytes is {}, which is no size for a file of settlement's WAL ({error})",
-            config.wal.segment_bytes
+            "programs.wal_segment_bytes is {} and programs.wal_max_bytes is {}, of which settlement's WAL cannot be made \
+             ({error})",
+            config.wal.segment_bytes, config.wal.max_bytes
         )
     })?;
     config.validate().map_err(|error| {
@@ -307,6 +308,7 @@ mod tests {
             "in_flight_max = 4097\nready_max = 1000001",
             "wal_segment_bytes = 1000",
             "wal_segment_bytes = 1073741824",
+            "wal_segment_bytes = 70000\nwal_max_bytes = 100000",
         ];
         let texts = cases.map(|programs| told(job(programs)));
         insta::assert_snapshot!("unfit_programs", texts.join("\n\n"));

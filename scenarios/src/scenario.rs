@@ -131,6 +131,8 @@ pub struct Programs {
     pub ready_max: Option<u32>,
     /// Bytes of a file of settlement's WAL: only whole files are forgotten.
     pub wal_segment_bytes: Option<u32>,
+    /// Bytes of all of them: what does not fit waits outside.
+    pub wal_max_bytes: Option<u32>,
     /// Events that the engine keeps for replay; older ones are refused.
     pub retention_events: Option<u32>,
 }
@@ -320,6 +322,7 @@ impl Scenario {
             ("programs.in_flight_max", self.programs.in_flight_max),
             ("programs.ready_max", self.programs.ready_max),
             ("programs.wal_segment_bytes", self.programs.wal_segment_bytes),
+            ("programs.wal_max_bytes", self.programs.wal_max_bytes),
             ("programs.retention_events", self.programs.retention_events),
         ];
         for (what, value) in programs {
@@ -455,6 +458,7 @@ catalog![
     "disk-trouble",
     "catch-up",
     "retention",
+    "full-wal",
     "killed-under-load",
     "frozen-node",
     "lying-database",

@@ -140,6 +140,9 @@ pub fn settlement_config(
         config.wal.segment_bytes = bytes;
         config.wal.group_bytes_max = config.wal.group_bytes_max.min(bytes);
     }
+    if let Some(bytes) = programs.wal_max_bytes {
+        config.wal.max_bytes = bytes.into();
+    }
     config.durable.sync_period_ms = match job.scenario.cluster.commitlog_sync {
         CommitlogSync::Periodic => job.scenario.cluster.commitlog_period_ms,
         CommitlogSync::Batch => 0,

@@ -1,7 +1,7 @@
 //! Faults on the feed: taps on settlement's connections to the engine. Messages are lost, doubled or held back where the
 //! bytes leave the engine, so that neither program carries a failpoint. ZMTP framing is read here (greeting of 64 bytes,
 //! then frames of flags, length, body); what a payload means is asked of a [`FeedCodec`].
-use super::{Executor, WeakExecutor};
+use super::{Blow, Executor, WeakExecutor};
 use crate::plan::{Action, Fault, Plan, When};
 use sim_world::{ConnInfo, TapVerdict, TcpTap};
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 /// How long after a loss the engine's replay goes on being slow or partial, ms: longer than any replay takes then.
 const REPLAY_TROUBLE_MS: u64 = 20_000;
+/// A replay reply with an event in it has at least so many bytes, one without has fewer.
+const EVENTS_REPLY_BYTES: usize = 120;
 
 /// Knows what the feed's payloads mean.
 pub trait FeedCodec: Send + Sync {
@@ -43,6 +45,8 @@ struct ReplayTrouble {
     until_ms: u64,
     slow_ms: u64,
     max_entries: usize,
+    /// How many replies with events in them come damaged.
+    damaged: u32,
 }
 
 /// Installs both taps, if the plan has faults for them.
@@ -162,6 +166,12 @@ fn with_payload(wire: &[u8], old_bytes: usize, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Changes one bit of the body of a message's last frame.
+fn damage(wire: &mut [u8], payload_bytes: usize) {
+    let at = wire.len() - payload_bytes / 3;
+    wire[at] ^= 1;
+}
+
 struct PublishTap {
     executor: WeakExecutor,
     codec: Arc<dyn FeedCodec>,
@@ -221,10 +231,7 @@ impl PublishTap {
             match &mut active.effect {
                 Effect::Duplicate => times *= 2,
                 Effect::Drop => times = 0,
-                Effect::Damage => {
-                    let at = wire.len() - payload.len() / 3;
-                    wire[at] ^= 1;
-                }
+                Effect::Damage => damage(&mut wire, payload.len()),
                 Effect::Forge { instead } => {
                     let forged = self.codec.forge(payload, *instead);
                     behind = forged.map(|forged| with_payload(&wire, payload.len(), &forged));
@@ -280,13 +287,23 @@ impl PublishTap {
                         until_ms: now_ms + REPLAY_TROUBLE_MS,
                         slow_ms: replay_slow_ms,
                         max_entries: replay_max_entries as usize,
+                        damaged: trouble.damaged,
                     };
                     until_ms = until_ms.max(trouble.until_ms);
                 }
                 (from + u64::from(count), Effect::Drop, "lost")
             }
-            Action::Damage { count } => (from + u64::from(count), Effect::Damage, "damaged"),
+            Action::Damage { count } => {
+                // And the first answer to who asks for them again.
+                self.trouble.lock().unwrap_or_else(PoisonError::into_inner).damaged += 1;
+                (from + u64::from(count), Effect::Damage, "damaged")
+            }
             Action::Forge { instead } => (from + 1, Effect::Forge { instead }, "forged"),
+            // The event leaves; nothing behind it does.
+            Action::Kill {
+                target,
+                restart_after_ms,
+            } => return executor.outage_now(fault, target, restart_after_ms, Blow::Kill),
             Action::PublishRefused { .. } => {
                 return executor.fired_until(
                     fault,
@@ -305,12 +322,22 @@ impl PublishTap {
     }
 }
 
-/// Slows and shortens replay replies while there is trouble.
+/// Slows, shortens and damages replay replies while there is trouble.
 struct ReplayTap {
     executor: WeakExecutor,
     codec: Arc<dyn FeedCodec>,
     trouble: Arc<Mutex<ReplayTrouble>>,
     streams: BTreeMap<u64, Stream>,
+}
+
+impl ReplayTap {
+    /// Whether the reply that goes by is one of the damaged.
+    fn is_damaged(&self) -> bool {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = trouble.damaged.checked_sub(1);
+        trouble.damaged = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 impl TcpTap for ReplayTap {
@@ -333,7 +360,10 @@ impl TcpTap for ReplayTap {
         for piece in self.streams.entry(conn.id).or_default().feed(bytes) {
             match piece {
                 Piece::Other(wire) => out.extend(wire),
-                Piece::Message { wire, payload } => {
+                Piece::Message { mut wire, payload } => {
+                    if payload.len() >= EVENTS_REPLY_BYTES && self.is_damaged() {
+                        damage(&mut wire, payload.len());
+                    }
                     let shorter = (max_entries > 0)
                         .then(|| self.codec.shorten_reply(&payload, max_entries))
                         .flatten();

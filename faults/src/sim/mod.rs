@@ -417,6 +417,17 @@ impl Executor {
         self.undo(until_ms, fault.clone(), move |e| e.bring_back(target));
     }
 
+    /// The same at once, when whoever calls this is done with what it does.
+    pub(crate) fn outage_now(&self, fault: &Fault, target: Target, restart_after_ms: u64, blow: Blow) {
+        let (weak, fault) = (self.weak(), fault.clone());
+        let world = &self.shared.world;
+        world.call_at(world.now_ns(), move || {
+            if let Some(executor) = weak.upgrade() {
+                executor.outage(&fault, target, restart_after_ms, blow);
+            }
+        });
+    }
+
     fn strike(&self, target: Target, blow: Blow) {
         match (target, blow) {
             (Target::Node(node), Blow::Kill) => self.machines().cluster.kill(index(node)),
