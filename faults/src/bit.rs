@@ -66,7 +66,7 @@ impl Story<'_> {
             DamagedDelivery => self.rose("damaged") >= 1,
             ForgedDelivery => self.rose("forks") >= 1,
             RefusedEvent => self.rose("dead_letters") >= 1,
-            EngineCrash => self.came_back("engine"),
+            EngineCrash | EnginePowerLoss => self.came_back("engine"),
             ProcessKill | PowerLoss => self.struck_machine(),
             ProcessKillAll | PowerLossAll => ["settlement", "engine", "db-1"].iter().all(|name| self.came_back(name)),
             PowerLossDatabase => ["db-1", "db-2", "db-3"].iter().all(|name| self.came_back(name)),
@@ -590,6 +590,7 @@ mod tests {
         };
         for (class, action, needed) in [
             (EngineCrash, kill(Target::Engine), &["engine"][..]),
+            (EnginePowerLoss, kill(Target::Engine), &["engine"][..]),
             (ProcessKill, kill(Target::Settlement), &["settlement"][..]),
             (PowerLoss, kill(Target::Engine), &["engine"][..]),
             (

@@ -42,6 +42,8 @@ pub enum Class {
     RefusedEvent,
     /// The matching engine's process is killed and restarted.
     EngineCrash,
+    /// The matching engine's machine loses power as an event leaves it.
+    EnginePowerLoss,
     /// A process is killed (kill -9) and restarted; its machine lives on.
     ProcessKill,
     /// Every process is killed at once and restarted; the machines live on.
@@ -131,7 +133,9 @@ classes! {
         "settlement counted a fork";
     RefusedEvent: "a self-contradicting event is published",
         "settlement wrote a dead letter";
-    EngineCrash: "matching engine killed, at any time or as it publishes",
+    EngineCrash: "matching engine killed",
+        "the engine went down and was restarted";
+    EnginePowerLoss: "power loss of the matching engine as it publishes",
         "the engine went down and was restarted";
     ProcessKill: "kill -9 of one process",
         "the machine's process went down and was restarted; for a node, the database noticed or recovered its log";

@@ -226,14 +226,19 @@ impl Drawer<'_> {
             }
             EngineCrash => {
                 let restart_after_ms = self.duration(wish, 100, 10_000);
-                // As it publishes, its disk is what it must have asked before.
-                let when = match self.stream.below(2) {
-                    0 => self.moment(),
-                    _ => self.published(1),
-                };
                 (
-                    when,
+                    self.moment(),
                     Action::Kill {
+                        target: Target::Engine,
+                        restart_after_ms,
+                    },
+                )
+            }
+            EnginePowerLoss => {
+                let restart_after_ms = self.duration(wish, 500, 10_000);
+                (
+                    self.published(1),
+                    Action::PowerLoss {
                         target: Target::Engine,
                         restart_after_ms,
                     },

@@ -300,10 +300,10 @@ impl PublishTap {
             }
             Action::Forge { instead } => (from + 1, Effect::Forge { instead }, "forged"),
             // The event leaves; nothing behind it does.
-            Action::Kill {
+            Action::PowerLoss {
                 target,
                 restart_after_ms,
-            } => return executor.outage_now(fault, target, restart_after_ms, Blow::Kill),
+            } => return executor.outage_now(fault, target, restart_after_ms, Blow::Power),
             Action::PublishRefused { .. } => {
                 return executor.fired_until(
                     fault,

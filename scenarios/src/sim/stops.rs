@@ -94,6 +94,7 @@ fn is_of_database(class: Class) -> bool {
             | Class::ForgedDelivery
             | Class::RefusedEvent
             | Class::EngineCrash
+            | Class::EnginePowerLoss
     );
     let is_of_settlement = matches!(class, Class::CrashBeforeBatch | Class::CrashAfterBatch);
     !is_of_feed && !is_of_settlement && !is_of_disk(class)
