@@ -54,7 +54,7 @@ impl Facts {
             read.times_ms.insert(seq, event.event_time_ms.0);
             read.epoch = event.epoch.0;
             if let Some(code) = fact.contradictory {
-                read.refused.insert(seq, code.as_str().to_string());
+                read.refused.insert(seq, code.to_string());
                 continue;
             }
             read.kinds.insert(seq, event.kind().as_str());

@@ -11,7 +11,7 @@
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use settlement_events::{DecodeError, Digest, Envelope, Epoch, Event, RefusalCode, TimeMs};
+use settlement_events::{DecodeError, Digest, Envelope, Epoch, Event, TimeMs};
 
 use crate::command::Command;
 use crate::source::Origin;
@@ -83,7 +83,7 @@ pub struct Record {
 impl Record {
     /// The code with which its event must be refused, if it is a contradiction.
     #[must_use]
-    pub const fn contradictory(&self) -> Option<RefusalCode> {
+    pub const fn contradictory(&self) -> Option<&'static str> {
         contradictory(self.origin)
     }
 
@@ -107,7 +107,7 @@ impl Record {
     }
 }
 
-const fn contradictory(origin: Origin) -> Option<RefusalCode> {
+const fn contradictory(origin: Origin) -> Option<&'static str> {
     match origin {
         Origin::Contradiction(falsehood) => Some(falsehood.code()),
         Origin::Source | Origin::Intake | Origin::Groundwork => None,
@@ -319,12 +319,12 @@ fn check_torn(bytes: &[u8], offset: usize, index: u64) -> Result<(), LogError> {
 /// An event of the log, for a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// The event.
+    /// The event; of one that nobody can read, what it was made from.
     pub event: Event,
     /// The digest of its bytes as the log holds them.
     pub digest: Digest,
     /// The code with which a reader must refuse it, if it contradicts itself on purpose.
-    pub contradictory: Option<RefusalCode>,
+    pub contradictory: Option<&'static str>,
 }
 
 /// Why the facts of a log cannot be told.
@@ -349,7 +349,8 @@ pub fn read_facts(bytes: &[u8]) -> Result<Vec<Fact>, FactsError> {
     let mut facts = Vec::with_capacity(records.iter().map(|record| record.entries.len()).sum());
     for record in records {
         for entry in record.entries {
-            let event = Event::decode(entry).map_err(|source| FactsError::Event {
+            let readable = entry.len().saturating_sub(record.origin.bytes_too_many().len());
+            let event = Event::decode(&entry[..readable]).map_err(|source| FactsError::Event {
                 index: record.index,
                 source,
             })?;

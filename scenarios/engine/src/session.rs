@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use settlement_events::{Body, Envelope, Epoch, Event, Heartbeat, RefusalCode, Registry, TimeMs, UserId};
+use settlement_events::{Body, Envelope, Epoch, Event, Heartbeat, Registry, TimeMs, UserId};
 
 use crate::command::{Command, Rejection, TimedCommand};
 use crate::contradiction::Contradiction;
@@ -221,7 +221,9 @@ impl Session {
     ) -> Record {
         let index = self.records;
         self.records += 1;
-        let entries = bodies.into_iter().map(|body| self.stream.seal(at, body)).collect();
+        let behind = origin.bytes_too_many();
+        let seal = |body| self.stream.seal(at, body, behind);
+        let entries = bodies.into_iter().map(seal).collect();
         Record {
             index,
             origin,
@@ -288,7 +290,7 @@ pub fn run(
     registry: Registry,
     source: &Source,
     contradictions: &[Contradiction],
-) -> Result<Vec<(Envelope, Option<RefusalCode>)>, WorkloadError> {
+) -> Result<Vec<(Envelope, Option<&'static str>)>, WorkloadError> {
     let mut session = Session::new(registry, source, contradictions)?;
     let mut events = Vec::new();
     while let Some(record) = session.step() {

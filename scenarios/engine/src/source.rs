@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use settlement_events::{Digest, Registry};
 
 use crate::command::TimedCommand;
+use crate::contradiction::Falsehood;
 use crate::exchange::Exchange;
 use crate::tape::Tape;
 use crate::workload::{Workload, WorkloadError, WorkloadSpec};
@@ -91,7 +92,17 @@ pub enum Origin {
     /// A client of the intake.
     Intake,
     /// A contradiction published on purpose.
-    Contradiction(crate::contradiction::Falsehood),
+    Contradiction(Falsehood),
     /// A true event, for the contradiction that follows.
     Groundwork,
+}
+
+impl Origin {
+    /// What stands behind the encoding of its event and makes it unreadable.
+    pub(crate) const fn bytes_too_many(self) -> &'static [u8] {
+        match self {
+            Self::Contradiction(Falsehood::Unreadable) => &[0],
+            _ => &[],
+        }
+    }
 }

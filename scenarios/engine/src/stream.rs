@@ -29,8 +29,8 @@ impl Stream {
         }
     }
 
-    /// Makes a body the next event of the stream.
-    pub(crate) fn seal(&mut self, at: TimeMs, body: Body) -> Envelope {
+    /// Makes a body the next event of the stream, with these bytes behind it: none, unless nobody is to read it.
+    pub(crate) fn seal(&mut self, at: TimeMs, body: Body, behind: &[u8]) -> Envelope {
         let output_sequence = self
             .head_sequence
             .next()
@@ -43,7 +43,12 @@ impl Stream {
             prev_digest: self.head_digest,
             body,
         };
-        let envelope = Envelope::seal(&event);
+        let mut bytes = event.encode();
+        bytes.extend_from_slice(behind);
+        let envelope = Envelope {
+            digest: Digest::of(&bytes),
+            bytes: bytes.into(),
+        };
         self.head_sequence = output_sequence;
         self.head_digest = envelope.digest;
         envelope

@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use engine::contradiction::UNREADABLE;
 use engine::log::{FactsError, LogError, read_facts, scan};
 use engine::{
     Contradiction, EngineConfig, EngineError, EngineExit, Falsehood, LOG_FILE, Pacing, Source, WorkloadSpec, run, serve,
@@ -32,12 +33,16 @@ fn config(data_dir: &Path) -> EngineConfig {
         group_events_max: 4,
         ..Pacing::default()
     };
-    config.contradictions = [(10, Falsehood::Arithmetic), (14, Falsehood::Discontinuity)]
-        .map(|(before_command, falsehood)| Contradiction {
-            before_command,
-            falsehood,
-        })
-        .into();
+    config.contradictions = [
+        (10, Falsehood::Arithmetic),
+        (14, Falsehood::Discontinuity),
+        (15, Falsehood::Unreadable),
+    ]
+    .map(|(before_command, falsehood)| Contradiction {
+        before_command,
+        falsehood,
+    })
+    .into();
     config.exit_when_done = true;
     config
 }
@@ -84,7 +89,7 @@ fn heads(log: &[u8]) -> Vec<Digest> {
     read_facts(log)
         .expect("a good log")
         .iter()
-        .map(|fact| fact.event.digest())
+        .map(|fact| fact.digest)
         .collect()
 }
 
@@ -95,11 +100,17 @@ fn the_log_of_a_run_holds_what_its_source_gives() {
     let stream = run(config.registry.clone(), &config.source, &config.contradictions).expect("a good spec");
     assert_eq!(facts.len(), stream.len());
     for (fact, (envelope, code)) in facts.iter().zip(&stream) {
-        assert_eq!((fact.event.digest(), fact.contradictory), (envelope.digest, *code));
+        assert_eq!((fact.digest, fact.contradictory), (envelope.digest, *code));
+        let is_whole = fact.event.digest() == fact.digest;
+        assert_eq!(is_whole, *code != Some(UNREADABLE));
     }
     assert_eq!(
         facts.iter().filter_map(|fact| fact.contradictory).collect::<Vec<_>>(),
-        [RefusalCode::Contradiction; 2]
+        [
+            RefusalCode::Contradiction.as_str(),
+            RefusalCode::Contradiction.as_str(),
+            UNREADABLE
+        ]
     );
     common::Follower::follow(&stream, &config.registry);
 }

@@ -141,7 +141,7 @@ fn contradictions_are_marked_refused_and_change_nothing_else() {
     let marked: Vec<_> = with.iter().filter_map(|(_, code)| *code).collect();
     assert_eq!(marked, Falsehood::ALL.map(Falsehood::code));
     // Sequences and digests move on, what happened is the same.
-    let bodies = |stream: &[(settlement_events::Envelope, Option<settlement_events::RefusalCode>)]| {
+    let bodies = |stream: &[(settlement_events::Envelope, Option<&str>)]| {
         let honest = stream.iter().filter(|(_, code)| code.is_none());
         honest
             .map(|(envelope, _)| envelope.open().expect("opens"))
