@@ -103,6 +103,8 @@ pub struct Node {
     pub(super) clock: Clock,
     pub(super) connections: BTreeMap<u64, i64>,
     pub(super) rng: Rng,
+    /// Of its own: when a log is synced changes no other draw.
+    pub(super) sync_rng: Rng,
     /// When the periods of the log's sync begin, from the first time that one is set.
     pub(super) sync_phase_us: Option<u64>,
     pub(super) next_batch: u64,
@@ -137,6 +139,9 @@ impl std::fmt::Debug for Node {
     }
 }
 
+/// Tells the draws of syncs from the others of a seed.
+const SYNC_DRAWS: u64 = 0x73_79_6e_63;
+
 impl Node {
     /// A node that has not started. `seed` fixes every draw it will make.
     pub fn new(config: Arc<ClusterConfig>, me: NodeIdx, seed: u64) -> Node {
@@ -168,6 +173,7 @@ impl Node {
             clock,
             connections: BTreeMap::new(),
             rng,
+            sync_rng: Rng::new(seed ^ SYNC_DRAWS),
             sync_phase_us: None,
             next_batch: 0,
             last_ballot_us: 0,

@@ -208,14 +208,14 @@ impl Node {
     /// When the next sync begins. The periods run since the process started; nodes that were started together may be in
     /// step, others are not: drawn once.
     fn next_sync(&mut self, now_us: u64, period_ms: u64) -> u64 {
-        let rng = &mut self.rng;
+        let rng = &mut self.sync_rng;
         let phase_us = *self.sync_phase_us.get_or_insert_with(|| match rng.below(2) {
             0 => rng.below(IN_STEP_US),
             _ => rng.below(period_ms.max(1) * 1000),
         });
         let late_us = match self.config.sync_late_max_ms {
             0 => 0,
-            most_ms => self.rng.below(most_ms * 1000),
+            most_ms => rng.below(most_ms * 1000),
         };
         next_tick(now_us, period_ms, phase_us) + late_us
     }
