@@ -19,6 +19,8 @@ fn publisher(plant: &Plant) -> mpsc::Sender<Envelope> {
     let (events, mut wanted) = mpsc::channel(WAITING_MAX);
     plant.engine.spawn(async move {
         let mut socket = PubSocket::new();
+        // What the engine has left listening ends a moment after it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         socket.bind(PUBLISH).await.expect("the engine is gone");
         while let Some(envelope) = wanted.recv().await {
             let mut frames = ZmqMessage::from(FEED_TOPIC.to_vec());
