@@ -30,8 +30,11 @@ pub trait Hands: Clone + Send + Sync + 'static {
     /// SIGCONT.
     fn resume(&self, target: Target) -> impl Future<Output = Result<(), String>> + Send;
     /// Waits until the process works again after a blow, within a bound of its own: what is only just starting is not worth
-    /// striking.
+    /// striking. A database node works for settlement: nobody would notice a blow while settlement is away.
     fn until_up(&self, target: Target) -> impl Future<Output = ()> + Send;
+    /// Whether settlement has been running for some seconds and has not got as far as answering about itself: it cannot
+    /// begin without the database.
+    fn is_held_up(&self) -> bool;
     /// Waits until settlement has received this event, and a batch of it or of a later one is on its way; false if nothing
     /// more will be.
     fn until_in_flight(&self, output_sequence: u64) -> impl Future<Output = bool> + Send;
@@ -59,7 +62,7 @@ pub struct Outcome {
     /// Its moment came, and it could be carried out.
     pub fired: bool,
     /// It changed an outcome: settlement was struck with events in flight, or had trouble with the database from the
-    /// blow until a little after its end. The engine was struck: it was away while it still had events to publish.
+    /// blow until a little after its end, or could not begin before that end. The engine was struck: it was away while it still had events to publish.
     pub bit: bool,
     /// What it did, when; or why it did not.
     pub detail: String,
@@ -256,6 +259,7 @@ async fn strike<H: Hands>(
     };
     outcome.fired = true;
     sleep(Duration::from_millis(blow.for_ms)).await;
+    let is_held_up = hands.is_held_up();
     if blow.is_kill {
         hands.start(blow.target).await?;
     } else {
@@ -278,7 +282,7 @@ async fn strike<H: Hands>(
     if let Target::Node(node) = blow.target {
         outcome.window = Some(Window { node, from_ms, to_ms });
         sleep(aftermath).await;
-        outcome.bit = hands.troubles() > troubles;
+        outcome.bit = is_held_up || hands.troubles() > troubles;
     } else {
         outcome.bit = struck.at_work;
     }

@@ -12,6 +12,7 @@ struct Notes {
     troubles: Arc<AtomicU64>,
     /// A node that is away gives trouble.
     is_noticed: bool,
+    is_held_up: bool,
     never_in_flight: bool,
     start_fails: bool,
 }
@@ -59,6 +60,10 @@ impl Hands for Notes {
     }
 
     async fn until_up(&self, _: Target) {}
+
+    fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
 
     async fn until_in_flight(&self, _: u64) -> bool {
         !self.never_in_flight
@@ -153,6 +158,13 @@ async fn a_fault_has_bitten_when_settlement_was_working_or_noticed() {
     assert_eq!(busy[0].in_flight, Some(7));
     let window = busy[1].window.expect("a node was away");
     assert!(window.node == 0 && window.to_ms - window.from_ms >= 300, "{window:?}");
+    // Settlement that waits to begin counts nothing yet, and has noticed all the same; its own death is no such sign.
+    let starting = Notes {
+        is_held_up: true,
+        ..Notes::default()
+    };
+    let starting = run(&starting, faults(), 3).await.0;
+    assert_eq!(starting.iter().map(|o| o.bit).collect::<Vec<_>>(), [false, true]);
 }
 
 #[tokio::test]

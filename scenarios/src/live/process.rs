@@ -49,6 +49,8 @@ struct State {
     /// It is meant to run.
     wanted: bool,
     starts: u32,
+    /// When it was started last.
+    started: Option<Instant>,
     /// How it ended by itself, or badly when it was asked to, each time.
     ended: Vec<End>,
     restart_at: Option<Instant>,
@@ -112,6 +114,7 @@ impl Process {
             .map_err(|error| failed(&self.program, error))?;
         state.child = Some(child);
         state.starts += 1;
+        state.started = Some(Instant::now());
         state.restart_at = None;
         Ok(())
     }
@@ -119,6 +122,13 @@ impl Process {
     /// How often it was started.
     pub fn starts(&self) -> u32 {
         self.lock().starts
+    }
+
+    /// For how long it has been running; None if it does not run.
+    pub fn running_for(&self) -> Option<Duration> {
+        let state = self.lock();
+        state.child.as_ref()?;
+        state.started.map(|started| started.elapsed())
     }
 
     /// How it ended by itself, or badly when it was asked to, each time.
@@ -303,7 +313,9 @@ mod tests {
         let process = shell("sleep 1000", directory.path());
         process.start().expect("a shell");
         process.signal(Signal::SIGSTOP).expect("it runs");
+        assert!(process.running_for().is_some());
         process.kill();
+        assert!(process.running_for().is_none());
         assert!(process.tend().is_none() && process.ended().is_empty());
         assert!(process.signal(Signal::SIGCONT).is_err());
     }

@@ -24,6 +24,9 @@ const WATCH_CLOSELY: Duration = Duration::from_millis(2);
 const UP_MAX: Duration = Duration::from_secs(20);
 /// And then it is given so long to find its feet, read its WAL and send something.
 const REST: Duration = Duration::from_secs(2);
+/// Settlement that has not answered about itself for so long after its start waits for something: it takes a fraction of a
+/// second otherwise.
+const HELD_UP: Duration = Duration::from_secs(3);
 /// A moment that is waited for does not come any more if nothing was acknowledged for so long: the bound of liveness.
 const STANDSTILL_MAX: Duration = Duration::from_secs(180);
 /// A program that ended by itself so often is not started again: settlement ends after 30 s without the database, so that is
@@ -362,14 +365,20 @@ impl Hands for Site {
 
     async fn until_up(&self, target: Target) {
         // The engine is up as soon as it runs, and a node when the command that started it has ended.
-        if target != Target::Settlement {
+        if target == Target::Engine {
             return;
         }
         let until = Instant::now() + UP_MAX;
-        while self.numbers().is_none() && Instant::now() < until {
+        let is_up = || self.shared.settlement.running_for().is_some() && self.numbers().is_some();
+        while !is_up() && Instant::now() < until {
             sleep(WATCH).await;
         }
         sleep(REST).await;
+    }
+
+    fn is_held_up(&self) -> bool {
+        let running_for = self.shared.settlement.running_for();
+        running_for.is_some_and(|running_for| running_for >= HELD_UP) && self.numbers().is_none()
     }
 
     async fn until_in_flight(&self, output_sequence: u64) -> bool {
