@@ -14,8 +14,12 @@ use super::header::{self, Header};
 use super::read;
 use super::record::{self, EVENT_BYTES_MAX};
 use super::recover::{self, Recovered};
+use super::segment::SEGMENT_HEADER_BYTES;
 use super::sync::{self, SyncDone, SyncJob, Tail};
 use super::{Position, StreamId, WalConfig, WalError, storage};
+
+/// Kept free of events: the group that is being synced and the next one may each begin a segment, and its header counts.
+const HEADERS_TO_COME_BYTES: u64 = 2 * SEGMENT_HEADER_BYTES as u64;
 
 /// What [`Wal::append`] did with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +223,7 @@ impl Wal {
 
     fn check_room(&self, record_bytes: u64) -> Result<(), WalError> {
         let bytes = self.bytes();
-        if bytes + record_bytes > self.config.max_bytes {
+        if bytes + record_bytes + HEADERS_TO_COME_BYTES > self.config.max_bytes {
             return Err(WalError::Full {
                 bytes,
                 max_bytes: self.config.max_bytes,

@@ -269,6 +269,38 @@ async fn a_full_log_pushes_back_and_takes_events_again_after_compaction() {
     assert_eq!(wal.append(seq(1), &event(1)).expect("known"), Appended::BelowLowWater);
 }
 
+/// Whatever is left when the log is full: opened again it begins a segment, whose header must have room, too.
+#[tokio::test]
+async fn the_headers_of_new_segments_have_room() {
+    let record_bytes = record::record_bytes(event(1).bytes.len()) as u64;
+    for max_bytes in (150_000..150_000 + record_bytes).step_by(40) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = WalConfig { max_bytes, ..config() };
+        let mut value = 0;
+        // The second time little fits, and what does goes to a segment of its own.
+        for kept_back in [3, 0] {
+            let (mut wal, _) = Wal::open(dir.path(), id(), config).await.expect("the log opens");
+            loop {
+                match wal.append(seq(value + 1), &event(value + 1)) {
+                    Ok(_) => value += 1,
+                    Err(WalError::GroupFull { .. }) => drop(sync(&mut wal).await),
+                    Err(WalError::Full { .. }) => break,
+                    Err(other) => panic!("{other}"),
+                }
+                let left = (max_bytes - wal.bytes()) / record_bytes;
+                if left <= kept_back {
+                    break;
+                }
+            }
+            if wal.stats().buffered_events > 0 {
+                sync(&mut wal).await;
+            }
+            assert!(wal.bytes() <= max_bytes, "{} of {max_bytes}", wal.bytes());
+        }
+        assert!(value > 300, "the log was filled: {value}");
+    }
+}
+
 #[tokio::test]
 async fn one_absurd_event_is_refused_and_the_next_is_taken() {
     let dir = tempfile::tempdir().expect("a directory");
