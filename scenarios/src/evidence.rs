@@ -249,6 +249,9 @@ pub struct Evidence {
     pub bounds: Bounds,
     /// What settlement's metrics said that was not so.
     pub untrue_metrics: Vec<String>,
+    /// How many trades settlement has told of whose id was used before; None where it was started again, because it
+    /// remembers ids only while it runs.
+    pub trade_ids_reused: Option<u64>,
     /// The batches that settlement sent; None: nobody looked.
     pub requests: Option<Requests>,
     /// Rows whose timestamps are not what their versions say, in words.

@@ -152,7 +152,7 @@ pub struct Books {
     pub accounts: BTreeMap<AccountKey, Account>,
     /// By order id.
     pub orders: BTreeMap<u64, Order>,
-    /// By trade id.
+    /// By sequence: an id may come twice, and then both trades stand (rule 4).
     pub trades: BTreeMap<u64, TradeRecord>,
     /// Deposits minus withdrawals, by asset.
     pub external: BTreeMap<u32, i128>,
@@ -322,13 +322,6 @@ impl Books {
     }
 
     fn trade(&mut self, seq: u64, trade: &Trade) -> Result<(), OracleError> {
-        if let Some(first) = self.trades.get(&trade.trade_id) {
-            return Err(OracleError::TradeTwice {
-                seq,
-                trade: trade.trade_id,
-                first: first.seq,
-            });
-        }
         if trade.quantity == 0 || trade.price == 0 {
             return Err(OracleError::Zero {
                 seq,
@@ -395,7 +388,7 @@ impl Books {
             versions,
             trade: trade.clone(),
         };
-        self.trades.insert(trade.trade_id, record);
+        self.trades.insert(seq, record);
         Ok(())
     }
 

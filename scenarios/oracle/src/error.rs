@@ -35,16 +35,6 @@ pub enum OracleError {
         /// Which.
         order: u64,
     },
-    /// A trade id used twice.
-    #[error("at {seq}: trade {trade} happened before, at {first}")]
-    TradeTwice {
-        /// Where.
-        seq: u64,
-        /// Which.
-        trade: u64,
-        /// Where first.
-        first: u64,
-    },
     /// An order that is filled or cancelled cannot change again.
     #[error("at {seq}: order {order} is closed")]
     OrderClosed {

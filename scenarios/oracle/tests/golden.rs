@@ -137,12 +137,12 @@ fn partial_fill_then_price_improvement_refunds_at_the_last_fill() {
             (7, 200_000_000, Status::Filled)
         ]
     );
-    assert_eq!((b.trades[&1].quote_amount, b.trades[&1].buyer_refund), (5_000, 0));
+    assert_eq!((b.trades[&5].quote_amount, b.trades[&5].buyer_refund), (5_000, 0));
     assert_eq!(
         (
-            b.trades[&2].quote_amount,
-            b.trades[&2].buyer_refund,
-            b.trades[&2].seller_refund
+            b.trades[&7].quote_amount,
+            b.trades[&7].buyer_refund,
+            b.trades[&7].seller_refund
         ),
         (13_500, 1_500, 0)
     );
@@ -182,7 +182,7 @@ fn a_self_trade_posts_four_times_to_two_accounts() {
         ]
     );
     assert_eq!(
-        b.trades[&1].versions,
+        b.trades[&5].versions,
         [
             ((ALICE, BTC), 3),
             ((ALICE, USDT), 3),
@@ -270,7 +270,7 @@ fn an_inexact_division_stays_with_the_buyer() {
         [(5, 0, -1, 0, 9), (6, 0, -1, 0, 8), (7, 1, -8, 1, 0)]
     );
     assert_eq!(three.accounts[&(BOB, USDT)].balance(), (9, 0));
-    assert_eq!(three.trades[&3].buyer_refund, 1);
+    assert_eq!(three.trades[&7].buyer_refund, 1);
     conserved(&two);
     conserved(&three);
 }
@@ -307,7 +307,7 @@ fn fees_come_out_of_what_each_side_receives() {
     assert_eq!(postings(&b, BOB, USDT), [(5, 197, 0, 197, 0)]);
     assert_eq!(postings(&b, HOUSE, BTC), [(5, 1, 0, 1, 0)]);
     assert_eq!(postings(&b, HOUSE, USDT), [(5, 3, 0, 3, 0)]);
-    assert_eq!(b.trades[&1].versions[4..], [((HOUSE, BTC), 1), ((HOUSE, USDT), 1)]);
+    assert_eq!(b.trades[&5].versions[4..], [((HOUSE, BTC), 1), ((HOUSE, USDT), 1)]);
     conserved(&b);
 }
 
@@ -400,20 +400,36 @@ fn contradictions_are_named() {
             asset: USDT
         }
     );
-    let mut twice = base();
-    twice.extend([trade(7, 1, 2, 5, 1, vec![]), trade(7, 1, 2, 5, 1, vec![])]);
-    assert_eq!(
-        books(0, twice).unwrap_err(),
-        OracleError::TradeTwice {
-            seq: 6,
-            trade: 7,
-            first: 5
-        }
-    );
     let mut closed = base();
     closed.extend([Fact::OrderCancelled { order: 1 }, trade(1, 1, 2, 5, 1, vec![])]);
     assert_eq!(
         books(0, closed).unwrap_err(),
         OracleError::OrderClosed { seq: 6, order: 1 }
     );
+}
+
+/// Rule 4: which of the two the engine meant is not for the books to say.
+#[test]
+fn a_trade_id_used_twice_leaves_both_trades() {
+    let b = books(
+        0,
+        vec![
+            deposit(ALICE, USDT, 100),
+            deposit(BOB, BTC, 100),
+            placed(ALICE, 1, Side::Buy, 2, 20),
+            placed(BOB, 2, Side::Sell, 2, 20),
+            trade(7, 1, 2, 2, 5, vec![]),
+            trade(7, 1, 2, 2, 10, vec![]),
+        ],
+    )
+    .unwrap();
+    let both: Vec<_> = b
+        .trades
+        .iter()
+        .map(|(seq, t)| (*seq, t.trade.trade_id, t.trade.quantity))
+        .collect();
+    assert_eq!(both, [(5, 7, 5), (6, 7, 10)]);
+    assert_eq!(b.accounts[&(ALICE, BTC)].balance(), (15, 0));
+    assert_eq!(b.accounts[&(BOB, USDT)].balance(), (30, 0));
+    conserved(&b);
 }

@@ -28,12 +28,12 @@ fn trades_are_right(evidence: &Evidence) -> bool {
     tables
         .flat_map(|(symbol, rows)| rows.iter().map(move |row| (*symbol, row)))
         .all(|(symbol, row)| {
-            let record = evidence.books.trades.get(&(row.trade_id as u64));
+            let record = evidence.books.trades.get(&(row.output_sequence as u64));
             let is_right = record.is_some_and(|record| {
-                record.seq == row.output_sequence as u64
+                record.trade.trade_id == row.trade_id as u64
                     && exactly_once::differs(evidence, record, symbol, row).is_none()
             });
-            is_right && seen.insert(row.trade_id)
+            is_right && seen.insert(row.output_sequence)
         })
 }
 

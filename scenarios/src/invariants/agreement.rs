@@ -273,7 +273,7 @@ fn posting_differs(evidence: &Evidence, key: AccountKey, posting: &Posting, row:
 /// what it is about.
 fn cause_columns(evidence: &Evidence, key: AccountKey, posting: &Posting) -> (&'static str, u64) {
     let kind = match posting.cause {
-        Cause::Trade(id) if is_fee(evidence, id, key, posting.version) => "fee",
+        Cause::Trade(_) if is_fee(evidence, posting.seq, key, posting.version) => "fee",
         _ => evidence.kinds.get(&posting.seq).copied().unwrap_or(""),
     };
     let reference = match posting.cause {
@@ -283,9 +283,10 @@ fn cause_columns(evidence: &Evidence, key: AccountKey, posting: &Posting) -> (&'
     (kind, reference)
 }
 
-/// Whether this version of the account is one of the trade's fee credits, which come behind the four of the two sides.
-fn is_fee(evidence: &Evidence, trade: u64, key: AccountKey, version: u64) -> bool {
-    let record = evidence.books.trades.get(&trade);
+/// Whether this version of the account is one of the fee credits of the trade of this event; they come behind the four of
+/// the two sides.
+fn is_fee(evidence: &Evidence, sequence: u64, key: AccountKey, version: u64) -> bool {
+    let record = evidence.books.trades.get(&sequence);
     record.is_some_and(|record| record.versions.iter().skip(4).any(|fee| *fee == (key, version)))
 }
 

@@ -24,17 +24,20 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Finding> {
 
 fn trades(evidence: &Evidence) -> Vec<Finding> {
     let tables = evidence.found.trades.iter();
-    let mut found: Vec<(u64, u32, &TradeRow)> = tables
-        .flat_map(|(symbol, rows)| rows.iter().map(|row| (row.trade_id as u64, *symbol, row)))
+    // By sequence, then by id: an id may come twice, and then both trades stand.
+    let mut found: Vec<((u64, u64), u32, &TradeRow)> = tables
+        .flat_map(|(symbol, rows)| rows.iter().map(|row| (key_of(row), *symbol, row)))
         .collect();
-    found.sort_by_key(|(id, ..)| *id);
+    found.sort_by_key(|(key, ..)| *key);
     let mut findings = extra_trades(evidence, &evidence.found, "");
     // Both sides ascend, so that they are walked side by side.
     let mut rest = found.as_slice();
-    for (id, record) in &evidence.books.trades {
-        let from = rest.iter().position(|(other, ..)| other >= id).unwrap_or(rest.len());
+    for record in evidence.books.trades.values() {
+        let id = record.trade.trade_id;
+        let key = (record.seq, id);
+        let from = rest.iter().position(|(other, ..)| *other >= key).unwrap_or(rest.len());
         rest = &rest[from..];
-        let count = rest.iter().take_while(|(other, ..)| other == id).count();
+        let count = rest.iter().take_while(|(other, ..)| *other == key).count();
         let (rows, behind) = rest.split_at(count);
         rest = behind;
         match rows {
@@ -49,14 +52,19 @@ fn trades(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
+/// Sequence and trade id.
+fn key_of(row: &TradeRow) -> (u64, u64) {
+    (row.output_sequence as u64, row.trade_id as u64)
+}
+
 fn extra_trades(evidence: &Evidence, tables: &Tables, place: &str) -> Vec<Finding> {
     let rows = tables.trades.values().flatten();
     rows.filter(|row| {
         evidence
             .books
             .trades
-            .get(&(row.trade_id as u64))
-            .is_none_or(|r| r.seq != row.output_sequence as u64)
+            .get(&(row.output_sequence as u64))
+            .is_none_or(|record| record.trade.trade_id != row.trade_id as u64)
     })
     .map(|row| {
         let (id, seq) = (row.trade_id, row.output_sequence);

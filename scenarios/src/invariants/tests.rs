@@ -71,6 +71,7 @@ pub(crate) fn evidence() -> Evidence {
             seen: vec![("batches in flight".into(), 3, 64)],
         },
         untrue_metrics: Vec::new(),
+        trade_ids_reused: Some(0),
         requests: Some(Requests {
             batches: to_settle + 1,
             contents: to_settle,
@@ -334,6 +335,16 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             |e| e.untrue_metrics.push("acknowledged went back".into()),
             &[13],
         ),
+        (
+            "an alert about a trade id that came once",
+            |e| e.trade_ids_reused = Some(1),
+            &[13],
+        ),
+        (
+            "no alert about a trade id that came twice",
+            |e| id_used_twice(e),
+            &[3, 7, 13],
+        ),
         ("an UNLOGGED batch", |e| requests(e).not_logged = 1, &[16]),
         ("a batch at ONE", |e| requests(e).below_quorum = 1, &[16]),
         ("a batch in two parts", |e| requests(e).contents += 1, &[16]),
@@ -488,6 +499,13 @@ fn swap_money(e: &mut Evidence) {
 fn twice(e: &mut Evidence) {
     let copy = trade(e).clone();
     e.found.trades.values_mut().next().expect("a symbol").push(copy);
+}
+
+/// In the books only: the rows of that trade are missing as well.
+fn id_used_twice(e: &mut Evidence) {
+    let mut again = e.books.trades.values().next().expect("a trade").clone();
+    again.seq += 1_000;
+    e.books.trades.insert(again.seq, again);
 }
 
 fn extra_posting(e: &mut Evidence) {

@@ -216,6 +216,7 @@ fn evidence(resolved: &Resolved, found: Found) -> Result<Evidence, String> {
         resettled: found.resettled,
         bounds: Bounds::default(),
         untrue_metrics: Vec::new(),
+        trade_ids_reused: None,
         requests: None,
         ending: found.ending,
     })

@@ -215,6 +215,7 @@ fn evidence(resolved: &Resolved, outcome: Outcome) -> Result<Evidence, String> {
         resettled: outcome.resettled,
         bounds: outcome.watch.bounds,
         untrue_metrics: outcome.watch.untrue_metrics,
+        trade_ids_reused: outcome.watch.trade_ids_reused,
         requests: outcome.requests,
         untimely: outcome.untimely,
         ending: outcome.ending,

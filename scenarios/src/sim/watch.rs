@@ -33,6 +33,8 @@ pub struct Watched {
     pub bounds: Bounds,
     /// What settlement's metrics said that was not so.
     pub untrue_metrics: Vec<String>,
+    /// Trades whose id was used before, as settlement counts them; None where it was started again.
+    pub trade_ids_reused: Option<u64>,
     /// Where the acknowledged watermark was seen, whenever it had moved: simulated ms, and where.
     pub acknowledged_ms: Vec<(u64, u64)>,
     /// When database nodes lost unsynced data, simulated ms.
@@ -229,6 +231,7 @@ impl Looker {
         let snapshots: Vec<MetricsSnapshot> = all.iter().map(|instance| instance.metrics.snapshot()).collect();
         let Some(last) = snapshots.last() else { return };
         let sum = |of: fn(&MetricsSnapshot) -> u64| snapshots.iter().map(of).sum::<u64>();
+        self.watched.trade_ids_reused = (snapshots.len() == 1).then_some(last.trade_ids_reused);
         let (sent, retries) = (sum(|m| m.batches_sent), sum(|m| m.retries));
         let (acknowledged, events) = (sum(|m| m.batches_acknowledged), sum(|m| m.events_acknowledged));
         // Batches of several events that were refused, and what was in flight when settlement ended.

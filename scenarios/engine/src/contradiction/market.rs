@@ -1,6 +1,6 @@
 //! False orders and trades: of two users whom nobody else is, in the registry's first symbol. A buyer bids for
 //! [`QUANTITY`], a seller asks as much at the same price, and [`FILLED`] of it is traded. What is said of that is wrong
-//! in one number each time, and in two cases only for who remembers what was said before.
+//! in one number each time, and in three cases only for who remembers what was said before.
 
 use settlement_events::{
     Amount, AssetId, BalanceChange, Body, EventId, MatchSeq, OrderId, OrderState, OrderStatus, Price, Quantity,
@@ -23,7 +23,7 @@ const SPENT: u64 = FILLED * UNIT_PRICE;
 const DEPOSITED: u64 = 3 * LOCKED;
 /// What lies between the ids of a buyer and of its seller.
 const SELLERS: u64 = 1_000_000;
-/// What lies between the ids of the two orders of a user.
+/// What lies between the ids of the two orders of a user, and between the numbers of two matches.
 const SECOND_ORDERS: u64 = 2_000_000;
 
 /// The users and the market of the `nth` contradiction.
@@ -167,17 +167,48 @@ impl<'r> Market<'r> {
         self.trade(SPENT, SPENT, OrderStatus::Filled)
     }
 
-    /// The trade, in which the buyer spends and the seller receives so much, and the seller's order is then this.
+    /// What comes before [`Self::traded_again`]: deposits, orders, and two trades under one id. Both are true, and rule 4
+    /// wants both kept, and told.
+    pub(super) fn traded_twice(&self) -> Vec<Body> {
+        let mut bodies = self.two_orders();
+        bodies.truncate(2);
+        let (seller, base, offered) = (self.seller(), self.base(), QUANTITY as i64);
+        bodies.extend([
+            Body::Deposit {
+                event_id: EventId(seller.0 - EARLIER_EVENT_IDS),
+                change: change(seller, base, 1, (offered, 0), (QUANTITY, 0)),
+            },
+            Body::OrderPlaced {
+                change: change(seller, base, 2, (-offered, offered), (0, QUANTITY)),
+                order: self.order(Side::Sell, 1, 0, OrderStatus::Placed),
+            },
+            self.trade(SPENT, SPENT, OrderStatus::Partial),
+            self.fill(2, SPENT, SPENT, OrderStatus::Partial),
+        ]);
+        bodies
+    }
+
+    /// The second trade once more, under a number of its own.
+    pub(super) fn traded_again(&self) -> Body {
+        self.fill(2, SPENT, SPENT, OrderStatus::Partial)
+    }
+
+    /// The first trade, in which the buyer spends and the seller receives so much, and the seller's order is then this.
     fn trade(&self, spent: u64, received: u64, sold: OrderStatus) -> Body {
+        self.fill(1, spent, received, sold)
+    }
+
+    /// The `nth` trade of the two orders, from 1, each like the first one.
+    fn fill(&self, nth: u64, spent: u64, received: u64, sold: OrderStatus) -> Body {
         let (buyer, seller, base, quote) = (self.buyer(), self.seller(), self.base(), self.quote());
-        let (bought, left) = (FILLED as i64, QUANTITY - FILLED);
+        let (bought, filled) = (FILLED as i64, nth * FILLED);
         let orders = [
-            self.order(Side::Buy, 2, FILLED, OrderStatus::Partial),
-            self.order(Side::Sell, 2, FILLED, sold),
+            self.order(Side::Buy, 1 + nth, filled, OrderStatus::Partial),
+            self.order(Side::Sell, 1 + nth, filled, sold),
         ];
         Body::Trade(Box::new(Trade {
             trade_id: TradeId(buyer.0),
-            match_seq: MatchSeq(buyer.0),
+            match_seq: MatchSeq(buyer.0 + (nth - 1) * SECOND_ORDERS),
             buy_order_id: orders[0].order_id,
             sell_order_id: orders[1].order_id,
             buyer_user_id: buyer,
@@ -193,16 +224,16 @@ impl<'r> Market<'r> {
             buyer_is_maker: true,
             fees: Vec::new(),
             changes: vec![
-                change(buyer, base, 1, (bought, 0), (FILLED, 0)),
+                change(buyer, base, nth, (bought, 0), (filled, 0)),
                 change(
                     buyer,
                     quote,
-                    3,
+                    2 + nth,
                     (0, -(spent as i64)),
-                    (DEPOSITED - LOCKED, LOCKED - spent),
+                    (DEPOSITED - LOCKED, LOCKED - nth * spent),
                 ),
-                change(seller, base, 3, (0, -bought), (0, left)),
-                change(seller, quote, 1, (received as i64, 0), (received, 0)),
+                change(seller, base, 2 + nth, (0, -bought), (0, QUANTITY - filled)),
+                change(seller, quote, nth, (received as i64, 0), (nth * received, 0)),
             ],
             orders,
         }))

@@ -51,6 +51,8 @@ pub enum Falsehood {
     CancelledTwice,
     /// A second placing of an order.
     PlacedTwice,
+    /// A trade that comes again under a number of its own. The two before it are true and have one id.
+    TradedAgain,
     /// No event at all: one byte too many behind a true one, and the digest is right.
     Unreadable,
 }
@@ -77,7 +79,7 @@ impl Falsehood {
         Self::Unreadable,
     ];
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Arithmetic,
         Self::UnknownAsset,
         Self::Overflow,
@@ -92,6 +94,7 @@ impl Falsehood {
         Self::SameVersion,
         Self::CancelledTwice,
         Self::PlacedTwice,
+        Self::TradedAgain,
     ];
 
     /// The code with which a reader must refuse it.
@@ -106,7 +109,8 @@ impl Falsehood {
             | Self::WrongPrice
             | Self::MakesMoney
             | Self::UnlocksTooMuch
-            | Self::PlacedTwice => RefusalCode::Contradiction,
+            | Self::PlacedTwice
+            | Self::TradedAgain => RefusalCode::Contradiction,
             Self::FilledInPart | Self::CancelledTwice => RefusalCode::IllegalTransition,
             Self::UnknownAsset => RefusalCode::UnknownAsset,
             Self::Overflow => RefusalCode::Overflow,
@@ -127,6 +131,7 @@ impl Falsehood {
             Self::UnlocksTooMuch => return market.unlocks_too_much(),
             Self::CancelledTwice => return market.cancelled_twice(),
             Self::PlacedTwice => return market.placed_twice(),
+            Self::TradedAgain => return market.traded_again(),
             Self::Unreadable => {}
             Self::Arithmetic => change.avail = Amount(AMOUNT + 1),
             Self::UnknownAsset => change.asset_id = NO_ASSET,
@@ -161,6 +166,7 @@ impl Falsehood {
         match self {
             Self::CancelledTwice => Market::new(nth, registry).cancelled_once(),
             Self::PlacedTwice => Market::new(nth, registry).placed_once(),
+            Self::TradedAgain => Market::new(nth, registry).traded_twice(),
             _ if Self::ALONE.contains(&self) => Vec::new(),
             _ => vec![Body::Deposit {
                 event_id: EventId(FIRST_USER.0 - EARLIER_EVENT_IDS + u64::from(nth)),
