@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use scylla::client::session::Session;
+use scylla::cluster::metadata::Strategy;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError, SchemaAgreementError};
 use settlement_events::Registry;
 
@@ -31,7 +32,7 @@ pub struct Target<'a> {
     pub design: DesignName,
     /// In which keyspace.
     pub keyspace: &'a str,
-    /// How many copies; only used when the keyspace does not exist yet.
+    /// How many copies a data centre keeps: of a keyspace that does not exist yet exactly, of another one at least.
     pub replication_factor: u8,
     /// The symbols that get tables.
     pub registry: &'a Registry,
@@ -108,6 +109,23 @@ pub enum SchemaError {
         /// What differs first.
         difference: String,
     },
+    /// The keyspace keeps fewer copies than it was meant to.
+    #[error(
+        "the replication factor of keyspace {keyspace} in {place} is {copies}, and the configuration says \
+         `replication_factor` = {wanted}: with fewer copies, a lost node takes along what the database has \
+         acknowledged. Give the keyspace more of them (ALTER KEYSPACE, then a repair), or set `replication_factor` to \
+         {copies} if that is what was meant; nothing was changed"
+    )]
+    TooFewCopies {
+        /// Which one.
+        keyspace: String,
+        /// Where.
+        place: String,
+        /// How many it keeps there.
+        copies: usize,
+        /// How many were meant.
+        wanted: u8,
+    },
     /// The database did not take a statement.
     #[error(
         "the database did not execute {statement:?}: {source}. If it cannot be reached, check `contact_points`; if it \
@@ -145,6 +163,7 @@ pub async fn migrate(session: &Session, target: &Target<'_>) -> Result<Migrated,
     let defs = table_defs(target.design, target.registry)?;
     run_ddl(session, &keyspace_cql(target.keyspace, target.replication_factor)?).await?;
     agree(session).await?;
+    check_copies(session, target)?;
 
     let found = found_tables(session, target.keyspace).await?;
     let mut created = Vec::new();
@@ -171,7 +190,37 @@ pub async fn check(session: &Session, target: &Target<'_>) -> Result<Vec<TableDe
     let defs = table_defs(target.design, target.registry)?;
     keyspace_cql(target.keyspace, 1)?;
     check_defs(target, &defs, &found_tables(session, target.keyspace).await?)?;
+    check_copies(session, target)?;
     Ok(defs)
+}
+
+/// Whether every data centre that keeps copies keeps enough, as far as the driver knows the keyspace's replication: it
+/// fetches it for routing.
+fn check_copies(session: &Session, target: &Target<'_>) -> Result<(), SchemaError> {
+    let state = session.get_cluster_state();
+    match state.get_keyspace(target.keyspace).and_then(|known| fewest_copies(&known.strategy)) {
+        Some((place, copies)) if copies < target.replication_factor.into() => Err(SchemaError::TooFewCopies {
+            keyspace: target.keyspace.to_owned(),
+            place,
+            copies,
+            wanted: target.replication_factor,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Where a keyspace keeps the fewest copies, and how many; None if its replication is not one of the usual two.
+fn fewest_copies(strategy: &Strategy) -> Option<(String, usize)> {
+    match strategy {
+        Strategy::SimpleStrategy { replication_factor } => Some(("the cluster".into(), *replication_factor)),
+        Strategy::NetworkTopologyStrategy { datacenter_repfactors } => {
+            let with_copies = datacenter_repfactors.iter().filter(|(_, copies)| **copies > 0);
+            // By name where they are equal, so that the answer does not depend on the map.
+            let (name, copies) = with_copies.min_by_key(|(name, copies)| (**copies, *name))?;
+            Some((format!("data centre {name}"), *copies))
+        }
+        _ => None,
+    }
 }
 
 /// A column as `system_schema.columns` describes it: kind and type.
@@ -383,6 +432,23 @@ mod tests {
             .iter()
             .map(|column| (column.name.clone(), found(column)))
             .collect()
+    }
+
+    #[test]
+    fn the_data_centre_with_the_fewest_copies_counts_and_one_without_any_does_not() {
+        let topology = |factors: &[(&str, usize)]| {
+            let factors = factors.iter().map(|(name, copies)| ((*name).to_owned(), *copies));
+            fewest_copies(&Strategy::NetworkTopologyStrategy {
+                datacenter_repfactors: factors.collect(),
+            })
+        };
+        let found = |place: &str, copies| Some((place.to_owned(), copies));
+        assert_eq!(topology(&[("a", 3), ("b", 1), ("c", 0)]), found("data centre b", 1));
+        assert_eq!(topology(&[("b", 2), ("a", 2)]), found("data centre a", 2));
+        assert_eq!(topology(&[("a", 0)]), None);
+        let simple = Strategy::SimpleStrategy { replication_factor: 2 };
+        assert_eq!(fewest_copies(&simple), found("the cluster", 2));
+        assert_eq!(fewest_copies(&Strategy::LocalStrategy), None);
     }
 
     #[test]

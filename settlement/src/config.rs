@@ -31,7 +31,8 @@ pub struct Config {
     /// The keyspace; without one, the design's own.
     #[serde(default)]
     pub keyspace: Option<String>,
-    /// How many copies a keyspace gets when `settlement migrate` creates it.
+    /// How many copies of every row a data centre keeps: `settlement migrate` creates the keyspace with so many, and
+    /// nothing is written to a keyspace with fewer.
     #[serde(default = "default_replication_factor")]
     pub replication_factor: u8,
     /// Who settlement is to the database; without it, no authentication.

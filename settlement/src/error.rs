@@ -101,7 +101,7 @@ mod tests {
             })
         };
         let source = || Box::new(NewSessionError::EmptyKnownNodesList);
-        let errors: [ServeError; 13] = [
+        let errors: [ServeError; 14] = [
             SessionError::Unreachable {
                 nodes: "10.0.1.1:9042".into(),
                 attempts: 17,
@@ -116,6 +116,13 @@ mod tests {
             .into(),
             schema::SchemaError::KeyspaceMissing {
                 keyspace: "tradnig".into(),
+            }
+            .into(),
+            schema::SchemaError::TooFewCopies {
+                keyspace: "trading".into(),
+                place: "data centre eu-west".into(),
+                copies: 1,
+                wanted: 3,
             }
             .into(),
             WalError::OtherStream {
