@@ -13,6 +13,10 @@ pub fn market(registry: &Registry) -> Market {
                 base: symbol.base.0,
                 quote: symbol.quote.0,
                 base_decimals,
+                rates: Some(oracle::FeeRates {
+                    maker_ppm: symbol.maker_fee_ppm,
+                    taker_ppm: symbol.taker_fee_ppm,
+                }),
             },
         ))
     });

@@ -75,6 +75,8 @@ pub struct Durability {
     pub checkpoints: BTreeMap<u64, BTreeSet<Vec<u8>>>,
     /// What the engine had published and its own disk did not have, in words.
     pub unlogged: Vec<String>,
+    /// Claims that settlement could not make yet, in words.
+    pub early: Vec<String>,
 }
 
 /// The largest values that a bounded thing reached, with its stated bound.

@@ -198,7 +198,10 @@ pub async fn check(session: &Session, target: &Target<'_>) -> Result<Vec<TableDe
 /// fetches it for routing.
 fn check_copies(session: &Session, target: &Target<'_>) -> Result<(), SchemaError> {
     let state = session.get_cluster_state();
-    match state.get_keyspace(target.keyspace).and_then(|known| fewest_copies(&known.strategy)) {
+    match state
+        .get_keyspace(target.keyspace)
+        .and_then(|known| fewest_copies(&known.strategy))
+    {
         Some((place, copies)) if copies < target.replication_factor.into() => Err(SchemaError::TooFewCopies {
             keyspace: target.keyspace.to_owned(),
             place,

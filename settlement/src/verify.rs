@@ -9,8 +9,8 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use indexmap::IndexMap;
 use settlement_events::{
-    Amount, AssetId, BalanceChange, Digest, Event, OrderId, OrderState, OrderStatus, OutputSequence, Quantity, Refusal,
-    RefusalCode, Registry, SignedAmount, TradeId, UserId, Version,
+    Amount, AssetId, BalanceChange, Digest, Event, OrderId, OrderState, OutputSequence, Price, Quantity, Refusal,
+    RefusalCode, Registry, Side, SignedAmount, SymbolId, TradeId, UserId, Version,
 };
 
 /// A map that forgets what was not used for long. Two halves: a full young half becomes the old half, and what is
@@ -84,10 +84,8 @@ struct Account {
 /// An order after one of its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Order {
-    version: Version,
+    state: OrderState,
     digest: [u8; 8],
-    filled: Quantity,
-    status: OrderStatus,
 }
 
 type AccountKey = (UserId, AssetId);
@@ -133,8 +131,9 @@ impl Verifier {
         for change in event.changes() {
             self.check_change(change, digest)?;
         }
+        let traded = event.trade().map_or(Quantity(0), |trade| trade.quantity);
         for order in event.orders() {
-            self.check_order(order, digest)?;
+            self.check_order(order, traded, digest)?;
         }
         for (key, account) in self.staged.drain(..) {
             if self
@@ -149,15 +148,9 @@ impl Verifier {
             if self
                 .orders
                 .get(&order.order_id)
-                .is_none_or(|known| known.version < order.version)
+                .is_none_or(|known| known.state.version < order.version)
             {
-                let state = Order {
-                    version: order.version,
-                    digest,
-                    filled: order.filled_quantity,
-                    status: order.status,
-                };
-                self.orders.put(order.order_id, state);
+                self.orders.put(order.order_id, Order { state: *order, digest });
             }
         }
         Ok(())
@@ -186,18 +179,26 @@ impl Verifier {
         Ok(())
     }
 
-    fn check_order(&self, order: &OrderState, digest: [u8; 8]) -> Result<(), Refusal> {
+    /// An order in an event that trades so much of it, against the latest state that is known of it.
+    fn check_order(&self, order: &OrderState, traded: Quantity, digest: [u8; 8]) -> Result<(), Refusal> {
         let Some(before) = self.orders.get(&order.order_id) else {
             return Ok(());
         };
-        if order.version == before.version && digest != before.digest {
+        if order.version == before.state.version && digest != before.digest {
             return Err(contradiction(format!(
                 "order {} has two events of version {}",
                 order.order_id, order.version
             )));
         }
+        let before = before.state;
         if before.version.next() != Some(order.version) {
             return Ok(());
+        }
+        if terms(order) != terms(&before) {
+            return Err(contradiction(format!(
+                "order {} is now another one: it was {before:?} and is said to be {order:?}",
+                order.order_id
+            )));
         }
         if !before.status.may_become(order.status) {
             let detail = format!(
@@ -206,14 +207,19 @@ impl Verifier {
             );
             return Err(Refusal::new(RefusalCode::IllegalTransition, detail));
         }
-        if order.filled_quantity < before.filled {
+        if before.filled_quantity.checked_add(traded) != Ok(order.filled_quantity) {
             return Err(contradiction(format!(
-                "order {} had {} filled and now has {}",
-                order.order_id, before.filled, order.filled_quantity
+                "order {} had {} filled, {traded} were traded, and now it has {}",
+                order.order_id, before.filled_quantity, order.filled_quantity
             )));
         }
         Ok(())
     }
+}
+
+/// What an order is for, as long as it lives.
+const fn terms(order: &OrderState) -> (UserId, SymbolId, Side, Price, Quantity) {
+    (order.user_id, order.symbol, order.side, order.price, order.quantity)
 }
 
 /// A change against the latest one known of its account.
@@ -349,6 +355,49 @@ mod tests {
             Ok(()),
             "older than what is known"
         );
+    }
+
+    #[test]
+    fn an_order_stays_what_it_was_placed_as_and_is_filled_by_what_is_traded() {
+        // Each event of the samples that moves an order one version on from what is known, with one number of it wrong.
+        let mut wrong: Vec<fn(&mut OrderState)> = vec![
+            |order| order.user_id.0 += 1,
+            |order| order.price.0 += 1,
+            |order| order.quantity.0 += 1,
+            |order| order.filled_quantity.0 += 1,
+            |order| order.symbol.0 += 1,
+        ];
+        wrong.push(|order| order.side = if order.side == Side::Buy { Side::Sell } else { Side::Buy });
+        let (mut subject, mut moved) = (Verifier::new(100), 0);
+        for event in samples::stream() {
+            let traded = event.trade().map_or(Quantity(0), |trade| trade.quantity);
+            for order in event.orders().iter().filter(|order| order.version > Version::FIRST) {
+                moved += 1;
+                assert_eq!(subject.check_order(order, traded, [0; 8]), Ok(()), "{order:?}");
+                for change in &wrong {
+                    let mut other = *order;
+                    change(&mut other);
+                    let refused = subject.check_order(&other, traded, [0; 8]);
+                    assert_eq!(
+                        refused.map_err(|r| r.code),
+                        Err(RefusalCode::Contradiction),
+                        "{other:?}"
+                    );
+                }
+            }
+            assert_eq!(check(&mut subject, &event), Ok(()));
+        }
+        assert!(moved >= 3, "{moved} steps of orders");
+    }
+
+    #[test]
+    fn the_memory_knows_the_latest_of_what_was_put() {
+        let mut memory = Memory::new(4);
+        for value in 0..9_u32 {
+            memory.put(1, value);
+            memory.put(100 + value, value);
+            assert_eq!(memory.get(&1), Some(value));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Folds facts into books, one at a time, so that a judge can follow a run while it goes on. Every posting of every
 //! account and every step of every order is kept: a reader may have seen any of them.
 use crate::error::OracleError;
-use crate::facts::{Fact, Fee, Market, Side, Trade};
+use crate::facts::{Fact, Fee, Market, Side, Symbol, Trade};
 use std::collections::BTreeMap;
 
 /// A user's holding of one asset: (user, asset).
@@ -321,6 +321,43 @@ impl Books {
         )
     }
 
+    /// Holds the fees against the market's rates: the buyer pays of the base that it receives, the seller of the quote.
+    fn check_fees(&self, seq: u64, trade: &Trade, symbol: Symbol, base: i128, quote: i128) -> Result<(), OracleError> {
+        let Some(rates) = symbol.rates else { return Ok(()) };
+        let placed = |order: &u64| {
+            self.orders
+                .get(order)
+                .and_then(|order| order.steps.first())
+                .map(|step| step.seq)
+        };
+        let (buyer_ppm, seller_ppm) = match placed(&trade.buy_order) < placed(&trade.sell_order) {
+            true => (rates.maker_ppm, rates.taker_ppm),
+            false => (rates.taker_ppm, rates.maker_ppm),
+        };
+        for (asset, expected) in [
+            (symbol.base, rated(base, buyer_ppm)),
+            (symbol.quote, rated(quote, seller_ppm)),
+        ] {
+            let charged = trade
+                .fees
+                .iter()
+                .filter(|fee| fee.asset == asset)
+                .map(|fee| fee.amount)
+                .sum();
+            if i128::from(charged) != expected {
+                let trade = trade.trade_id;
+                return Err(OracleError::WrongFee {
+                    seq,
+                    trade,
+                    asset,
+                    charged,
+                    expected,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn trade(&mut self, seq: u64, trade: &Trade) -> Result<(), OracleError> {
         if trade.quantity == 0 || trade.price == 0 {
             return Err(OracleError::Zero {
@@ -360,6 +397,7 @@ impl Books {
                 frozen: 0,
             },
         ];
+        self.check_fees(seq, trade, symbol, base, quote)?;
         for fee in &trade.fees {
             charge(
                 seq,
@@ -486,6 +524,11 @@ fn open_order(orders: &mut BTreeMap<u64, Order>, seq: u64, id: u64) -> Result<&m
         return Err(OracleError::OrderClosed { seq, order: id });
     }
     Ok(order)
+}
+
+/// What a rate takes of an amount, minor units.
+fn rated(amount: i128, ppm: u32) -> i128 {
+    amount * i128::from(ppm) / 1_000_000
 }
 
 /// Takes a fee out of the change in which its payer receives the asset, and adds the fee account's own change.

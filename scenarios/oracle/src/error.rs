@@ -89,6 +89,22 @@ pub enum OracleError {
         /// Which asset.
         asset: u32,
     },
+    /// A fee that is not what the market charges.
+    #[error(
+        "at {seq}: trade {trade} charges a fee of {charged} of asset {asset}, and the market's rate gives {expected}"
+    )]
+    WrongFee {
+        /// Where.
+        seq: u64,
+        /// Which trade.
+        trade: u64,
+        /// Which asset.
+        asset: u32,
+        /// What it charges, minor units.
+        charged: u64,
+        /// What it should charge, minor units.
+        expected: i128,
+    },
     /// A result outside the range of money.
     #[error("at {seq}: {what} overflows")]
     Overflow {

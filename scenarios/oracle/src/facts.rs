@@ -21,6 +21,17 @@ pub struct Symbol {
     pub quote: u32,
     /// Decimals of the base asset: a price is quote minor units per 10^decimals base minor units.
     pub base_decimals: u32,
+    /// What a trade charges; `None`: whatever the fact says.
+    pub rates: Option<FeeRates>,
+}
+
+/// What a trade charges each side of what it receives, millionths, rounded down; nothing is charged that is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeeRates {
+    /// Of the order that was there first.
+    pub maker_ppm: u32,
+    /// Of the other one.
+    pub taker_ppm: u32,
 }
 
 /// What can be traded.

@@ -20,4 +20,4 @@ pub mod facts;
 
 pub use books::{Account, AccountKey, Books, Cause, Order, OrderStep, Posting, Status, TradeRecord};
 pub use error::OracleError;
-pub use facts::{Fact, Fee, Market, Side, Symbol, Trade};
+pub use facts::{Fact, Fee, FeeRates, Market, Side, Symbol, Trade};

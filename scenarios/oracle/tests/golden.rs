@@ -1,6 +1,6 @@
 //! Golden books: small stories worked out by hand, every posting written down before the code was run. BTC has 8
 //! decimals here unless a story says otherwise, so a price is USDT minor units per 10^8 BTC minor units.
-use oracle::{Books, Fact, Fee, Market, OracleError, Side, Status, Symbol, Trade};
+use oracle::{Books, Fact, Fee, FeeRates, Market, OracleError, Side, Status, Symbol, Trade};
 
 const BTC: u32 = 1;
 const USDT: u32 = 2;
@@ -17,6 +17,7 @@ fn market(base_decimals: u32) -> Market {
                 base: BTC,
                 quote: USDT,
                 base_decimals,
+                rates: None,
             },
         )]
         .into(),
@@ -309,6 +310,55 @@ fn fees_come_out_of_what_each_side_receives() {
     assert_eq!(postings(&b, HOUSE, USDT), [(5, 3, 0, 3, 0)]);
     assert_eq!(b.trades[&5].versions[4..], [((HOUSE, BTC), 1), ((HOUSE, USDT), 1)]);
     conserved(&b);
+}
+
+#[test]
+fn a_fee_is_what_the_market_charges_the_side_that_was_there_first_and_the_other() {
+    // Makers pay 1%, takers 1.6%. 130 units at 2: Alice was there first, so 1.3 of 130, and Bob pays 4.16 of 260.
+    let traded = |fees: &[(u64, u32, u64)]| {
+        let mut market = market(0);
+        market.symbols.get_mut(&PAIR).unwrap().rates = Some(FeeRates {
+            maker_ppm: 10_000,
+            taker_ppm: 16_000,
+        });
+        let mut books = Books::new(market);
+        let fees = fees.iter().map(|(payer, asset, amount)| Fee {
+            payer: *payer,
+            asset: *asset,
+            amount: *amount,
+            account: HOUSE,
+        });
+        let facts = [
+            deposit(ALICE, USDT, 260),
+            deposit(BOB, BTC, 130),
+            placed(ALICE, 1, Side::Buy, 2, 130),
+            placed(BOB, 2, Side::Sell, 2, 130),
+            trade(1, 1, 2, 2, 130, fees.collect()),
+        ];
+        let mut apply = |(at, fact): (usize, &Fact)| books.apply(at as u64 + 1, fact);
+        facts.iter().enumerate().try_for_each(&mut apply)
+    };
+    assert_eq!(traded(&[(ALICE, BTC, 1), (BOB, USDT, 4)]), Ok(()));
+    let wrong = |asset, charged, expected| {
+        Err(OracleError::WrongFee {
+            seq: 5,
+            trade: 1,
+            asset,
+            charged,
+            expected,
+        })
+    };
+    assert_eq!(
+        traded(&[(ALICE, BTC, 2), (BOB, USDT, 4)]),
+        wrong(BTC, 2, 1),
+        "rounded up, or the taker's"
+    );
+    assert_eq!(
+        traded(&[(ALICE, BTC, 1), (BOB, USDT, 2)]),
+        wrong(USDT, 2, 4),
+        "the maker's"
+    );
+    assert_eq!(traded(&[(ALICE, BTC, 1)]), wrong(USDT, 0, 4), "none");
 }
 
 #[test]

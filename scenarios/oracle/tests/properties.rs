@@ -65,7 +65,7 @@ fn nth(books: &Books, n: usize) -> u64 {
 proptest! {
     #[test]
     fn sound_books(tries in tries(), decimals in 0..3u32) {
-        let market = Market { symbols: [(1, Symbol { base: 1, quote: 2, base_decimals: decimals })].into() };
+        let market = Market { symbols: [(1, Symbol { base: 1, quote: 2, base_decimals: decimals, rates: None })].into() };
         let mut books = Books::new(market);
         let mut next = 0;
         for what in &tries {

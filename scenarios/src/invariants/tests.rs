@@ -65,6 +65,7 @@ pub(crate) fn evidence() -> Evidence {
             breaches: Vec::new(),
             checkpoints: BTreeMap::new(),
             unlogged: Vec::new(),
+            early: Vec::new(),
         },
         resettled: Some(Resettled::default()),
         bounds: Bounds {
@@ -291,6 +292,7 @@ fn each_wrong_book_is_caught_by_the_invariants_that_should() {
             |e| e.durability.unlogged.push("it did".into()),
             &[5],
         ),
+        ("a claim too early", |e| e.durability.early.push("it is".into()), &[5]),
         ("a row of now", |e| e.untimely.push("it is".into()), &[16]),
         (
             "an order in the wrong state",

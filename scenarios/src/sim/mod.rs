@@ -8,11 +8,15 @@
 //! | [`requests`] | what settlement sends to the database, as bytes |
 //! | [`storage`] | what the disks hold of event identities |
 //! | [`watch`] | looks at durability and bounds while the run goes on |
+//! | [`alarms`] | whether settlement's alarms ring while there is a reason |
+//! | [`claims`] | whether it calls durable what rule 8 lets it |
 //! | [`collect`] | what replicas hold, as rows |
 //! | [`timestamps`] | under which timestamps they hold it |
 //! | [`stops`] | whether settlement had a reason to stop |
 //! | [`run`] | the course of a run: faults, heal, liveness, evidence |
 //! | [`report`] | from the evidence to the report |
+mod alarms;
+mod claims;
 mod collect;
 mod feed;
 mod frames;

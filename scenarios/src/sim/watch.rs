@@ -1,5 +1,7 @@
 //! Looks on while a run goes on: samples settlement's metrics into the trace, and holds what is called durable against
 //! the fsynced storage of the database's nodes. It judges nothing but durability, which can only be seen at the time.
+use super::alarms::Alarms;
+use super::claims::Claims;
 use super::plant::{EngineDisk, Instances, Plant};
 use super::storage::Storage;
 use crate::evidence::{Bounds, Durability, DurabilityBreach, Ending};
@@ -7,8 +9,8 @@ use faults::bit::METRICS_NOTE;
 use settlement::config::{Config, DesignName};
 use settlement::metrics::MetricsSnapshot;
 use sim_cluster::host::sim::SimCluster;
-use sim_world::World;
 use sim_world::trace::Kind;
+use sim_world::{Host, HostState, World};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -16,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Simulated time between two looks.
-const EVERY: Duration = Duration::from_millis(100);
+pub const EVERY_MS: u64 = 100;
+const EVERY: Duration = Duration::from_millis(EVERY_MS);
 /// The feed must be connected again so long after the last fault. Silence is noticed and the next try made in less.
 const FEED_BACK_MS: u64 = 10_000;
 /// At most this many breaches are kept: one early checkpoint makes hundreds of the same kind.
@@ -68,6 +71,9 @@ impl Watch {
             retries_each_peak: 0,
             engine_away: 0,
             engine: plant.engine_disk(),
+            settlement: plant.settlement.clone(),
+            alarms: Alarms::new(&plant.settlement_config),
+            claims: Claims::new(&plant.settlement_config),
             watched: Watched::default(),
         };
         let shared = Arc::new(Mutex::new(looker));
@@ -123,6 +129,9 @@ struct Looker {
     engine: EngineDisk,
     /// At how many looks in a row the engine was away.
     engine_away: u32,
+    settlement: Host,
+    alarms: Alarms,
+    claims: Claims,
     watched: Watched,
 }
 
@@ -132,7 +141,26 @@ impl Looker {
         self.engine_log();
         let lost = self.lost_data();
         if self.durable_promised {
+            self.promises(lost);
             self.durability(lost);
+        }
+    }
+
+    /// What settlement says of itself while there is a reason to say it.
+    fn promises(&mut self, lost: bool) {
+        let all = self.instances.all();
+        let Some(now) = all.last().map(|instance| instance.metrics.snapshot()) else {
+            return;
+        };
+        let at_ms = self.now_ms();
+        let alone = self.engine.is_left_alone() && self.settlement.state() == HostState::Up;
+        for text in self.alarms.look(at_ms, all.len(), &now, alone) {
+            self.untrue(text.into());
+        }
+        for text in self.claims.look(at_ms, all.len(), &now, lost) {
+            if self.watched.durability.early.len() < BREACHES_MAX {
+                self.watched.durability.early.push(format!("at {at_ms} ms: {text}"));
+            }
         }
     }
 
@@ -367,9 +395,7 @@ impl Looker {
         self.generations = generations;
         if lost {
             let now_ms = self.now_ms();
-            self.watched
-                .losses_ms
-                .push(now_ms.saturating_sub(EVERY.as_millis() as u64));
+            self.watched.losses_ms.push(now_ms.saturating_sub(EVERY_MS));
         }
         lost
     }
@@ -459,12 +485,9 @@ impl Looker {
                 self.config.wal.max_bytes,
             ),
             (
-                format!("retries of one batch in {} ms", RETRY_LOOKS as u128 * EVERY.as_millis()),
+                format!("retries of one batch in {} ms", RETRY_LOOKS as u64 * EVERY_MS),
                 self.retries_each_peak,
-                retries_max(
-                    RETRY_LOOKS as u64 * EVERY.as_millis() as u64,
-                    self.config.retry.pause_min_ms,
-                ),
+                retries_max(RETRY_LOOKS as u64 * EVERY_MS, self.config.retry.pause_min_ms),
             ),
         ];
     }

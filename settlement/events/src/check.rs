@@ -4,9 +4,9 @@
 //! account change against its own deltas (the state before it exists and is not negative); the equations of each
 //! kind (what is locked, spent, received, given back, paid as fee); order states and the one step they took.
 //!
-//! Not verified, because one event does not know it: that versions and balances continue those of earlier events,
-//! that the order had this limit all along, what a partly filled order spent before. Settlement's cache and the
-//! oracle look at those.
+//! Not verified, because one event does not know it: that versions, balances and fills continue those of earlier events,
+//! that the order had this limit all along (settlement's `Verifier` looks at those), what a partly filled order spent
+//! before (the oracle does), and the rate of a fee, which may have been another when the event was made.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! False orders and trades: of two users whom nobody else is, in the registry's first symbol. A buyer bids for
 //! [`QUANTITY`], a seller asks as much at the same price, and [`FILLED`] of it is traded. What is said of that is wrong
-//! in one number each time, and in three cases only for who remembers what was said before.
+//! in one number each time, and in five cases only for who remembers what was said before.
 
 use settlement_events::{
     Amount, AssetId, BalanceChange, Body, EventId, MatchSeq, OrderId, OrderState, OrderStatus, Price, Quantity,
@@ -11,8 +11,8 @@ use super::{EARLIER_EVENT_IDS, FIRST_USER, NO_ASSET};
 
 /// How much each order is for.
 const QUANTITY: u64 = 1_000;
-/// How much of it is traded.
-const FILLED: u64 = 400;
+/// How much of it is traded: so little that no fee is due at up to 0.11%, because a fee would be one more account.
+const FILLED: u64 = 300;
 /// What one minor unit of the base asset costs in minor units of the quote asset.
 const UNIT_PRICE: u64 = 3;
 /// What the buyer's order locks.
@@ -129,7 +129,7 @@ impl<'r> Market<'r> {
         }
     }
 
-    /// What comes before [`Self::placed_twice`].
+    /// What comes before [`Self::placed_twice`] and [`Self::other_order`].
     pub(super) fn placed_once(&self) -> Vec<Body> {
         self.two_orders()
     }
@@ -140,6 +140,19 @@ impl<'r> Market<'r> {
         Body::OrderPlaced {
             change: change(self.buyer(), self.quote(), 4, (-locked, locked), (0, 3 * LOCKED)),
             order: self.order(Side::Buy, 1, 0, OrderStatus::Placed),
+        }
+    }
+
+    /// An order of half the quantity is cancelled, and gives back what that would have locked.
+    pub(super) fn other_order(&self) -> Body {
+        let unlocked = LOCKED as i64 / 2;
+        let after = (DEPOSITED - 2 * LOCKED + LOCKED / 2, 2 * LOCKED - LOCKED / 2);
+        Body::OrderCancelled {
+            change: change(self.buyer(), self.quote(), 4, (unlocked, -unlocked), after),
+            order: OrderState {
+                quantity: Quantity(QUANTITY / 2),
+                ..self.order(Side::Buy, 2, 0, OrderStatus::Cancelled)
+            },
         }
     }
 
@@ -170,6 +183,13 @@ impl<'r> Market<'r> {
     /// What comes before [`Self::traded_again`]: deposits, orders, and two trades under one id. Both are true, and rule 4
     /// wants both kept, and told.
     pub(super) fn traded_twice(&self) -> Vec<Body> {
+        let mut bodies = self.traded_once();
+        bodies.push(self.fill(2, SPENT, SPENT, OrderStatus::Partial));
+        bodies
+    }
+
+    /// What comes before [`Self::filled_by_more`]: deposits, orders, and the first trade.
+    pub(super) fn traded_once(&self) -> Vec<Body> {
         let mut bodies = self.two_orders();
         bodies.truncate(2);
         let (seller, base, offered) = (self.seller(), self.base(), QUANTITY as i64);
@@ -183,9 +203,18 @@ impl<'r> Market<'r> {
                 order: self.order(Side::Sell, 1, 0, OrderStatus::Placed),
             },
             self.trade(SPENT, SPENT, OrderStatus::Partial),
-            self.fill(2, SPENT, SPENT, OrderStatus::Partial),
         ]);
         bodies
+    }
+
+    /// The second trade, behind which both orders are filled by one more than it traded.
+    pub(super) fn filled_by_more(&self) -> Body {
+        let mut body = self.fill(2, SPENT, SPENT, OrderStatus::Partial);
+        if let Body::Trade(trade) = &mut body {
+            trade.trade_id.0 += SECOND_ORDERS;
+            trade.orders.iter_mut().for_each(|order| order.filled_quantity.0 += 1);
+        }
+        body
     }
 
     /// The second trade once more, under a number of its own.

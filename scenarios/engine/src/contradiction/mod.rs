@@ -51,6 +51,10 @@ pub enum Falsehood {
     CancelledTwice,
     /// A second placing of an order.
     PlacedTwice,
+    /// A cancellation of an order that is for less than the one that was placed, and gives back as much less.
+    OtherOrder,
+    /// A second trade of two orders, of which each is filled by one more than it trades.
+    FilledByMore,
     /// A trade that comes again under a number of its own. The two before it are true and have one id.
     TradedAgain,
     /// No event at all: one byte too many behind a true one, and the digest is right.
@@ -79,7 +83,7 @@ impl Falsehood {
         Self::Unreadable,
     ];
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Arithmetic,
         Self::UnknownAsset,
         Self::Overflow,
@@ -94,6 +98,8 @@ impl Falsehood {
         Self::SameVersion,
         Self::CancelledTwice,
         Self::PlacedTwice,
+        Self::OtherOrder,
+        Self::FilledByMore,
         Self::TradedAgain,
     ];
 
@@ -110,6 +116,8 @@ impl Falsehood {
             | Self::MakesMoney
             | Self::UnlocksTooMuch
             | Self::PlacedTwice
+            | Self::OtherOrder
+            | Self::FilledByMore
             | Self::TradedAgain => RefusalCode::Contradiction,
             Self::FilledInPart | Self::CancelledTwice => RefusalCode::IllegalTransition,
             Self::UnknownAsset => RefusalCode::UnknownAsset,
@@ -131,6 +139,8 @@ impl Falsehood {
             Self::UnlocksTooMuch => return market.unlocks_too_much(),
             Self::CancelledTwice => return market.cancelled_twice(),
             Self::PlacedTwice => return market.placed_twice(),
+            Self::OtherOrder => return market.other_order(),
+            Self::FilledByMore => return market.filled_by_more(),
             Self::TradedAgain => return market.traded_again(),
             Self::Unreadable => {}
             Self::Arithmetic => change.avail = Amount(AMOUNT + 1),
@@ -166,6 +176,8 @@ impl Falsehood {
         match self {
             Self::CancelledTwice => Market::new(nth, registry).cancelled_once(),
             Self::PlacedTwice => Market::new(nth, registry).placed_once(),
+            Self::OtherOrder => Market::new(nth, registry).placed_once(),
+            Self::FilledByMore => Market::new(nth, registry).traded_once(),
             Self::TradedAgain => Market::new(nth, registry).traded_twice(),
             _ if Self::ALONE.contains(&self) => Vec::new(),
             _ => vec![Body::Deposit {
@@ -201,7 +213,7 @@ pub struct Contradiction {
 
 #[cfg(test)]
 mod tests {
-    use settlement_events::{check, samples};
+    use settlement_events::{OrderState, check, samples};
 
     use super::*;
 
@@ -242,15 +254,20 @@ mod tests {
             let follows = first.version.next() == Some(second.version);
             let id = |event: &settlement_events::Event| event.orders().first().map(|order| order.order_id);
             // Of an order the account's part is right, and the order had a state that this one cannot follow.
-            let repeats = events[..events.len() - 1].iter().any(|event| {
+            let traded = last.trade().map_or(0, |trade| trade.quantity.0);
+            let cannot_follow = |was: OrderState, is: OrderState| {
+                let moved = was.version.next() == Some(is.version);
+                was.version >= is.version
+                    || !was.status.may_become(is.status)
+                    || was.quantity != is.quantity
+                    || (moved && was.filled_quantity.0 + traded != is.filled_quantity.0)
+            };
+            let breaks_order = events[..events.len() - 1].iter().any(|event| {
                 let [was, is] = [event, last].map(|event| event.orders().first().copied());
-                id(event) == id(last)
-                    && was
-                        .zip(is)
-                        .is_some_and(|(was, is)| was.version >= is.version || !was.status.may_become(is.status))
+                id(event) == id(last) && was.zip(is).is_some_and(|(was, is)| cannot_follow(was, is))
             });
             assert!(
-                !(follows && adds_up) || repeats,
+                !(follows && adds_up) || breaks_order,
                 "{falsehood:?} continues what comes before it"
             );
         }

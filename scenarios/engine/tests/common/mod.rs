@@ -119,7 +119,12 @@ impl Follower {
     fn refused_step(&self, event: &Event) -> Option<RefusalCode> {
         event.orders().iter().find_map(|order| {
             let known = self.orders.get(&order.order_id)?.state;
-            if order.version <= known.version {
+            let traded = event.trade().map_or(0, |trade| trade.quantity.0);
+            let goes_on = order.version > known.version
+                && order.quantity == known.quantity
+                && order.filled_quantity.0 == known.filled_quantity.0 + traded;
+            // A cancelled order may say what it likes of its fills: that it was cancelled comes first.
+            if !goes_on && (order.version <= known.version || known.status.may_become(order.status)) {
                 return Some(RefusalCode::Contradiction);
             }
             (!known.status.may_become(order.status)).then_some(RefusalCode::IllegalTransition)

@@ -1,0 +1,212 @@
+//! Whether settlement's alarms ring while there is a reason: gauges that a person is paged by. That they are silent in the
+//! end is `watch`'s. What the reason is comes from counters, which count its single moments, and from the machines.
+use settlement::config::Config;
+use settlement::metrics::MetricsSnapshot;
+
+/// A reason must have been there at so many looks: a single moment may come and go between two.
+const REASONS: u32 = 3;
+/// What the feed may take to notice a silence, over twice the silence itself.
+const FEED_SLACK_MS: u64 = 2_000;
+
+/// Looks at one run.
+pub struct Alarms {
+    silence_ms: u64,
+    stalled_after: u64,
+    /// How many starts of settlement there were, and what was seen of the last.
+    starts: usize,
+    seen: Seen,
+    told: Vec<&'static str>,
+}
+
+/// Of one start of settlement.
+#[derive(Default)]
+struct Seen {
+    before: MetricsSnapshot,
+    /// The numbers when a batch last came to its end.
+    last_end: MetricsSnapshot,
+    durable_stalled: Alarm,
+    wal_blocked: Alarm,
+    refused_pending: bool,
+    /// Since when no engine runs while settlement does, simulated ms.
+    alone_since_ms: Option<u64>,
+}
+
+#[derive(Default)]
+struct Alarm {
+    reasons: u32,
+    has_rung: bool,
+}
+
+impl Alarm {
+    /// Whether there was reason enough, and it never rang.
+    fn is_silent(&mut self, reason: bool, rings: bool) -> bool {
+        self.reasons += u32::from(reason);
+        self.has_rung |= rings;
+        self.reasons >= REASONS && !self.has_rung
+    }
+}
+
+impl Alarms {
+    /// Nothing looked at yet.
+    pub fn new(config: &Config) -> Alarms {
+        Alarms {
+            silence_ms: config.feed.silence_ms,
+            stalled_after: config.retry.stalled_after.into(),
+            starts: 0,
+            seen: Seen::default(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Looks at the numbers of the last start; `alone` is whether settlement runs and no engine does. What should have
+    /// rung, in words, each once.
+    pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, alone: bool) -> Vec<&'static str> {
+        if starts != self.starts {
+            (self.starts, self.seen) = (starts, Seen::default());
+        }
+        let silent = [
+            (
+                self.seen.is_durable_silent(now),
+                "again and again a node could not be asked, and durable_stalled was never 1",
+            ),
+            (
+                self.seen.is_wal_silent(now),
+                "again and again the WAL could not be written, and wal_blocked was never 1",
+            ),
+            (
+                // A later start may find the decision there before it has looked at the event.
+                self.seen.is_refusal_silent(now) && starts == 1,
+                "an event was refused until a person skipped it, and refused_pending was never above 0",
+            ),
+            (
+                self.seen.alone_ms(at_ms, alone) > 2 * self.silence_ms + FEED_SLACK_MS && now.feed_connected > 0,
+                "no engine runs, and feed_connected is 1",
+            ),
+            (
+                self.seen.failed_each(now) > self.stalled_after && now.stalled == 0,
+                "a batch fails again and again, and stalled is 0",
+            ),
+        ];
+        self.seen.before = *now;
+        let silent = silent.into_iter().filter(|(is_silent, _)| *is_silent);
+        let new: Vec<_> = silent
+            .map(|(_, text)| text)
+            .filter(|text| !self.told.contains(text))
+            .collect();
+        self.told.extend(&new);
+        new
+    }
+}
+
+impl Seen {
+    fn is_durable_silent(&mut self, now: &MetricsSnapshot) -> bool {
+        let reason = now.probes_stalled > self.before.probes_stalled;
+        self.durable_stalled.is_silent(reason, now.durable_stalled > 0)
+    }
+
+    fn is_wal_silent(&mut self, now: &MetricsSnapshot) -> bool {
+        let reason = now.wal_sync_failures > self.before.wal_sync_failures;
+        self.wal_blocked.is_silent(reason, now.wal_blocked > 0)
+    }
+
+    fn is_refusal_silent(&mut self, now: &MetricsSnapshot) -> bool {
+        self.refused_pending |= now.refused_pending > 0;
+        now.refused > 0 && now.skipped > 0 && !self.refused_pending
+    }
+
+    fn alone_ms(&mut self, at_ms: u64, alone: bool) -> u64 {
+        self.alone_since_ms = alone.then(|| self.alone_since_ms.unwrap_or(at_ms));
+        self.alone_since_ms.map_or(0, |since_ms| at_ms - since_ms)
+    }
+
+    /// How often the batches in flight have failed since one came to its end, on average: one of them has failed at least
+    /// as often, because every retry is one of theirs.
+    fn failed_each(&mut self, now: &MetricsSnapshot) -> u64 {
+        let ended = |m: &MetricsSnapshot| m.batches_acknowledged + m.groups_taken_apart;
+        if ended(now) != ended(&self.last_end) || now.in_flight == 0 {
+            self.last_end = *now;
+        }
+        let retries = now.retries.saturating_sub(self.last_end.retries);
+        retries.checked_div(now.in_flight).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarms() -> Alarms {
+        Alarms::new(&Config::new(
+            Vec::new(),
+            "",
+            "",
+            "",
+            settlement_events::Registry::example(),
+        ))
+    }
+
+    /// What is told when these are the numbers of one start at looks that lie 100 ms apart.
+    fn told(alone: bool, looks: impl IntoIterator<Item = MetricsSnapshot>) -> Vec<&'static str> {
+        let mut alarms = alarms();
+        let look = |(n, now): (usize, MetricsSnapshot)| alarms.look(n as u64 * 100, 1, &now, alone);
+        looks.into_iter().enumerate().flat_map(look).collect()
+    }
+
+    fn numbers(set: impl FnOnce(&mut MetricsSnapshot)) -> MetricsSnapshot {
+        let mut numbers = MetricsSnapshot::default();
+        set(&mut numbers);
+        numbers
+    }
+
+    #[test]
+    fn a_reason_that_comes_back_must_have_rung_once() {
+        let stalled =
+            |rings| (1..=9).map(move |n| numbers(|m| (m.probes_stalled, m.durable_stalled) = (n, rings * n / 3)));
+        assert_eq!(told(false, stalled(0)).len(), 1, "told once");
+        assert_eq!(told(false, stalled(1)), [""; 0]);
+        let blocked = |rings| (1..=9).map(move |n| numbers(|m| (m.wal_sync_failures, m.wal_blocked) = (n, rings)));
+        assert_eq!((told(false, blocked(0)).len(), told(false, blocked(1)).len()), (1, 0));
+        assert_eq!(
+            told(false, stalled(0).take(2)),
+            [""; 0],
+            "it may have come and gone between two looks"
+        );
+    }
+
+    #[test]
+    fn a_refused_event_waits_until_it_is_skipped() {
+        let skipped = numbers(|m| (m.refused, m.skipped) = (1, 1));
+        let waits = numbers(|m| (m.refused, m.refused_pending) = (1, 1));
+        assert_eq!(told(false, [skipped]).len(), 1);
+        assert_eq!(told(false, [waits, skipped]), [""; 0]);
+        assert_eq!(
+            alarms().look(0, 2, &skipped, false),
+            [""; 0],
+            "a later start may know the decision"
+        );
+    }
+
+    #[test]
+    fn a_feed_without_an_engine_is_not_connected_for_long() {
+        let connected = |looks: usize| std::iter::repeat_n(numbers(|m| m.feed_connected = 1), looks);
+        assert_eq!(told(true, connected(40)), [""; 0]);
+        assert_eq!(told(true, connected(42)).len(), 1);
+        assert_eq!(told(false, connected(99)), [""; 0]);
+        assert_eq!(told(true, std::iter::repeat_n(MetricsSnapshot::default(), 99)), [""; 0]);
+    }
+
+    #[test]
+    fn of_batches_that_fail_one_fails_as_often_as_all_on_average() {
+        let failing = |stalled, ended| {
+            (0..30).map(move |n| {
+                numbers(|m| {
+                    (m.in_flight, m.retries, m.stalled) = (2, n, stalled);
+                    m.batches_acknowledged = n * ended / 20;
+                })
+            })
+        };
+        assert_eq!(told(false, failing(0, 0)).len(), 1);
+        assert_eq!(told(false, failing(1, 0)), [""; 0]);
+        assert_eq!(told(false, failing(0, 1)), [""; 0], "one of them came to its end");
+    }
+}
