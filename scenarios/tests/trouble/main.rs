@@ -323,6 +323,45 @@ fn an_engine_on_a_full_disk_ends_and_has_published_nothing_that_it_does_not_have
     });
 }
 
+/// Settling again from somewhere in the middle sends what lies behind that, and ends.
+#[test]
+fn a_part_of_the_stream_is_settled_again() {
+    simulate(trading(), |plant| async move {
+        let _engine = plant.start_engine(&plant.engine_config(1, 20));
+        let serving = plant.serve(&plant.config);
+        let done = serving.until("everything", |m| m.head == plant.logged() && m.durable == m.head);
+        let head = done.await.head;
+        plant.execute("TRUNCATE trading.settled_events").await;
+        let config = plant.config.clone();
+        let again = plant.settlement.spawn(async move {
+            settlement::resettle(config, OutputSequence(head - 4), Arc::new(Metrics::new())).await
+        });
+        let again = again.await.expect("it ends").expect("settled again");
+        assert_eq!((again.from.0, again.upto.0, again.events), (head - 4, head, 5));
+        assert_eq!(plant.rows("settled_events").await, 5);
+    });
+}
+
+#[test]
+fn a_keyspace_with_fewer_copies_than_meant() {
+    simulate(trading(), |plant| async move {
+        let mut config = plant.config.clone();
+        config.replication_factor = 5;
+        let told = plant.refusal(&config).await;
+        for part in [
+            "replication factor of keyspace trading",
+            "is 3",
+            "= 5",
+            "ALTER KEYSPACE",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert_eq!(plant.files(), [], "nothing was touched");
+        let resettle = settlement::resettle(config, OutputSequence(1), Arc::new(Metrics::new())).await;
+        assert_eq!(resettle.expect_err("refused as well").to_string(), told);
+    });
+}
+
 #[test]
 fn an_engine_that_cannot_be_reached() {
     simulate(trading(), |plant| async move {

@@ -164,6 +164,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_problem_alone_is_enough_to_be_unhealthy() {
+        let problems: [fn(&Metrics); 6] = [
+            |metrics| metrics.missing_events.put(OutputSequence(5), OutputSequence(9)),
+            |metrics| {
+                metrics.stalled_events.put(OutputSequence(3), "write timeout".into());
+            },
+            |metrics| {
+                metrics.refused_pending.set(2);
+            },
+            |metrics| {
+                metrics.durable_stalled.set(1);
+            },
+            |metrics| {
+                metrics.wal_blocked.set(1);
+            },
+            |metrics| {
+                metrics.feed_connected.set(0);
+            },
+        ];
+        for (nth, problem) in problems.into_iter().enumerate() {
+            let metrics = Arc::new(Metrics::new());
+            metrics.feed_connected.set(1);
+            problem(&metrics);
+            let (status, health) = said(&metrics).await;
+            assert_eq!(
+                (status, &health["healthy"]),
+                (503, &false.into()),
+                "problem {nth}: {health}"
+            );
+            assert_eq!(
+                health["problems"].as_array().map(Vec::len),
+                Some(1),
+                "problem {nth}: {health}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn health_says_what_waits_for_a_person_and_which_events_are_missing() {
         let metrics = Arc::new(Metrics::new());
         metrics.feed_connected.set(1);
