@@ -27,8 +27,8 @@ struct Seen {
     durable_stalled: Alarm,
     wal_blocked: Alarm,
     refused_pending: bool,
-    /// Since when no engine runs while settlement does, simulated ms.
-    alone_since_ms: Option<u64>,
+    /// Since when no engine runs while settlement does, simulated ms, and how many had run until then.
+    alone_since: Option<(u64, u32)>,
 }
 
 #[derive(Default)]
@@ -58,9 +58,9 @@ impl Alarms {
         }
     }
 
-    /// Looks at the numbers of the last start; `alone` is whether settlement runs and no engine does. What should have
-    /// rung, in words, each once.
-    pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, alone: bool) -> Vec<&'static str> {
+    /// Looks at the numbers of the last start; `alone` is how many engines have run, while settlement runs and none of them
+    /// does. What should have rung, in words, each once.
+    pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, alone: Option<u32>) -> Vec<&'static str> {
         if starts != self.starts {
             (self.starts, self.seen) = (starts, Seen::default());
         }
@@ -114,9 +114,11 @@ impl Seen {
         now.refused > 0 && now.skipped > 0 && !self.refused_pending
     }
 
-    fn alone_ms(&mut self, at_ms: u64, alone: bool) -> u64 {
-        self.alone_since_ms = alone.then(|| self.alone_since_ms.unwrap_or(at_ms));
-        self.alone_since_ms.map_or(0, |since_ms| at_ms - since_ms)
+    fn alone_ms(&mut self, at_ms: u64, alone: Option<u32>) -> u64 {
+        // One that ran for a moment between two looks was one to be connected to.
+        let began = self.alone_since.filter(|(_, engines)| Some(*engines) == alone);
+        self.alone_since = alone.map(|engines| began.unwrap_or((at_ms, engines)));
+        self.alone_since.map_or(0, |(since_ms, _)| at_ms - since_ms)
     }
 
     /// How often the batches in flight have failed since one came to its end, on average: one of them has failed at least
@@ -146,7 +148,7 @@ mod tests {
     }
 
     /// What is told when these are the numbers of one start at looks that lie 100 ms apart.
-    fn told(alone: bool, looks: impl IntoIterator<Item = MetricsSnapshot>) -> Vec<&'static str> {
+    fn told(alone: Option<u32>, looks: impl IntoIterator<Item = MetricsSnapshot>) -> Vec<&'static str> {
         let mut alarms = alarms();
         let look = |(n, now): (usize, MetricsSnapshot)| alarms.look(n as u64 * 100, 1, &now, alone);
         looks.into_iter().enumerate().flat_map(look).collect()
@@ -162,12 +164,12 @@ mod tests {
     fn a_reason_that_comes_back_must_have_rung_once() {
         let stalled =
             |rings| (1..=9).map(move |n| numbers(|m| (m.probes_stalled, m.durable_stalled) = (n, rings * n / 3)));
-        assert_eq!(told(false, stalled(0)).len(), 1, "told once");
-        assert_eq!(told(false, stalled(1)), [""; 0]);
+        assert_eq!(told(None, stalled(0)).len(), 1, "told once");
+        assert_eq!(told(None, stalled(1)), [""; 0]);
         let blocked = |rings| (1..=9).map(move |n| numbers(|m| (m.wal_sync_failures, m.wal_blocked) = (n, rings)));
-        assert_eq!((told(false, blocked(0)).len(), told(false, blocked(1)).len()), (1, 0));
+        assert_eq!((told(None, blocked(0)).len(), told(None, blocked(1)).len()), (1, 0));
         assert_eq!(
-            told(false, stalled(0).take(2)),
+            told(None, stalled(0).take(2)),
             [""; 0],
             "it may have come and gone between two looks"
         );
@@ -177,10 +179,10 @@ mod tests {
     fn a_refused_event_waits_until_it_is_skipped() {
         let skipped = numbers(|m| (m.refused, m.skipped) = (1, 1));
         let waits = numbers(|m| (m.refused, m.refused_pending) = (1, 1));
-        assert_eq!(told(false, [skipped]).len(), 1);
-        assert_eq!(told(false, [waits, skipped]), [""; 0]);
+        assert_eq!(told(None, [skipped]).len(), 1);
+        assert_eq!(told(None, [waits, skipped]), [""; 0]);
         assert_eq!(
-            alarms().look(0, 2, &skipped, false),
+            alarms().look(0, 2, &skipped, None),
             [""; 0],
             "a later start may know the decision"
         );
@@ -189,10 +191,17 @@ mod tests {
     #[test]
     fn a_feed_without_an_engine_is_not_connected_for_long() {
         let connected = |looks: usize| std::iter::repeat_n(numbers(|m| m.feed_connected = 1), looks);
-        assert_eq!(told(true, connected(40)), [""; 0]);
-        assert_eq!(told(true, connected(42)).len(), 1);
-        assert_eq!(told(false, connected(99)), [""; 0]);
-        assert_eq!(told(true, std::iter::repeat_n(MetricsSnapshot::default(), 99)), [""; 0]);
+        assert_eq!(told(Some(1), connected(40)), [""; 0]);
+        assert_eq!(told(Some(1), connected(42)).len(), 1);
+        assert_eq!(told(None, connected(99)), [""; 0]);
+        let mut alarms = alarms();
+        let now = numbers(|m| m.feed_connected = 1);
+        let in_between = (0..99).flat_map(|n| alarms.look(n * 100, 1, &now, Some(n as u32 / 40)));
+        assert_eq!(in_between.count(), 0, "engines that ran for a moment");
+        assert_eq!(
+            told(Some(1), std::iter::repeat_n(MetricsSnapshot::default(), 99)),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -205,8 +214,8 @@ mod tests {
                 })
             })
         };
-        assert_eq!(told(false, failing(0, 0)).len(), 1);
-        assert_eq!(told(false, failing(1, 0)), [""; 0]);
-        assert_eq!(told(false, failing(0, 1)), [""; 0], "one of them came to its end");
+        assert_eq!(told(None, failing(0, 0)).len(), 1);
+        assert_eq!(told(None, failing(1, 0)), [""; 0]);
+        assert_eq!(told(None, failing(0, 1)), [""; 0], "one of them came to its end");
     }
 }

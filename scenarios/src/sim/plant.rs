@@ -110,6 +110,11 @@ impl EngineDisk {
         self.host.state() == HostState::Down
     }
 
+    /// How many engines have run.
+    pub fn engines(&self) -> u32 {
+        self.host.generation()
+    }
+
     /// The log as the next start will find it.
     fn log(&self) -> Option<Vec<u8>> {
         self.host.disk().read_live(&self.log)

@@ -154,6 +154,7 @@ impl Looker {
         };
         let at_ms = self.now_ms();
         let alone = self.engine.is_left_alone() && self.settlement.state() == HostState::Up;
+        let alone = alone.then(|| self.engine.engines());
         for text in self.alarms.look(at_ms, all.len(), &now, alone) {
             self.untrue(text.into());
         }
