@@ -86,3 +86,24 @@ fn fees(trade: &settlement_events::Trade) -> Vec<oracle::Fee> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_market_has_the_rates_of_its_registry() {
+        let registry = Registry::example();
+        let market = market(&registry);
+        assert_eq!(market.symbols.len(), registry.symbols().len());
+        for symbol in registry.symbols() {
+            let rates = market.symbols[&symbol.id.0].rates.expect("known");
+            let expected = (symbol.maker_fee_ppm, symbol.taker_fee_ppm);
+            assert_eq!((rates.maker_ppm, rates.taker_ppm), expected);
+            assert!(
+                expected.0 > 0 && expected.1 > expected.0,
+                "rates that tell the sides apart: {expected:?}"
+            );
+        }
+    }
+}

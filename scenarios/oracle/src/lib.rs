@@ -7,7 +7,8 @@
 //! - a buy order locks `price x quantity / 10^base_decimals` of quote, rounded toward zero; a sell order its quantity of base;
 //! - a fill moves `price x quantity / 10^base_decimals` of quote, rounded toward zero, at the trade's own price;
 //! - at an order's last fill, and when it is cancelled, what it locked and did not spend goes back to available;
-//! - a fee comes out of what its payer received in that asset and goes to the fee account the fact names;
+//! - a fee is the market's rate of what its payer received in that asset, rounded down, where the market has rates; it comes
+//!   out of that and goes to the fee account the fact names. The maker is the order that was placed first;
 //! - every change of an account takes the account's next version, from 1, in the order buyer base, buyer quote, seller
 //!   base, seller quote, fees; every change of an order the order's next version, from 1.
 //!

@@ -1,7 +1,8 @@
 //! Invariant 5. What a checkpoint calls durable is on the fsynced storage of a quorum: looked at when a checkpoint
 //! arrives, when the WAL is truncated, and when a node loses data. The runner looks at those moments, because
-//! afterwards the storage has changed; this file judges what it saw, and the claims that came before they could (rule 8). Only in the simulator; everywhere, that in the end
-//! there is one checkpoint, of the last event, which is where the next start goes on. The engine's own promise belongs
+//! afterwards the storage has changed; this file judges what it saw, and the claims that came before they could (rule 8).
+//! Only in the simulator; everywhere, that in the end there is one checkpoint, of the last event, which is where the next
+//! start goes on. The engine's own promise belongs
 //! here, too: it publishes only what its log has fsynced, or it would fork its stream.
 use super::Finding;
 use crate::evidence::Evidence;

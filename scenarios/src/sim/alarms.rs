@@ -27,7 +27,7 @@ struct Seen {
     durable_stalled: Alarm,
     wal_blocked: Alarm,
     refused_pending: bool,
-    /// Since when no engine runs while settlement does, simulated ms, and how many had run until then.
+    /// Since when no engine runs while settlement does, simulated ms, and the engine's generation.
     alone_since: Option<(u64, u32)>,
 }
 
@@ -58,7 +58,7 @@ impl Alarms {
         }
     }
 
-    /// Looks at the numbers of the last start; `alone` is how many engines have run, while settlement runs and none of them
+    /// Looks at the numbers of the last start; `alone` is the engine's generation, while settlement runs and no engine
     /// does. What should have rung, in words, each once.
     pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, alone: Option<u32>) -> Vec<&'static str> {
         if starts != self.starts {

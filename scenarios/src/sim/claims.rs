@@ -13,8 +13,6 @@ pub struct Claims {
     probe_ms: u64,
     /// The highest claim so far.
     durable: u64,
-    /// The looks at which more was acknowledged than ever, simulated ms, and how much.
-    acknowledged: Vec<(u64, u64)>,
     losses: Vec<Loss>,
 }
 
@@ -33,22 +31,22 @@ impl Claims {
             settle_ms: config.durable.sync_period_ms + config.durable.slack_ms,
             probe_ms: config.durable.probe_timeout_ms,
             durable: 0,
-            acknowledged: Vec::new(),
             losses: Vec::new(),
         }
     }
 
-    /// Looks at the numbers of the last start; `lost` is whether a node became another process since the look before.
-    /// The claims against the rule, in words.
-    pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, lost: bool) -> Vec<String> {
-        if self
-            .acknowledged
-            .last()
-            .is_none_or(|(_, most)| *most < now.acknowledged)
-        {
-            self.acknowledged.push((at_ms, now.acknowledged));
-        }
-        let mut found = Vec::from_iter(self.early(at_ms, now.durable));
+    /// Looks at the numbers of the last start. `acknowledged_ms` has the looks until now at which more was acknowledged than
+    /// ever, simulated ms, and how much; `lost` is whether a node became another process since the look before. The claims
+    /// against the rule, in words.
+    pub fn look(
+        &mut self,
+        at_ms: u64,
+        starts: usize,
+        now: &MetricsSnapshot,
+        acknowledged_ms: &[(u64, u64)],
+        lost: bool,
+    ) -> Vec<String> {
+        let mut found = Vec::from_iter(self.early(at_ms, now.durable, acknowledged_ms));
         self.durable = self.durable.max(now.durable);
         if lost && now.acknowledged > now.durable {
             self.losses.push(Loss {
@@ -75,12 +73,12 @@ impl Claims {
 
     /// A new claim that comes too early even if its last event was acknowledged right after the look before the one at
     /// which that was seen.
-    fn early(&self, at_ms: u64, durable: u64) -> Option<String> {
+    fn early(&self, at_ms: u64, durable: u64, acknowledged_ms: &[(u64, u64)]) -> Option<String> {
         if durable <= self.durable {
             return None;
         }
-        let first = self.acknowledged.partition_point(|(_, mark)| *mark < durable);
-        let (seen_ms, _) = self.acknowledged.get(first)?;
+        let first = acknowledged_ms.partition_point(|(_, mark)| *mark < durable);
+        let (seen_ms, _) = acknowledged_ms.get(first)?;
         let for_ms = (at_ms + EVERY_MS).saturating_sub(*seen_ms);
         (for_ms < self.settle_ms).then(|| {
             format!(
@@ -103,7 +101,7 @@ mod tests {
             (config.durable.sync_period_ms, config.durable.slack_ms),
             (10_000, 2_000)
         );
-        let mut claims = Claims::new(&config);
+        let (mut claims, mut marks) = (Claims::new(&config), Vec::new());
         let look =
             |(at_ms, starts, acknowledged, durable, windows_sent_again, lost): &(u64, usize, u64, u64, u64, bool)| {
                 let now = MetricsSnapshot {
@@ -112,7 +110,10 @@ mod tests {
                     windows_sent_again: *windows_sent_again,
                     ..MetricsSnapshot::default()
                 };
-                claims.look(*at_ms, *starts, &now, *lost).len()
+                if marks.last().is_none_or(|(_, most)| most < acknowledged) {
+                    marks.push((*at_ms, *acknowledged));
+                }
+                claims.look(*at_ms, *starts, &now, &marks, *lost).len()
             };
         looks.iter().map(look).sum()
     }

@@ -110,8 +110,8 @@ impl EngineDisk {
         self.host.state() == HostState::Down
     }
 
-    /// How many engines have run.
-    pub fn engines(&self) -> u32 {
+    /// Another number after every start and end of an engine.
+    pub fn generation(&self) -> u32 {
         self.host.generation()
     }
 

@@ -154,11 +154,12 @@ impl Looker {
         };
         let at_ms = self.now_ms();
         let alone = self.engine.is_left_alone() && self.settlement.state() == HostState::Up;
-        let alone = alone.then(|| self.engine.engines());
+        let alone = alone.then(|| self.engine.generation());
         for text in self.alarms.look(at_ms, all.len(), &now, alone) {
             self.untrue(text.into());
         }
-        for text in self.claims.look(at_ms, all.len(), &now, lost) {
+        let acknowledged_ms = &self.watched.acknowledged_ms;
+        for text in self.claims.look(at_ms, all.len(), &now, acknowledged_ms, lost) {
             if self.watched.durability.early.len() < BREACHES_MAX {
                 self.watched.durability.early.push(format!("at {at_ms} ms: {text}"));
             }

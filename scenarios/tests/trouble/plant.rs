@@ -181,3 +181,10 @@ impl Serving {
         panic!("{what}: {:?}", self.metrics.snapshot());
     }
 }
+
+/// Holds what a person is told against what has to be in it.
+pub fn says(told: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
