@@ -11,6 +11,12 @@ use std::collections::BTreeMap;
 pub const METRICS_NOTE: &str = "metrics ";
 /// How a note about bytes that a power loss took from a program's disk begins.
 pub const DISK_LOST_NOTE: &str = "disk lost ";
+/// How a note that settlement has stopped by itself begins; the kind of its reason follows.
+pub const STOPPED_NOTE: &str = "stopped by itself: ";
+/// The kind of reason: a file operation failed.
+pub const STOP_DISK: &str = "disk";
+/// The kind of reason: what was durable in the WAL is not readable.
+pub const STOP_DAMAGE: &str = "damage";
 const MS: u64 = 1_000_000;
 /// What belongs to the moment of a fault is at most this far from it: a batchlog is written a little before what follows it
 /// is struck, and a node that was busy or frozen comes a little late.
@@ -89,6 +95,10 @@ impl Story<'_> {
             PaxosForgotten => self.lied("forget-paxos"),
             ViewUpdatesLost => self.lied("lose-view-updates"),
             ClockAhead => self.lied("wrong-clock"),
+            DiskLost => self.came_back("settlement") && self.disk_was_replaced() && self.rose("replays_requested") >= 1,
+            DiskRot => self.came_back("settlement") && self.stopped(STOP_DAMAGE),
+            DiskUnreadable => self.came_back("settlement") && self.stopped(STOP_DISK),
+            BatchRejected => self.rose("groups_taken_apart") + self.rose("retries") >= 1,
             DiskEio | DiskFull => {
                 self.rose("wal_sync_failures") + self.rose("wal_files_abandoned") + self.rose("wal_full") >= 1
             }
@@ -255,6 +265,18 @@ impl Story<'_> {
         self.after
             .iter()
             .any(|r| matches!(&r.kind, Kind::Note { text } if text.starts_with(DISK_LOST_NOTE)))
+    }
+
+    fn disk_was_replaced(&self) -> bool {
+        Self::host(self.after, "settlement", &[HostChange::DiskReplaced]).is_some()
+    }
+
+    /// Settlement stopped by itself and named a reason of this kind.
+    fn stopped(&self, kind: &str) -> bool {
+        let told = |text: &str| text.strip_prefix(STOPPED_NOTE) == Some(kind);
+        self.after
+            .iter()
+            .any(|r| matches!(&r.kind, Kind::Note { text } if told(text)))
     }
 
     /// By how much a metric rose after the fault, up to its highest value.

@@ -115,6 +115,13 @@ pub fn judge_plan(plan: &Plan) -> Result<(), Beyond> {
                 restart_after_ms: ms, ..
             }
             | Action::TornTail { restart_after_ms: ms }
+            | Action::DiskLost { restart_after_ms: ms }
+            | Action::DiskRot {
+                restart_after_ms: ms, ..
+            }
+            | Action::DiskUnreadable {
+                restart_after_ms: ms, ..
+            }
             | Action::Kill {
                 target: Target::Settlement | Target::Engine,
                 restart_after_ms: ms,

@@ -66,6 +66,14 @@ pub enum Class {
     DiskEio,
     /// Settlement's disk is full for a while.
     DiskFull,
+    /// Settlement's machine comes back with an empty disk.
+    DiskLost,
+    /// Bits of the WAL that were durable turn over while settlement is away: a person has to set the damage aside.
+    DiskRot,
+    /// Settlement is killed, and its disk fails reads when it starts again.
+    DiskUnreadable,
+    /// A coordinator refuses an event's batch as too large: its limit is lower than its neighbours'.
+    BatchRejected,
     /// The client is told Unavailable, of a batch that is applied.
     UnavailableYetApplied,
     /// What finished batches leave in the batchlog is not removed, and is replayed.
@@ -159,6 +167,14 @@ classes! {
         "a sync of settlement's WAL failed or a file of it was given up";
     DiskFull: "ENOSPC on settlement's disk",
         "a sync of settlement's WAL failed or its intake had to wait";
+    DiskLost: "settlement's machine comes back with an empty disk",
+        "settlement was killed, its disk was replaced, and it asked for a replay";
+    DiskRot: "durable bits of settlement's WAL turn over while it is away",
+        "settlement was killed, and at a start it ended and named the damage";
+    DiskUnreadable: "EIO when settlement reads its disk at a start",
+        "settlement was killed, and at a start it ended and named its disk";
+    BatchRejected: "a coordinator refuses an event's batch as too large",
+        "settlement took a group of events apart, or sent the batch again";
     UnavailableYetApplied: "a batch is answered Unavailable, yet applied (scylladb #7258)",
         "a coordinator answered Unavailable and applied the batch, or entries were replayed later where it left it to that";
     BatchlogKept: "entries of finished batches stay in the batchlog and are replayed (scylladb #24415)",

@@ -2,7 +2,7 @@
 //! that rare combinations and long quiet stretches both come up. What is drawn stays within the budget.
 use crate::budget::{self, Window};
 use crate::class::Class;
-use crate::plan::{Action, BatchPoint, Fault, Lie, PLAN_VERSION, Plan, Target, TimeoutWorld, When};
+use crate::plan::{Action, BatchPoint, Fault, Lie, PLAN_VERSION, Plan, RotPlace, Target, TimeoutWorld, When};
 use serde::{Deserialize, Serialize};
 use sim_world::seed::Stream;
 
@@ -85,7 +85,7 @@ pub fn draw(wishes: &[Wish], shape: Shape, stream: &mut Stream) -> Result<Plan, 
         windows: Vec::new(),
         faults: Vec::new(),
         taken: Vec::new(),
-        timed_out: Vec::new(),
+        struck: Vec::new(),
     };
     for wish in wishes {
         drawer.class(wish);
@@ -121,8 +121,8 @@ struct Drawer<'a> {
     faults: Vec<Fault>,
     /// Events already named by a batch or feed fault: one event, one such fault, so that each can be told apart.
     taken: Vec<u64>,
-    /// Events whose batch times out, and on how many attempts so far.
-    timed_out: Vec<(u64, u32)>,
+    /// Events whose batch times out or is rejected, and on how many attempts so far.
+    struck: Vec<(u64, u32)>,
 }
 
 impl Drawer<'_> {
@@ -330,6 +330,35 @@ impl Drawer<'_> {
                 let for_ms = self.duration(wish, 500, 10_000);
                 (self.moment(), Action::DiskFull { for_ms })
             }
+            DiskLost => {
+                let restart_after_ms = self.duration(wish, 500, 10_000);
+                (self.moment(), Action::DiskLost { restart_after_ms })
+            }
+            DiskRot => {
+                let place = [RotPlace::Header, RotPlace::LastHead, RotPlace::Anywhere][self.stream.below(3) as usize];
+                let (at_permille, bit) = (self.stream.below(1_000) as u16, self.stream.below(8) as u8);
+                let restart_after_ms = self.duration(wish, 500, 10_000);
+                (
+                    self.moment(),
+                    Action::DiskRot {
+                        place,
+                        at_permille,
+                        bit,
+                        restart_after_ms,
+                    },
+                )
+            }
+            DiskUnreadable => {
+                let (reads, restart_after_ms) = (self.between(1, 4) as u32, self.duration(wish, 500, 10_000));
+                (
+                    self.moment(),
+                    Action::DiskUnreadable {
+                        reads,
+                        restart_after_ms,
+                    },
+                )
+            }
+            BatchRejected => (self.batch_again(), Action::RejectBatch),
             UnavailableYetApplied => {
                 let by_replay = self.stream.below(3) == 0;
                 (self.batch(), Action::RefuseYetApply { by_replay })
@@ -367,10 +396,14 @@ impl Drawer<'_> {
         )
     }
 
-    /// A retry's own timeout is where many retry policies end, so a batch that is struck already may be struck again.
     fn timeout(&mut self, world: TimeoutWorld) -> (When, Action) {
+        (self.batch_again(), Action::TimeOutBatch(world))
+    }
+
+    /// A retry's own failure is where many retry policies end, so a batch that is struck already may be struck again.
+    fn batch_again(&mut self) -> When {
         let again = self.stream.below(3) == 0;
-        let when = match self.timed_out.last_mut() {
+        match self.struck.last_mut() {
             Some((output_sequence, attempts)) if again => {
                 *attempts += 1;
                 When::Batch {
@@ -380,14 +413,13 @@ impl Drawer<'_> {
             }
             _ => {
                 let output_sequence = self.event(1);
-                self.timed_out.push((output_sequence, 1));
+                self.struck.push((output_sequence, 1));
                 When::Batch {
                     output_sequence,
                     attempt: 1,
                 }
             }
-        };
-        (when, Action::TimeOutBatch(world))
+        }
     }
 
     fn drop_events(&mut self, replay_slow_ms: u64, replay_max_entries: u32, silence_ms: u64) -> (When, Action) {

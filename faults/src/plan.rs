@@ -95,6 +95,18 @@ pub enum TimeoutWorld {
     },
 }
 
+/// Where a bit of the WAL turns over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotPlace {
+    /// In the file that says whose log it is. It is never written but whole, so that no crash explains what is wrong there.
+    Header,
+    /// At the beginning of the newest segment: it was durable before that file had its name, so no crash explains it either.
+    LastHead,
+    /// Anywhere in the segments, the oldest first. At the end of the last one it may look like a crash.
+    Anywhere,
+}
+
 /// An anomaly on record that the database shows for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -286,6 +298,31 @@ pub enum Action {
         /// For how long.
         for_ms: u64,
     },
+    /// kill -9 of settlement, which comes back to an empty disk.
+    DiskLost {
+        /// Restart delay.
+        restart_after_ms: u64,
+    },
+    /// kill -9 of settlement; while it is away a bit of its WAL turns over.
+    DiskRot {
+        /// In which part of the WAL.
+        place: RotPlace,
+        /// Where in that part, in thousandths of its bytes.
+        at_permille: u16,
+        /// Which bit of that byte, from 0.
+        bit: u8,
+        /// Restart delay.
+        restart_after_ms: u64,
+    },
+    /// kill -9 of settlement; when it is back, reads of its disk fail with EIO.
+    DiskUnreadable {
+        /// Reads that fail.
+        reads: u32,
+        /// Restart delay.
+        restart_after_ms: u64,
+    },
+    /// Answer one batch Invalid: "Batch too large"; nothing of it is applied.
+    RejectBatch,
 }
 
 /// A plan that cannot be used.

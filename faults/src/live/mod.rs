@@ -108,10 +108,15 @@ pub fn cannot(fault: &Fault, nodes: u16) -> Option<String> {
         Action::CutClient { .. } | Action::CutPeer { .. } => {
             Some("cutting real links needs the rights of an administrator".into())
         }
-        Action::DiskEio { .. } | Action::DiskFull { .. } => Some("the disk is this machine's own".into()),
+        Action::DiskEio { .. }
+        | Action::DiskFull { .. }
+        | Action::DiskLost { .. }
+        | Action::DiskRot { .. }
+        | Action::DiskUnreadable { .. } => Some("the disk is this machine's own".into()),
         Action::RefuseYetApply { .. } | Action::Lie { .. } => {
             Some("a real server cannot be told to show an anomaly".into())
         }
+        Action::RejectBatch => Some("a real server's limits are its configuration's".into()),
     }
 }
 

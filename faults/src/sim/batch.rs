@@ -175,7 +175,8 @@ fn strikes_at(action: &Action, point: Point) -> bool {
         Action::KillCoordinatorAfterBatchlog { .. } => point == Point::BatchlogWritten,
         Action::KillCoordinatorMidBatch { mutations, .. } => after(point, (*mutations).try_into().unwrap_or(u16::MAX)),
         Action::TimeOutBatch(TimeoutWorld::NeverApplied | TimeoutWorld::ExecutedLate { .. })
-        | Action::RefuseYetApply { .. } => point == Point::RequestArrived,
+        | Action::RefuseYetApply { .. }
+        | Action::RejectBatch => point == Point::RequestArrived,
         Action::TimeOutBatch(TimeoutWorld::AppliedAtOnce) => point == Point::ResponseLeaving,
         Action::TimeOutBatch(TimeoutWorld::AppliedByReplay { after_mutations: 0 }) => point == Point::BatchlogWritten,
         Action::TimeOutBatch(TimeoutWorld::AppliedByReplay { after_mutations }) => {
@@ -244,6 +245,14 @@ fn strike(executor: &Executor, fault: &Fault, boundary: &Boundary<'_>, event: u6
             Verdict::Refuse {
                 told: Told::Unavailable { required: 2, alive: 1 },
                 then: if by_replay { Then::ByReplay } else { Then::ApplyNow },
+            }
+        }
+        Action::RejectBatch => {
+            let detail = format!("{batch} rejected as too large by node {node}");
+            executor.fired_until(&fault, now_ms, detail);
+            Verdict::Refuse {
+                told: Told::BatchTooLarge,
+                then: Then::NeverApply,
             }
         }
         _ => Verdict::Continue,

@@ -6,10 +6,12 @@
 //! | here | arming, firing, undoing, and keeping within the budget at the moment of firing |
 //! | [`feed`] | what is lost, doubled, held back between the engine and settlement |
 //! | `lies` | anomalies on record, on command |
+//! | `disk` | settlement's disk |
 //! | [`batch`] | recognises the batch of an event, and what is watched of it |
 //!
 //! An executor decides nothing at random: all of that is in the plan.
 pub mod batch;
+mod disk;
 pub mod feed;
 mod lies;
 
@@ -19,13 +21,10 @@ use feed::FeedPorts;
 use sim_cluster::host::sim::SimCluster;
 use sim_cluster::model::NodeIdx;
 use sim_world::trace::{Class as Traffic, FaultRecord, FaultStage, Kind};
-use sim_world::{DiskFault, Host, HostState, TapGuard, World};
+use sim_world::{Host, HostState, TapGuard, World};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const MS: u64 = 1_000_000;
-/// How long a sync of settlement's disk takes before a power loss that is to tear its tail: long enough for a few events
-/// to be appended meanwhile at every workload's rate.
-const SLOW_FSYNC_MS: u64 = 400;
 /// How much later a timed fault is tried again that could not strike.
 const WAIT_MS: u64 = 250;
 
@@ -236,7 +235,12 @@ impl Executor {
         }
         let target = match fault.action {
             Action::Kill { target, .. } | Action::PowerLoss { target, .. } | Action::Pause { target, .. } => target,
-            Action::TornTail { .. } | Action::DiskEio { .. } | Action::DiskFull { .. } => Target::Settlement,
+            Action::TornTail { .. }
+            | Action::DiskEio { .. }
+            | Action::DiskFull { .. }
+            | Action::DiskLost { .. }
+            | Action::DiskRot { .. }
+            | Action::DiskUnreadable { .. } => Target::Settlement,
             _ => return false,
         };
         self.host(target).state() != HostState::Up
@@ -305,34 +309,19 @@ impl Executor {
                     e.cut_peer(node, to_node, from_node, false)
                 });
             }
-            Action::DiskEio { writes, fsyncs } => {
-                let broken = DiskFault {
-                    fail_writes: writes,
-                    fail_fsyncs: fsyncs,
-                    ..DiskFault::default()
-                };
-                self.machines().settlement.disk().set_fault(broken);
-                self.fired_until(
-                    &fault,
-                    now_ms,
-                    format!("the next {writes} writes and {fsyncs} fsyncs of settlement's disk fail"),
-                );
-            }
-            Action::DiskFull { for_ms } => {
-                let disk = self.machines().settlement.disk();
-                disk.set_fault(DiskFault {
-                    capacity_bytes: Some(disk.used_bytes()),
-                    ..DiskFault::default()
-                });
-                self.fired_until(
-                    &fault,
-                    now_ms + for_ms,
-                    format!("settlement's disk is full for {for_ms} ms"),
-                );
-                self.undo(now_ms + for_ms, fault, |e| {
-                    e.machines().settlement.disk().set_fault(DiskFault::default())
-                });
-            }
+            Action::DiskEio { writes, fsyncs } => self.disk_eio(&fault, writes, fsyncs),
+            Action::DiskFull { for_ms } => self.disk_full(fault, for_ms),
+            Action::DiskLost { restart_after_ms } => self.disk_lost(&fault, restart_after_ms),
+            Action::DiskRot {
+                place,
+                at_permille,
+                bit,
+                restart_after_ms,
+            } => self.disk_rot(&fault, disk::Rot { place, at_permille, bit }, restart_after_ms),
+            Action::DiskUnreadable {
+                reads,
+                restart_after_ms,
+            } => self.disk_unreadable(&fault, reads, restart_after_ms),
             Action::Lie { lie, for_ms } => self.lie(&fault, lie, for_ms),
             // Those of batches and of the feed have no time of their own.
             _ => self.left_out(&fault, "this action cannot be timed".into()),
@@ -373,23 +362,6 @@ impl Executor {
                 f(&executor);
                 executor.record(&fault, FaultStage::Healed, "over".into());
             }
-        });
-    }
-
-    /// A power loss tears only what is unsynced, so the disk is made slow first and power goes while it syncs.
-    fn torn_tail(&self, fault: Fault, restart_after_ms: u64) {
-        let slow = DiskFault {
-            slow_fsync_ns: SLOW_FSYNC_MS * MS,
-            ..DiskFault::default()
-        };
-        self.machines().settlement.disk().set_fault(slow);
-        let weak = self.weak();
-        self.state().waiting.push(fault.clone());
-        self.later(self.now_ms() + SLOW_FSYNC_MS - 1, move || {
-            let Some(executor) = weak.upgrade() else { return };
-            let Some(fault) = executor.take(fault.id) else { return };
-            executor.machines().settlement.disk().set_fault(DiskFault::default());
-            executor.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power);
         });
     }
 

@@ -75,14 +75,20 @@ pub fn contradictions(plan: &Plan, preview: &Preview) -> Vec<Contradiction> {
 }
 
 /// What an event may say that is false. What contradicts only an earlier event must be refused by whoever has that one: not
-/// past a gap, nor after a restart that forgot it. So it is published only where nothing else strikes.
+/// past a gap, nor after a restart that forgot it. So it is published only where nothing else strikes. A restart after the
+/// refusal, by the operator, changes nothing: it is written down.
 fn falsehoods(plan: &Plan) -> &'static [Falsehood] {
-    let is_refused = |action: &Action| matches!(action, Action::PublishRefused { .. });
-    if plan.faults.iter().all(|fault| is_refused(&fault.action)) {
+    if is_only_refused(plan) {
         &Falsehood::ALL
     } else {
         &Falsehood::ALONE
     }
+}
+
+/// Whether nothing strikes but events that contradict themselves.
+pub fn is_only_refused(plan: &Plan) -> bool {
+    let is_refused = |action: &Action| matches!(action, Action::PublishRefused { .. });
+    plan.faults.iter().all(|fault| is_refused(&fault.action))
 }
 
 #[cfg(test)]

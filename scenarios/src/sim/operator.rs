@@ -1,10 +1,12 @@
-//! The person who is paged when an event is refused: looks at the dead letter and, some time later, has it skipped with
-//! a recorded reason. Without this person the watermarks stay before a refused event for ever, as they should.
+//! The person who is paged when an event is refused: looks at the dead letter, now and then starts settlement again first,
+//! and some time later has the event skipped with a recorded reason. Without this person the watermarks stay before a
+//! refused event for ever, as they should.
 use crate::client::Client;
 use crate::evidence::Decision;
-use crate::rows::Tables;
+use crate::rows::{DeadLetterRow, Tables};
 use scylla::statement::Consistency;
-use sim_world::World;
+use settlement_events::OutputSequence;
+use sim_world::{Host, Stream, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,40 +14,75 @@ use std::time::Duration;
 /// How often the dead letters are looked at. A person, not a program.
 const LOOKS_EVERY: Duration = Duration::from_secs(3);
 
+/// How long settlement is away when it is started again.
+const AWAY: Duration = Duration::from_millis(500);
+
 /// What the person decided, by sequence.
 pub type Decisions = Arc<Mutex<BTreeMap<u64, Decision>>>;
 
-/// Skips every dead letter that has no recorded skip, until it is aborted. Looks at the record each time: what was
-/// acknowledged can be lost again with the power.
-pub async fn run(client: Client, config: settlement::Config, decisions: Decisions) {
-    let world = World::current();
-    loop {
-        tokio::time::sleep(LOOKS_EVERY).await;
-        let mut tables = Tables::default();
-        for table in ["dead_letters", "skips"] {
-            if client.table(table, 0, Consistency::Quorum, &mut tables).await.is_err() {
-                tables = Tables::default();
-                break;
+/// The person.
+pub struct Operator {
+    /// Where the dead letters are.
+    pub config: settlement::Config,
+    /// What was decided so far.
+    pub decisions: Decisions,
+    /// Settlement's machine, where this person now and then tries whether starting it again helps. It never does.
+    pub restarts: Option<Host>,
+    /// What this person draws from.
+    pub stream: Stream,
+}
+
+impl Operator {
+    /// Skips every dead letter that has no recorded skip, until it is aborted. Looks at the record each time: what was
+    /// acknowledged can be lost again with the power.
+    pub async fn run(&mut self, client: Client) {
+        let mut seen = BTreeSet::new();
+        loop {
+            tokio::time::sleep(LOOKS_EVERY).await;
+            let mut tables = Tables::default();
+            for table in ["dead_letters", "skips"] {
+                if client.table(table, 0, Consistency::Quorum, &mut tables).await.is_err() {
+                    tables = Tables::default();
+                    break;
+                }
+            }
+            let skipped: BTreeSet<i64> = tables.skips.iter().map(|skip| skip.output_sequence).collect();
+            let waits = |letter: &&DeadLetterRow| !skipped.contains(&letter.output_sequence);
+            let waiting: Vec<&DeadLetterRow> = tables.dead_letters.iter().filter(waits).collect();
+            let known = seen.len();
+            seen.extend(waiting.iter().map(|letter| letter.output_sequence));
+            if seen.len() > known && self.starts_it_again().await {
+                continue;
+            }
+            for letter in waiting {
+                self.skip(letter).await;
             }
         }
-        let skipped: BTreeSet<i64> = tables.skips.iter().map(|skip| skip.output_sequence).collect();
-        for letter in tables
-            .dead_letters
-            .iter()
-            .filter(|letter| !skipped.contains(&letter.output_sequence))
-        {
-            let Ok(sequence) = u64::try_from(letter.output_sequence) else {
-                continue;
-            };
-            let decision = Decision {
-                at_ms: world.now_ns() / 1_000_000,
-                reason: format!("simulated operator: {}", letter.code),
-            };
-            let reason = decision.reason.clone();
-            note(&decisions, sequence, decision);
-            // One that fails is tried again at the next look.
-            let _tried = settlement::skip(&config, settlement_events::OutputSequence(sequence), &reason).await;
-        }
+    }
+
+    /// Starts settlement again, or does not. Whether it did.
+    async fn starts_it_again(&mut self) -> bool {
+        let Some(host) = self.restarts.as_ref().filter(|_| self.stream.below(2) == 0) else {
+            return false;
+        };
+        host.kill();
+        tokio::time::sleep(AWAY).await;
+        host.restart();
+        true
+    }
+
+    async fn skip(&self, letter: &DeadLetterRow) {
+        let Ok(sequence) = u64::try_from(letter.output_sequence) else {
+            return;
+        };
+        let decision = Decision {
+            at_ms: World::current().now_ns() / 1_000_000,
+            reason: format!("simulated operator: {}", letter.code),
+        };
+        let reason = decision.reason.clone();
+        note(&self.decisions, sequence, decision);
+        // One that fails is tried again at the next look.
+        let _tried = settlement::skip(&self.config, OutputSequence(sequence), &reason).await;
     }
 }
 

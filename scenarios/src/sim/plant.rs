@@ -9,14 +9,17 @@ use engine::{EngineConfig, LOG_FILE};
 use faults::sim::feed::FeedPorts;
 use schema::Generation;
 use settlement::Metrics;
+use settlement::config::OnDamage;
 use settlement_events::Registry;
 use sim_cluster::core;
 use sim_cluster::host::sim::SimCluster;
+use sim_world::trace::Kind;
 use sim_world::{Host, HostState, World};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Where the engine publishes and answers.
 const ENGINE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
@@ -26,6 +29,10 @@ const PUBLISH_PORT: u16 = 5555;
 const REPLAY_PORT: u16 = 5556;
 /// How late a node's commit log is synced at most, ms: below settlement's slack (rule 8), with room for the disk.
 const SYNC_LATE_MAX_MS: u64 = 1_900;
+/// When settlement has stopped by itself it is started again after this.
+const STARTED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// And so long after that where a person has to do something first.
+const PERSON_COMES_AFTER: Duration = Duration::from_secs(5);
 /// How many generations a row can have.
 const GENERATIONS: u64 = 1 << 12;
 
@@ -218,12 +225,13 @@ impl Plant {
     }
 
     /// Starts settlement; every restart of its machine starts it again, as an init system would, and also after it has
-    /// stopped by itself, a second later.
+    /// stopped by itself, a second later, or when a person has come who sets the damage of its WAL aside.
     pub fn start_settlement(&self) {
         let (config, instances) = (self.settlement_config.clone(), self.instances.clone());
         self.settlement.start(move || {
-            let (config, instances) = (config.clone(), instances.clone());
+            let (mut config, instances) = (config.clone(), instances.clone());
             Box::pin(async move {
+                let refuse = config.wal.on_damage;
                 loop {
                     let metrics = Arc::new(Metrics::new());
                     let index = instances.add(metrics.clone());
@@ -233,8 +241,15 @@ impl Plant {
                         Err(error) => (Reason::of(&error), error.to_string()),
                     };
                     tracing::warn!(target: "settlement", "stopped by itself: {why}");
+                    World::current().trace().emit(None, Kind::Note { text: reason.note() });
                     instances.ended(index, (reason, why));
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    // What a person does who reads that the WAL is damaged, once; everything else is started again as it is.
+                    let (pause, on_damage) = match reason {
+                        Reason::Damage => (PERSON_COMES_AFTER, OnDamage::SetAside),
+                        _ => (STARTED_AGAIN_AFTER, refuse),
+                    };
+                    config.wal.on_damage = on_damage;
+                    tokio::time::sleep(pause).await;
                 }
             })
         });

@@ -15,7 +15,7 @@ use crate::rows::{self, Tables};
 use crate::setup::{LIVENESS_BOUND_MS, Preview};
 use crate::verdict;
 use engine::source::Source;
-use faults::Plan;
+use faults::{Action, Plan};
 use faults::sim::{Executor, Machines};
 use scylla::statement::Consistency;
 use settlement_events::{OutputSequence, Registry};
@@ -182,21 +182,23 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
 
     plant.start_engine();
     plant.start_settlement();
-    let watch = Watch::start(&plant, job.design);
-    let helpers = Helpers::start(&plant, &preview, &world);
+    let watch = Watch::start(&plant, job.design, wal_losses(&plan, &executor));
+    let helpers = Helpers::start(&plant, &preview, &world, &plan);
     publish(&plant, &executor, &preview).await;
     stages.end("run");
     let mut collector = collect::Collector::new(&plant);
     let before_heal = collector.replicas();
     executor.heal_network();
     let mut ending = settle(&plant, &executor, job).await;
-    let stopped = plant.instances.all().into_iter().filter_map(|instance| instance.ended);
-    ending.stops = stops::unwarranted(&plan, stopped);
+    let stopped = || plant.instances.all().into_iter().filter_map(|instance| instance.ended);
+    ending.stops = stops::unwarranted(&plan, stopped());
+    let unnoticed = stops::unnoticed(&plan, &executor.fired(), stopped().map(|(reason, _)| reason));
     stages.end("settle");
 
     let after_heal = collector.money();
     let (reads, decisions, client) = helpers.stop();
-    let watch = watch.stop(&ending, &stops::forks(&plan, &executor.fired()));
+    let mut watch = watch.stop(&ending, &stops::forks(&plan, &executor.fired()));
+    watch.untrue_metrics.extend(unnoticed);
     let mut trouble = nothing_read(&world, job, &ending, &reads);
     if is_settled(&ending) && verdict::promises(job.design).durable {
         checkpointed(&plant, ending.durable).await;
@@ -254,6 +256,17 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
         plan,
         stages_us: stages.us,
     })
+}
+
+/// How often the plan has taken something of the WAL away.
+fn wal_losses(plan: &Plan, executor: &Executor) -> impl Fn() -> usize + Send + 'static {
+    let takes = |action: &Action| matches!(action, Action::DiskLost { .. } | Action::DiskRot { .. });
+    let taking = plan.faults.iter().filter(|fault| takes(&fault.action));
+    let (ids, executor) = (taking.map(|fault| fault.id).collect::<Vec<_>>(), executor.clone());
+    move || match ids.is_empty() {
+        true => 0,
+        false => executor.fired().iter().filter(|id| ids.contains(id)).count(),
+    }
 }
 
 /// The plan: the job's own, or drawn; the draw is made in either case, so that a plan given gives the trace of the same
@@ -318,7 +331,7 @@ struct Helpers {
 }
 
 impl Helpers {
-    fn start(plant: &Plant, preview: &Preview, world: &World) -> Helpers {
+    fn start(plant: &Plant, preview: &Preview, world: &World, plan: &Plan) -> Helpers {
         let seen = Seen::default();
         let client = Arc::new(OnceLock::new());
         let contact = plant.cluster.contact_points();
@@ -345,10 +358,17 @@ impl Helpers {
         let mut tasks = vec![reader];
         let decisions = operator::Decisions::default();
         if !plant.engine_config.contradictions.is_empty() {
-            let (config, noted) = (plant.settlement_config.clone(), decisions.clone());
+            // Not where faults strike settlement's machine as well: each of them has it back in its own time.
+            let restarts = feed::is_only_refused(plan).then(|| plant.settlement.clone());
+            let mut operator = operator::Operator {
+                config: plant.settlement_config.clone(),
+                decisions: decisions.clone(),
+                restarts,
+                stream: world.stream("operator"),
+            };
             tasks.push(plant.judge.spawn(async move {
                 if let Ok(client) = Client::connect(&contact, &keyspace, None).await {
-                    operator::run(client, config, noted).await;
+                    operator.run(client).await;
                 }
             }));
         }

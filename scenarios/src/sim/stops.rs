@@ -1,7 +1,10 @@
 //! When settlement stops by itself, a person is called. Whether the plan gave it a reason to is decided here: by what the
 //! plan holds, not by what settlement says of itself beyond the kind of its error.
+use faults::bit::{STOP_DAMAGE, STOP_DISK, STOPPED_NOTE};
+use faults::plan::{Fault, RotPlace};
 use faults::{Action, Class, Plan};
 use settlement::ServeError;
+use settlement::wal::WalError;
 use std::error::Error as _;
 use std::ops::RangeInclusive;
 
@@ -12,6 +15,8 @@ pub enum Reason {
     Fork,
     /// Its own disk.
     Disk,
+    /// What was durable in its WAL is not readable.
+    Damage,
     /// The database did not answer, or answered with an error.
     Database,
     /// Anything else, its end without an error included.
@@ -23,6 +28,7 @@ impl Reason {
     pub fn of(error: &ServeError) -> Reason {
         match error {
             ServeError::Fork(_) => Reason::Fork,
+            ServeError::Wal(WalError::Damaged(_)) => Reason::Damage,
             ServeError::Wal(_) => Reason::Disk,
             // What a database answered, or that it did not, is the source of these; other reasons of theirs have none.
             ServeError::Session(_)
@@ -37,6 +43,18 @@ impl Reason {
             }
             _ => Reason::Other,
         }
+    }
+
+    /// What the trace says when settlement has stopped for it.
+    pub fn note(self) -> String {
+        let kind = match self {
+            Reason::Fork => "fork",
+            Reason::Disk => STOP_DISK,
+            Reason::Damage => STOP_DAMAGE,
+            Reason::Database => "database",
+            Reason::Other => "other",
+        };
+        format!("{STOPPED_NOTE}{kind}")
     }
 }
 
@@ -65,7 +83,8 @@ pub fn unwarranted(plan: &Plan, stops: impl Iterator<Item = (Reason, String)>) -
             forks = left.unwrap_or(0);
             left.is_some()
         }
-        Reason::Disk => has(is_of_disk),
+        Reason::Disk => has(fails_operations),
+        Reason::Damage => has(|class| class == Class::DiskRot),
         Reason::Database => has(is_of_database),
         Reason::Other => false,
     };
@@ -75,9 +94,41 @@ pub fn unwarranted(plan: &Plan, stops: impl Iterator<Item = (Reason, String)>) -
         .collect()
 }
 
+/// Damage that settlement must have stopped at, and did not, in words: where no crash explains what is wrong, and nothing
+/// else in the plan takes the WAL away before it is looked at.
+pub fn unnoticed(plan: &Plan, fired: &[u32], mut stops: impl Iterator<Item = Reason>) -> Option<String> {
+    let is_rot = |action: &Action| matches!(action, Action::DiskRot { .. });
+    let inexplicable = |action: &Action| {
+        matches!(
+            action,
+            Action::DiskRot {
+                place: RotPlace::Header | RotPlace::LastHead,
+                ..
+            }
+        )
+    };
+    let struck = |fault: &&Fault| fired.contains(&fault.id) && inexplicable(&fault.action);
+    let alone = plan.faults.iter().all(|fault| is_rot(&fault.action));
+    let fault = plan.faults.iter().find(struck).filter(|_| alone)?;
+    (!stops.any(|reason| reason == Reason::Damage)).then(|| {
+        let Action::DiskRot { place, .. } = fault.action else {
+            return String::new();
+        };
+        format!("a bit of the WAL turned over ({place:?}), and no start of settlement ended because of it")
+    })
+}
+
+/// Whether a class makes operations of settlement's own disk fail.
+fn fails_operations(class: Class) -> bool {
+    matches!(
+        class,
+        Class::DiskTornTail | Class::DiskEio | Class::DiskFull | Class::DiskUnreadable
+    )
+}
+
 /// Whether a class strikes settlement's own disk.
 fn is_of_disk(class: Class) -> bool {
-    matches!(class, Class::DiskTornTail | Class::DiskEio | Class::DiskFull)
+    fails_operations(class) || matches!(class, Class::DiskLost | Class::DiskRot)
 }
 
 /// Whether a class can keep the database from answering.
@@ -97,14 +148,14 @@ fn is_of_database(class: Class) -> bool {
             | Class::EnginePowerLoss
     );
     let is_of_settlement = matches!(class, Class::CrashBeforeBatch | Class::CrashAfterBatch);
-    !is_of_feed && !is_of_settlement && !is_of_disk(class)
+    // One that is rejected is a batch of settlement's, and nothing that it writes for itself.
+    !is_of_feed && !is_of_settlement && !is_of_disk(class) && class != Class::BatchRejected
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use faults::When;
-    use faults::plan::Fault;
 
     fn plan(classes: &[(Class, Action)]) -> Plan {
         let fault = |(id, (class, action)): (usize, &(Class, Action))| Fault {
@@ -138,6 +189,31 @@ mod tests {
         };
         let without_database = plan(&[(Class::PowerLossDatabase, away)]);
         assert_eq!(stops(&without_database, &all), ["Fork", "Disk", "Other"]);
+    }
+
+    #[test]
+    fn damage_that_no_crash_explains_must_be_noticed_where_nothing_takes_the_wal_away() {
+        let rot = |place| {
+            let action = Action::DiskRot {
+                place,
+                at_permille: 1,
+                bit: 1,
+                restart_after_ms: 1,
+            };
+            (Class::DiskRot, action)
+        };
+        let told = |classes: &[(Class, Action)], fired: &[u32], stops: &[Reason]| {
+            unnoticed(&plan(classes), fired, stops.iter().copied()).is_some()
+        };
+        for place in [RotPlace::Header, RotPlace::LastHead] {
+            assert!(told(&[rot(place)], &[0], &[]));
+            assert!(told(&[rot(place)], &[0], &[Reason::Disk]));
+            assert!(!told(&[rot(place)], &[0], &[Reason::Damage]));
+            assert!(!told(&[rot(place)], &[], &[]), "it did not strike");
+            let lost = (Class::DiskLost, Action::DiskLost { restart_after_ms: 1 });
+            assert!(!told(&[rot(place), lost], &[0, 1], &[]), "the disk was replaced");
+        }
+        assert!(!told(&[rot(RotPlace::Anywhere)], &[0], &[]), "it may look like a crash");
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub struct Watch {
 
 impl Watch {
     /// Starts looking, on the main node.
-    pub fn start(plant: &Plant, design: DesignName) -> Watch {
+    /// `wal_losses`: how often something of settlement's WAL was taken away so far.
+    pub fn start(plant: &Plant, design: DesignName, wal_losses: impl Fn() -> usize + Send + 'static) -> Watch {
         let looker = Looker {
             world: plant.world.clone(),
             cluster: plant.cluster.clone(),
@@ -65,6 +66,9 @@ impl Watch {
             checked: 0,
             highest: 0,
             received: 0,
+            wal_losses: Box::new(wal_losses),
+            wal_losses_seen: 0,
+            instance_of_loss: 0,
             instance_count: 0,
             last_note: String::new(),
             recent: VecDeque::new(),
@@ -118,8 +122,12 @@ struct Looker {
     checked: u64,
     /// The highest sequence that anything has called durable.
     highest: u64,
-    /// The highest received watermark of any start of settlement.
+    /// The highest received watermark of any start of settlement since something of its WAL was taken away.
     received: u64,
+    wal_losses: Box<dyn Fn() -> usize + Send>,
+    wal_losses_seen: usize,
+    /// How many starts there were when it was last taken away.
+    instance_of_loss: usize,
     instance_count: usize,
     last_note: String,
     /// At the last looks, how many starts there were and the numbers of the last of them.
@@ -188,6 +196,7 @@ impl Looker {
             ("wal_sync_failures", sum(|m| m.wal_sync_failures)),
             ("wal_files_abandoned", sum(|m| m.wal_files_abandoned)),
             ("wal_full", sum(|m| m.wal_full)),
+            ("groups_taken_apart", sum(|m| m.groups_taken_apart)),
         ] {
             let _ = write!(note, "{name}={value} ");
         }
@@ -343,6 +352,15 @@ impl Looker {
     /// What was received is fsynced in the WAL, so a later start of settlement must know it again. A new start shows its
     /// watermark a moment after it began, so zero says nothing.
     fn received_goes_on(&mut self, instances: usize, received: u64) {
+        let losses = (self.wal_losses)();
+        if losses != self.wal_losses_seen {
+            (self.wal_losses_seen, self.received) = (losses, 0);
+            self.instance_of_loss = instances;
+        }
+        // The numbers are still those of the process that had it.
+        if instances == self.instance_of_loss {
+            return;
+        }
         if instances != self.instance_count && received > 0 {
             self.instance_count = instances;
             if received < self.received && self.durable_promised {

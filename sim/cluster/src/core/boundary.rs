@@ -61,6 +61,8 @@ pub enum Told {
     },
     /// The coordinator has too much to do.
     Overloaded,
+    /// The batch is larger than this coordinator allows (Invalid).
+    BatchTooLarge,
     /// Too few replicas answered the read in time.
     ReadTimeout {
         /// Answers to report.

@@ -153,6 +153,11 @@ impl Node {
                 Told::Overloaded => CoordinatorError::Overloaded {
                     what: "as it was told to be".to_owned(),
                 },
+                // The sizes are for people who look at the model; no client is told them.
+                Told::BatchTooLarge => CoordinatorError::BatchTooLarge {
+                    size_bytes: 0,
+                    threshold_bytes: 0,
+                },
                 Told::ReadTimeout { received, required } => CoordinatorError::ReadTimeout {
                     consistency: asked,
                     received,
