@@ -34,6 +34,8 @@ pub enum Class {
     GapSlowReplay,
     /// Events are lost while the engine answers replay requests with fewer events than asked.
     GapPartialReplay,
+    /// Events are lost while the engine says that it does not have them any more; later it does.
+    GapRefusedReplay,
     /// Events arrive with a bit turned over on the way.
     DamagedDelivery,
     /// Somebody else's event arrives under a sequence of the stream: behind the true one, or before it with a broken chain.
@@ -135,6 +137,8 @@ classes! {
         "settlement asked for a replay";
     GapPartialReplay: "events lost while replay is partial",
         "settlement asked for a replay and had to ask again";
+    GapRefusedReplay: "events lost while replay is refused",
+        "settlement asked for a replay and was refused";
     DamagedDelivery: "events damaged on the way, and the first replay that is asked for",
         "settlement counted a damaged event";
     ForgedDelivery: "an event of another stream under a sequence of this one",

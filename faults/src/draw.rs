@@ -114,6 +114,14 @@ fn check(wish: &Wish) -> Result<(), DrawError> {
         .map_or(Ok(()), |[low, high]| range("duration_ms", low, high))
 }
 
+/// How the engine answers who asks for what was lost.
+#[derive(Clone, Copy, Default)]
+struct Replay {
+    slow_ms: u64,
+    max_entries: u32,
+    refused: bool,
+}
+
 struct Drawer<'a> {
     shape: Shape,
     stream: &'a mut Stream,
@@ -199,18 +207,33 @@ impl Drawer<'_> {
                 let by = self.between(1, 4) as u32;
                 (self.published(u64::from(by) + 1), Action::Delay { by })
             }
-            SequenceGap => self.drop_events(0, 0, 0),
+            SequenceGap => self.drop_events(Replay::default(), 0),
             TailLoss => {
                 let silence_ms = self.duration(wish, 3_000, 8_000);
-                self.drop_events(0, 0, silence_ms)
+                self.drop_events(Replay::default(), silence_ms)
             }
             GapSlowReplay => {
                 let slow_ms = self.duration(wish, 500, 8_000);
-                self.drop_events(slow_ms, 0, 0)
+                let replay = Replay {
+                    slow_ms,
+                    ..Replay::default()
+                };
+                self.drop_events(replay, 0)
             }
             GapPartialReplay => {
                 let max_entries = self.between(1, 3) as u32;
-                self.drop_events(0, max_entries, 0)
+                let replay = Replay {
+                    max_entries,
+                    ..Replay::default()
+                };
+                self.drop_events(replay, 0)
+            }
+            GapRefusedReplay => {
+                let replay = Replay {
+                    refused: true,
+                    ..Replay::default()
+                };
+                self.drop_events(replay, 0)
             }
             DamagedDelivery => {
                 let count = self.between(1, 3) as u32;
@@ -422,14 +445,15 @@ impl Drawer<'_> {
         }
     }
 
-    fn drop_events(&mut self, replay_slow_ms: u64, replay_max_entries: u32, silence_ms: u64) -> (When, Action) {
+    fn drop_events(&mut self, replay: Replay, silence_ms: u64) -> (When, Action) {
         let count = self.between(1, 12) as u32;
         (
             self.published(count.into()),
             Action::Drop {
                 count,
-                replay_slow_ms,
-                replay_max_entries,
+                replay_slow_ms: replay.slow_ms,
+                replay_max_entries: replay.max_entries,
+                replay_refused: replay.refused,
                 silence_ms,
             },
         )

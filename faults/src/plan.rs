@@ -203,6 +203,9 @@ pub enum Action {
         replay_slow_ms: u64,
         /// Replay answers hold at most this many events meanwhile (0: no limit).
         replay_max_entries: u32,
+        /// Replay is refused meanwhile: the events are no longer kept.
+        #[serde(default)]
+        replay_refused: bool,
         /// The feed is silent for this long after the loss, so that only heartbeats can tell (0: it goes on at once).
         silence_ms: u64,
     },

@@ -129,6 +129,10 @@ pub struct Programs {
     pub in_flight_max: Option<u32>,
     /// Settlement's events that wait in memory.
     pub ready_max: Option<u32>,
+    /// Events beyond a gap that settlement takes.
+    pub ahead_max: Option<u32>,
+    /// Users, orders and trades that settlement's verification remembers.
+    pub verify_entries_max: Option<u32>,
     /// Bytes of a file of settlement's WAL: only whole files are forgotten.
     pub wal_segment_bytes: Option<u32>,
     /// Bytes of all of them: what does not fit waits outside.
@@ -321,6 +325,8 @@ impl Scenario {
         let programs = [
             ("programs.in_flight_max", self.programs.in_flight_max),
             ("programs.ready_max", self.programs.ready_max),
+            ("programs.ahead_max", self.programs.ahead_max),
+            ("programs.verify_entries_max", self.programs.verify_entries_max),
             ("programs.wal_segment_bytes", self.programs.wal_segment_bytes),
             ("programs.wal_max_bytes", self.programs.wal_max_bytes),
             ("programs.retention_events", self.programs.retention_events),
@@ -459,6 +465,7 @@ catalog![
     "disk-loss",
     "catch-up",
     "retention",
+    "missing-events",
     "full-wal",
     "killed-under-load",
     "frozen-node",

@@ -136,6 +136,12 @@ pub fn settlement_config(
     if let Some(max) = programs.ready_max {
         config.limits.ready_max = max as usize;
     }
+    if let Some(max) = programs.ahead_max {
+        config.limits.ahead_max = max.into();
+    }
+    if let Some(max) = programs.verify_entries_max {
+        config.limits.verify_entries_max = max as usize;
+    }
     if let Some(bytes) = programs.wal_segment_bytes {
         config.wal.segment_bytes = bytes;
         config.wal.group_bytes_max = config.wal.group_bytes_max.min(bytes);

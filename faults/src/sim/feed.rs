@@ -12,7 +12,7 @@ const GREETING_BYTES: usize = 64;
 const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
-/// How long after a loss the engine's replay goes on being slow or partial, ms: longer than any replay takes then.
+/// How long after a loss the engine's replay goes on being slow, partial or refused, ms: longer than any replay takes then.
 const REPLAY_TROUBLE_MS: u64 = 20_000;
 /// A replay reply with an event in it has at least so many bytes, one without has fewer.
 const EVENTS_REPLY_BYTES: usize = 120;
@@ -23,6 +23,8 @@ pub trait FeedCodec: Send + Sync {
     fn sequence(&self, payload: &[u8]) -> Option<u64>;
     /// A replay reply with at most `max_entries` events; None for a reply that has no more than that.
     fn shorten_reply(&self, payload: &[u8], max_entries: usize) -> Option<Vec<u8>>;
+    /// The refusal that an engine gives which does not keep these events any more, in place of a reply that has some.
+    fn refuse_reply(&self, payload: &[u8]) -> Option<Vec<u8>>;
     /// Another event under the sequence of this one, sealed as it must be; with `break_chain` it names another event as
     /// the one before it.
     fn forge(&self, payload: &[u8], break_chain: bool) -> Option<Vec<u8>>;
@@ -45,6 +47,7 @@ struct ReplayTrouble {
     until_ms: u64,
     slow_ms: u64,
     max_entries: usize,
+    refused: bool,
     /// How many replies with events in them come damaged.
     damaged: u32,
 }
@@ -277,16 +280,18 @@ impl PublishTap {
                 count,
                 replay_slow_ms,
                 replay_max_entries,
+                replay_refused,
                 silence_ms,
             } => {
                 self.silent_until_ms = self.silent_until_ms.max(now_ms + silence_ms);
                 until_ms = now_ms + silence_ms;
-                if replay_slow_ms > 0 || replay_max_entries > 0 {
+                if replay_slow_ms > 0 || replay_max_entries > 0 || replay_refused {
                     let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
                     *trouble = ReplayTrouble {
                         until_ms: now_ms + REPLAY_TROUBLE_MS,
                         slow_ms: replay_slow_ms,
                         max_entries: replay_max_entries as usize,
+                        refused: replay_refused,
                         damaged: trouble.damaged,
                     };
                     until_ms = until_ms.max(trouble.until_ms);
@@ -322,7 +327,7 @@ impl PublishTap {
     }
 }
 
-/// Slows, shortens and damages replay replies while there is trouble.
+/// Slows, shortens, refuses and damages replay replies while there is trouble.
 struct ReplayTap {
     executor: WeakExecutor,
     codec: Arc<dyn FeedCodec>,
@@ -331,6 +336,15 @@ struct ReplayTap {
 }
 
 impl ReplayTap {
+    /// What stands in the place of this reply, if anything does.
+    fn instead(&self, payload: &[u8], max_entries: usize, refused: bool) -> Option<Vec<u8>> {
+        match refused {
+            true => self.codec.refuse_reply(payload),
+            false if max_entries > 0 => self.codec.shorten_reply(payload, max_entries),
+            false => None,
+        }
+    }
+
     /// Whether the reply that goes by is one of the damaged.
     fn is_damaged(&self) -> bool {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -348,12 +362,12 @@ impl TcpTap for ReplayTap {
         let Some(executor) = self.executor.upgrade() else {
             return TapVerdict::Pass;
         };
-        let (slow_ms, max_entries) = {
+        let (slow_ms, max_entries, refused) = {
             let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
             if executor.now_ms() < trouble.until_ms {
-                (trouble.slow_ms, trouble.max_entries)
+                (trouble.slow_ms, trouble.max_entries, trouble.refused)
             } else {
-                (0, 0)
+                (0, 0, false)
             }
         };
         let mut out = Vec::with_capacity(bytes.len());
@@ -364,11 +378,8 @@ impl TcpTap for ReplayTap {
                     if payload.len() >= EVENTS_REPLY_BYTES && self.is_damaged() {
                         damage(&mut wire, payload.len());
                     }
-                    let shorter = (max_entries > 0)
-                        .then(|| self.codec.shorten_reply(&payload, max_entries))
-                        .flatten();
-                    match shorter {
-                        Some(shorter) => out.extend(with_payload(&wire, payload.len(), &shorter)),
+                    match self.instead(&payload, max_entries, refused) {
+                        Some(other) => out.extend(with_payload(&wire, payload.len(), &other)),
                         None => out.extend(wire),
                     }
                 }

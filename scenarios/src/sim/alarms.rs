@@ -5,8 +5,19 @@ use settlement::metrics::MetricsSnapshot;
 
 /// A reason must have been there at so many looks: a single moment may come and go between two.
 const REASONS: u32 = 3;
+/// At so many looks in a row the watermark must have stayed where it is.
+const STUCK: u32 = 5;
 /// What the feed may take to notice a silence, over twice the silence itself.
 const FEED_SLACK_MS: u64 = 2_000;
+
+/// What is so of the engine, while settlement runs; nothing is said while settlement does not.
+#[derive(Clone, Copy, Default)]
+pub struct Engine {
+    /// Its generation, if no engine runs.
+    pub alone: Option<u32>,
+    /// Its last event, if it runs.
+    pub head: Option<u64>,
+}
 
 /// Looks at one run.
 pub struct Alarms {
@@ -27,6 +38,10 @@ struct Seen {
     durable_stalled: Alarm,
     wal_blocked: Alarm,
     refused_pending: bool,
+    /// The engine said that it does not have events; for so many looks the watermark has stayed before what is missing.
+    refused_for: Option<u32>,
+    /// Since when the feed is connected, the engine's last event is this one, and the head is said to be before it.
+    behind_since: Option<(u64, u64)>,
     /// Since when no engine runs while settlement does, simulated ms, and the engine's generation.
     alone_since: Option<(u64, u32)>,
 }
@@ -58,9 +73,8 @@ impl Alarms {
         }
     }
 
-    /// Looks at the numbers of the last start; `alone` is the engine's generation, while settlement runs and no engine
-    /// does. What should have rung, in words, each once.
-    pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, alone: Option<u32>) -> Vec<&'static str> {
+    /// Looks at the numbers of the last start. What should have rung, in words, each once.
+    pub fn look(&mut self, at_ms: u64, starts: usize, now: &MetricsSnapshot, engine: Engine) -> Vec<&'static str> {
         if starts != self.starts {
             (self.starts, self.seen) = (starts, Seen::default());
         }
@@ -79,8 +93,16 @@ impl Alarms {
                 "an event was refused until a person skipped it, and refused_pending was never above 0",
             ),
             (
-                self.seen.alone_ms(at_ms, alone) > 2 * self.silence_ms + FEED_SLACK_MS && now.feed_connected > 0,
+                self.seen.alone_ms(at_ms, engine.alone) > 2 * self.silence_ms + FEED_SLACK_MS && now.feed_connected > 0,
                 "no engine runs, and feed_connected is 1",
+            ),
+            (
+                self.seen.is_missing_silent(now),
+                "the engine said that it does not have events, the watermark stays before them, and missing is 0",
+            ),
+            (
+                self.seen.behind_ms(at_ms, engine.head, now) > 2 * self.silence_ms + FEED_SLACK_MS,
+                "the feed is connected, and the head is said to be before the engine's",
             ),
             (
                 self.seen.failed_each(now) > self.stalled_after && now.stalled == 0,
@@ -112,6 +134,24 @@ impl Seen {
     fn is_refusal_silent(&mut self, now: &MetricsSnapshot) -> bool {
         self.refused_pending |= now.refused_pending > 0;
         now.refused > 0 && now.skipped > 0 && !self.refused_pending
+    }
+
+    fn is_missing_silent(&mut self, now: &MetricsSnapshot) -> bool {
+        if now.replays_refused > self.before.replays_refused {
+            self.refused_for = Some(0);
+        }
+        if now.received != self.before.received || now.missing > 0 {
+            self.refused_for = None;
+        }
+        self.refused_for = self.refused_for.map(|looks| looks + 1);
+        self.refused_for.is_some_and(|looks| looks > STUCK)
+    }
+
+    fn behind_ms(&mut self, at_ms: u64, head: Option<u64>, now: &MetricsSnapshot) -> u64 {
+        let behind = head.filter(|head| now.feed_connected > 0 && now.head < *head);
+        let began = self.behind_since.filter(|(_, head)| Some(*head) == behind);
+        self.behind_since = behind.map(|head| began.unwrap_or((at_ms, head)));
+        self.behind_since.map_or(0, |(since_ms, _)| at_ms - since_ms)
     }
 
     fn alone_ms(&mut self, at_ms: u64, alone: Option<u32>) -> u64 {
@@ -150,7 +190,8 @@ mod tests {
     /// What is told when these are the numbers of one start at looks that lie 100 ms apart.
     fn told(alone: Option<u32>, looks: impl IntoIterator<Item = MetricsSnapshot>) -> Vec<&'static str> {
         let mut alarms = alarms();
-        let look = |(n, now): (usize, MetricsSnapshot)| alarms.look(n as u64 * 100, 1, &now, alone);
+        let engine = Engine { alone, head: None };
+        let look = |(n, now): (usize, MetricsSnapshot)| alarms.look(n as u64 * 100, 1, &now, engine);
         looks.into_iter().enumerate().flat_map(look).collect()
     }
 
@@ -182,7 +223,7 @@ mod tests {
         assert_eq!(told(None, [skipped]).len(), 1);
         assert_eq!(told(None, [waits, skipped]), [""; 0]);
         assert_eq!(
-            alarms().look(0, 2, &skipped, None),
+            alarms().look(0, 2, &skipped, Engine::default()),
             [""; 0],
             "a later start may know the decision"
         );
@@ -196,12 +237,53 @@ mod tests {
         assert_eq!(told(None, connected(99)), [""; 0]);
         let mut alarms = alarms();
         let now = numbers(|m| m.feed_connected = 1);
-        let in_between = (0..99).flat_map(|n| alarms.look(n * 100, 1, &now, Some(n as u32 / 40)));
+        let for_a_moment = |n: u64| Engine {
+            alone: Some(n as u32 / 40),
+            head: None,
+        };
+        let in_between = (0..99).flat_map(|n| alarms.look(n * 100, 1, &now, for_a_moment(n)));
         assert_eq!(in_between.count(), 0, "engines that ran for a moment");
         assert_eq!(
             told(Some(1), std::iter::repeat_n(MetricsSnapshot::default(), 99)),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn what_the_engine_does_not_have_is_missing_until_it_comes() {
+        let stuck = |missing, moves| {
+            (0..20).map(move |n| {
+                numbers(|m| (m.replays_refused, m.received, m.missing) = (u64::from(n > 2), n / moves, missing))
+            })
+        };
+        assert_eq!(told(None, stuck(0, 99)).len(), 1);
+        assert_eq!(told(None, stuck(2, 99)), [""; 0]);
+        assert_eq!(told(None, stuck(0, 3)), [""; 0], "the watermark moves");
+    }
+
+    #[test]
+    fn whoever_is_connected_knows_the_head() {
+        let heads = |said: u64, connected| {
+            let mut alarms = alarms();
+            let now = numbers(|m| (m.head, m.feed_connected) = (said, connected));
+            let engine = Engine {
+                alone: None,
+                head: Some(7),
+            };
+            (0..99)
+                .flat_map(|n| alarms.look(n * 100, 1, &now, engine))
+                .collect::<Vec<_>>()
+                .len()
+        };
+        assert_eq!((heads(6, 1), heads(7, 1), heads(6, 0)), (1, 0, 0));
+        let mut alarms = alarms();
+        let now = numbers(|m| m.feed_connected = 1);
+        let goes_on = |n: u64| Engine {
+            alone: None,
+            head: Some(n / 30),
+        };
+        let told = (0..99).flat_map(|n| alarms.look(n * 100, 1, &now, goes_on(n)));
+        assert_eq!(told.count(), 0, "the head was another one a moment ago");
     }
 
     #[test]

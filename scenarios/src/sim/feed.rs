@@ -4,7 +4,7 @@ use crate::setup::Preview;
 use engine::contradiction::{Contradiction, Falsehood};
 use faults::sim::feed::FeedCodec;
 use faults::{Action, Plan, When};
-use settlement_events::{Envelope, FeedMessage, ReplayReply};
+use settlement_events::{Envelope, FeedMessage, OutputSequence, ReplayRefusal, ReplayReply};
 
 /// The feed's own encoding.
 pub struct Codec;
@@ -32,6 +32,17 @@ impl FeedCodec for Codec {
                     .encode()
                     .to_vec(),
                 )
+            }
+            _ => None,
+        }
+    }
+
+    fn refuse_reply(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        match ReplayReply::decode(payload).ok()? {
+            ReplayReply::Events { start_seq, entries, .. } if !entries.is_empty() => {
+                let first_retained = OutputSequence(start_seq.0 + entries.len() as u64);
+                let reason = ReplayRefusal::RetentionPassed { first_retained };
+                Some(ReplayReply::Refused { reason }.encode().to_vec())
             }
             _ => None,
         }

@@ -105,16 +105,22 @@ impl Instances {
     }
 }
 
-/// The disk of the engine's machine.
+/// The engine and the disk of its machine.
 pub struct EngineDisk {
     host: Host,
     log: PathBuf,
+    status: Arc<engine::Status>,
 }
 
 impl EngineDisk {
     /// Whether no engine runs.
     pub fn is_left_alone(&self) -> bool {
         self.host.state() == HostState::Down
+    }
+
+    /// The last event that the engine has fsynced.
+    pub fn published(&self) -> u64 {
+        self.status.durable_sequence().0
     }
 
     /// Another number after every start and end of an engine.
@@ -162,6 +168,7 @@ impl Plant {
         EngineDisk {
             host: self.engine.clone(),
             log: self.engine_config.data_dir.join(LOG_FILE),
+            status: self.engine_config.controls.status.clone(),
         }
     }
 

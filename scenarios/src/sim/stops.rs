@@ -141,6 +141,7 @@ fn is_of_database(class: Class) -> bool {
             | Class::TailLoss
             | Class::GapSlowReplay
             | Class::GapPartialReplay
+            | Class::GapRefusedReplay
             | Class::DamagedDelivery
             | Class::ForgedDelivery
             | Class::RefusedEvent

@@ -1,6 +1,6 @@
 //! Looks on while a run goes on: samples settlement's metrics into the trace, and holds what is called durable against
 //! the fsynced storage of the database's nodes. It judges nothing but durability, which can only be seen at the time.
-use super::alarms::Alarms;
+use super::alarms::{Alarms, Engine};
 use super::claims::Claims;
 use super::plant::{EngineDisk, Instances, Plant};
 use super::storage::Storage;
@@ -161,9 +161,18 @@ impl Looker {
             return;
         };
         let at_ms = self.now_ms();
-        let alone = self.engine.is_left_alone() && self.settlement.state() == HostState::Up;
-        let alone = alone.then(|| self.engine.generation());
-        for text in self.alarms.look(at_ms, all.len(), &now, alone) {
+        let engine = match (self.settlement.state(), self.engine.is_left_alone()) {
+            (HostState::Up, true) => Engine {
+                alone: Some(self.engine.generation()),
+                head: None,
+            },
+            (HostState::Up, false) => Engine {
+                alone: None,
+                head: Some(self.engine.published()),
+            },
+            _ => Engine::default(),
+        };
+        for text in self.alarms.look(at_ms, all.len(), &now, engine) {
             self.untrue(text.into());
         }
         let acknowledged_ms = &self.watched.acknowledged_ms;
@@ -276,7 +285,18 @@ impl Looker {
         // Batches of several events that were refused, and what was in flight when settlement ended.
         let earlier = &snapshots[..snapshots.len() - 1];
         let cut_short = sum(|m| m.groups_taken_apart) + earlier.iter().map(|m| m.in_flight_peak).sum::<u64>();
+        // With one start, nothing sent again and nothing refused, the counters are the stream's own numbers.
+        let (is_first, refused) = (earlier.is_empty(), sum(|m| m.refused));
+        let (received, again) = (sum(|m| m.events_received), sum(|m| m.windows_sent_again));
         let wrong = [
+            (
+                is_first && received != head,
+                format!("{received} events received for the first time, of {head}"),
+            ),
+            (
+                is_first && again == 0 && refused == 0 && sum(|m| m.duplicates_settled) == 0 && events != head,
+                format!("{events} events acknowledged of {head}, and none was sent again"),
+            ),
             (
                 last.received != head,
                 format!("received is {}, the head is {head}", last.received),
