@@ -603,6 +603,31 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_was_lost_or_unreadable_if_settlement_says_so_when_it_is_back() {
+        use Class::*;
+        let back = [
+            host("settlement", HostChange::Killed),
+            host("settlement", HostChange::Restarted),
+        ];
+        let told = |class, kinds: &[Kind]| {
+            let all = [&[fired("")][..], &back[..], kinds].concat();
+            let fault = fault(class, Action::DiskLost { restart_after_ms: 1 });
+            has_bitten(&fault, &records(all))
+        };
+        let stop = |kind: &str| note(&format!("{STOPPED_NOTE}{kind}"));
+        assert!(told(DiskRot, &[stop(STOP_DAMAGE)]));
+        assert!(!told(DiskRot, &[stop(STOP_DISK)]) && !told(DiskRot, &[]));
+        assert!(told(DiskUnreadable, &[stop(STOP_DISK)]));
+        assert!(!told(DiskUnreadable, &[stop(STOP_DAMAGE)]) && !told(DiskUnreadable, &[]));
+        let (replaced, asked) = (
+            host("settlement", HostChange::DiskReplaced),
+            note("metrics replays_requested=1"),
+        );
+        assert!(told(DiskLost, &[replaced.clone(), asked.clone()]));
+        assert!(!told(DiskLost, &[replaced]) && !told(DiskLost, &[asked]));
+    }
+
+    #[test]
     fn a_machine_was_struck_if_it_went_down_and_came_back_and_a_node_if_the_database_noticed() {
         use Class::*;
         let down_and_up = |name: &str| vec![host(name, HostChange::PoweredOff), host(name, HostChange::Restarted)];

@@ -40,6 +40,10 @@ impl FeedCodec for NoFeed {
         None
     }
 
+    fn refuse_reply(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
     fn forge(&self, _: &[u8], _: bool) -> Option<Vec<u8>> {
         None
     }

@@ -317,7 +317,15 @@ impl Executor {
                 at_permille,
                 bit,
                 restart_after_ms,
-            } => self.disk_rot(&fault, disk::Rot { place, at_permille, bit }, restart_after_ms),
+            } => self.disk_rot(
+                &fault,
+                disk::Rot {
+                    place,
+                    at_permille,
+                    bit,
+                },
+                restart_after_ms,
+            ),
             Action::DiskUnreadable {
                 reads,
                 restart_after_ms,

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn what_the_engine_does_not_have_is_missing_until_it_comes() {
         let stuck = |missing, moves| {
-            (0..20).map(move |n| {
+            (0..20_u64).map(move |n| {
                 numbers(|m| (m.replays_refused, m.received, m.missing) = (u64::from(n > 2), n / moves, missing))
             })
         };

@@ -1,7 +1,7 @@
 //! When settlement stops by itself, a person is called. Whether the plan gave it a reason to is decided here: by what the
 //! plan holds, not by what settlement says of itself beyond the kind of its error.
 use faults::bit::{STOP_DAMAGE, STOP_DISK, STOPPED_NOTE};
-use faults::plan::{Fault, RotPlace};
+use faults::plan::{Fault, RotPlace, Target};
 use faults::{Action, Class, Plan};
 use settlement::ServeError;
 use settlement::wal::WalError;
@@ -97,7 +97,18 @@ pub fn unwarranted(plan: &Plan, stops: impl Iterator<Item = (Reason, String)>) -
 /// Damage that settlement must have stopped at, and did not, in words: where no crash explains what is wrong, and nothing
 /// else in the plan takes the WAL away before it is looked at.
 pub fn unnoticed(plan: &Plan, fired: &[u32], mut stops: impl Iterator<Item = Reason>) -> Option<String> {
-    let is_rot = |action: &Action| matches!(action, Action::DiskRot { .. });
+    let leaves_it_there = |action: &Action| {
+        matches!(
+            action,
+            Action::DiskRot { .. }
+                | Action::DiskUnreadable { .. }
+                | Action::PowerLossDatabase { .. }
+                | Action::PowerLoss {
+                    target: Target::Node(_),
+                    ..
+                }
+        )
+    };
     let inexplicable = |action: &Action| {
         matches!(
             action,
@@ -108,8 +119,8 @@ pub fn unnoticed(plan: &Plan, fired: &[u32], mut stops: impl Iterator<Item = Rea
         )
     };
     let struck = |fault: &&Fault| fired.contains(&fault.id) && inexplicable(&fault.action);
-    let alone = plan.faults.iter().all(|fault| is_rot(&fault.action));
-    let fault = plan.faults.iter().find(struck).filter(|_| alone)?;
+    let is_there = plan.faults.iter().all(|fault| leaves_it_there(&fault.action));
+    let fault = plan.faults.iter().find(struck).filter(|_| is_there)?;
     (!stops.any(|reason| reason == Reason::Damage)).then(|| {
         let Action::DiskRot { place, .. } = fault.action else {
             return String::new();
