@@ -20,12 +20,17 @@ const AWAY: Duration = Duration::from_millis(500);
 /// What the person decided, by sequence.
 pub type Decisions = Arc<Mutex<BTreeMap<u64, Decision>>>;
 
+/// What was told that was not so, in words.
+pub type Complaints = Arc<Mutex<Vec<String>>>;
+
 /// The person.
 pub struct Operator {
     /// Where the dead letters are.
     pub config: settlement::Config,
     /// What was decided so far.
     pub decisions: Decisions,
+    /// What settlement told this person that was not so.
+    pub complaints: Complaints,
     /// Settlement's machine, where this person now and then tries whether starting it again helps. It never does.
     pub restarts: Option<Host>,
     /// What this person draws from.
@@ -54,6 +59,9 @@ impl Operator {
             if seen.len() > known && self.starts_it_again().await {
                 continue;
             }
+            if self.restarts.is_some() {
+                self.compare_with_status(&waiting).await;
+            }
             for letter in waiting {
                 self.skip(letter).await;
             }
@@ -69,6 +77,22 @@ impl Operator {
         tokio::time::sleep(AWAY).await;
         host.restart();
         true
+    }
+
+    /// Where nothing strikes the database, `settlement status` lists every refused event that waits for this person.
+    async fn compare_with_status(&self, waiting: &[&DeadLetterRow]) {
+        let Ok(status) = settlement::status(&self.config).await else {
+            return;
+        };
+        let lists = |letter: &DeadLetterRow| {
+            let mut refused = status.refused.iter();
+            let sequence = u64::try_from(letter.output_sequence).ok();
+            refused.any(|refused| Some(refused.sequence.0) == sequence && refused.skipped.is_none())
+        };
+        let hidden = waiting.iter().filter(|letter| !lists(letter));
+        let told = hidden.map(|letter| format!("status does not list refused event {}", letter.output_sequence));
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.extend(told);
     }
 
     async fn skip(&self, letter: &DeadLetterRow) {

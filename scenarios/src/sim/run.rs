@@ -196,9 +196,14 @@ async fn course(world: World, job: &Resolved, seed: u64) -> Result<Outcome, Stri
     stages.end("settle");
 
     let after_heal = collector.money();
-    let (reads, decisions, client) = helpers.stop();
+    let Helped {
+        reads,
+        decisions,
+        complaints,
+        client,
+    } = helpers.stop();
     let mut watch = watch.stop(&ending, &stops::forks(&plan, &executor.fired()));
-    watch.untrue_metrics.extend(unnoticed);
+    watch.untrue_metrics.extend(unnoticed.into_iter().chain(complaints));
     let mut trouble = nothing_read(&world, job, &ending, &reads);
     if is_settled(&ending) && verdict::promises(job.design).durable {
         checkpointed(&plant, ending.durable).await;
@@ -327,6 +332,7 @@ struct Helpers {
     /// The reader's, once it is connected.
     client: Arc<OnceLock<Client>>,
     decisions: operator::Decisions,
+    complaints: operator::Complaints,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -357,12 +363,14 @@ impl Helpers {
         });
         let mut tasks = vec![reader];
         let decisions = operator::Decisions::default();
+        let complaints = operator::Complaints::default();
         if !plant.engine_config.contradictions.is_empty() {
             // Not where faults strike settlement's machine as well: each of them has it back in its own time.
             let restarts = feed::is_only_refused(plan).then(|| plant.settlement.clone());
             let mut operator = operator::Operator {
                 config: plant.settlement_config.clone(),
                 decisions: decisions.clone(),
+                complaints: complaints.clone(),
                 restarts,
                 stream: world.stream("operator"),
             };
@@ -376,19 +384,31 @@ impl Helpers {
             seen,
             client,
             decisions,
+            complaints,
             tasks,
         }
     }
 
-    /// What was read and decided, and the reader's client.
-    fn stop(self) -> (Vec<BalanceRead>, BTreeMap<u64, Decision>, Option<Client>) {
+    fn stop(self) -> Helped {
         for task in &self.tasks {
             task.abort();
         }
-        let reads = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
-        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        (reads, decisions.clone(), self.client.get().cloned())
+        Helped {
+            reads: std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner)),
+            decisions: std::mem::take(&mut *self.decisions.lock().unwrap_or_else(PoisonError::into_inner)),
+            complaints: std::mem::take(&mut *self.complaints.lock().unwrap_or_else(PoisonError::into_inner)),
+            client: self.client.get().cloned(),
+        }
     }
+}
+
+/// What they read, decided and were told.
+struct Helped {
+    reads: Vec<BalanceRead>,
+    decisions: BTreeMap<u64, Decision>,
+    complaints: Vec<String>,
+    /// The reader's.
+    client: Option<Client>,
 }
 
 /// Waits until the engine has published everything and every timed fault has come.

@@ -138,8 +138,8 @@ impl std::fmt::Display for DamageReport {
         }
         write!(
             f,
-            "and perhaps events from {} on. Start with damage set aside (on_damage = \"set-aside\") to fetch them again \
-             from the matching engine, or restore the file",
+            "and perhaps events from {} on. Start once with SETTLEMENT_WAL__ON_DAMAGE=set_aside to fetch them again from \
+             the matching engine, or restore the file",
             self.unknown_from
         )
     }
