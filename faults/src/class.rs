@@ -38,7 +38,8 @@ pub enum Class {
     GapRefusedReplay,
     /// Events arrive with a bit turned over on the way.
     DamagedDelivery,
-    /// Somebody else's event arrives under a sequence of the stream: behind the true one, or before it with a broken chain.
+    /// Somebody else's event arrives under a sequence of the stream: behind the true one, before it with a broken chain, or
+    /// long after it; or a heartbeat with another head.
     ForgedDelivery,
     /// The engine publishes an event whose content contradicts itself.
     RefusedEvent,
@@ -141,7 +142,7 @@ classes! {
         "settlement asked for a replay and was refused";
     DamagedDelivery: "events damaged on the way, and the first replay that is asked for",
         "settlement counted a damaged event";
-    ForgedDelivery: "an event of another stream under a sequence of this one",
+    ForgedDelivery: "an event or a head of another stream under a sequence of this one",
         "settlement counted a fork";
     RefusedEvent: "a self-contradicting event is published",
         "settlement wrote a dead letter";

@@ -2,7 +2,7 @@
 //! that rare combinations and long quiet stretches both come up. What is drawn stays within the budget.
 use crate::budget::{self, Window};
 use crate::class::Class;
-use crate::plan::{Action, BatchPoint, Fault, Lie, PLAN_VERSION, Plan, RotPlace, Target, TimeoutWorld, When};
+use crate::plan::{Action, BatchPoint, Fault, Forged, Lie, PLAN_VERSION, Plan, RotPlace, Target, TimeoutWorld, When};
 use serde::{Deserialize, Serialize};
 use sim_world::seed::Stream;
 
@@ -240,8 +240,9 @@ impl Drawer<'_> {
                 (self.published(count.into()), Action::Damage { count })
             }
             ForgedDelivery => {
-                let instead = self.stream.below(2) == 0;
-                (self.published(1), Action::Forge { instead })
+                let ways = [Forged::Instead, Forged::Behind, Forged::Old, Forged::Head];
+                let how = ways[self.stream.below(4) as usize];
+                (self.published(1), Action::Forge { how })
             }
             RefusedEvent => {
                 let kind = self.stream.below(1 << 16) as u32;

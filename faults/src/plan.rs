@@ -95,6 +95,20 @@ pub enum TimeoutWorld {
     },
 }
 
+/// What is forged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forged {
+    /// The named event: the true one is lost, and the chain of the other does not fit.
+    Instead,
+    /// The named event, behind the true one.
+    Behind,
+    /// The first event that was ever delivered, behind the named one.
+    Old,
+    /// The heartbeat behind the named event: the stream's head has another content.
+    Head,
+}
+
 /// Where a bit of the WAL turns over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -214,10 +228,10 @@ pub enum Action {
         /// How many events.
         count: u32,
     },
-    /// Deliver another content under the named event's sequence.
+    /// Deliver another content under a sequence of the stream.
     Forge {
-        /// In place of the true one, which is lost, and with a chain that does not fit; else behind it.
-        instead: bool,
+        /// Which, and where.
+        how: Forged,
     },
     /// Publish an event that contradicts itself in place of nothing: it takes a sequence of its own.
     PublishRefused {

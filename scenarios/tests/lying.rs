@@ -47,6 +47,10 @@ impl FeedCodec for NoFeed {
     fn forge(&self, _: &[u8], _: bool) -> Option<Vec<u8>> {
         None
     }
+
+    fn forge_head(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 fn fault(id: u32, class: Class, lie: Lie, at_ms: u64, for_ms: u64) -> Fault {

@@ -2,7 +2,7 @@
 //! bytes leave the engine, so that neither program carries a failpoint. ZMTP framing is read here (greeting of 64 bytes,
 //! then frames of flags, length, body); what a payload means is asked of a [`FeedCodec`].
 use super::{Blow, Executor, WeakExecutor};
-use crate::plan::{Action, Fault, Plan, When};
+use crate::plan::{Action, Fault, Forged, Plan, When};
 use sim_world::{ConnInfo, TapVerdict, TcpTap};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,8 @@ pub trait FeedCodec: Send + Sync {
     /// Another event under the sequence of this one, sealed as it must be; with `break_chain` it names another event as
     /// the one before it.
     fn forge(&self, payload: &[u8], break_chain: bool) -> Option<Vec<u8>>;
+    /// A heartbeat that says that this event is the head, with another digest than it has.
+    fn forge_head(&self, payload: &[u8]) -> Option<Vec<u8>>;
 }
 
 /// Where the feed is.
@@ -71,6 +73,7 @@ pub(super) fn install(executor: &Executor, plan: &Plan, ports: &FeedPorts) {
         waiting,
         active: Vec::new(),
         silent_until_ms: 0,
+        first: None,
         trouble: trouble.clone(),
         streams: BTreeMap::new(),
     };
@@ -184,6 +187,8 @@ struct PublishTap {
     active: Vec<Active>,
     /// Events are lost until then.
     silent_until_ms: u64,
+    /// The first event that came by.
+    first: Option<Vec<u8>>,
     trouble: Arc<Mutex<ReplayTrouble>>,
     streams: BTreeMap<u64, Stream>,
 }
@@ -198,7 +203,7 @@ enum Effect {
     Duplicate,
     Drop,
     Damage,
-    Forge { instead: bool },
+    Forge(Forged),
     Hold { wire: Option<Vec<u8>> },
 }
 
@@ -227,6 +232,7 @@ impl TcpTap for PublishTap {
 impl PublishTap {
     fn event(&mut self, executor: &Executor, sequence: u64, mut wire: Vec<u8>, payload: &[u8], out: &mut Vec<u8>) {
         self.begin(executor, sequence);
+        self.first.get_or_insert_with(|| payload.to_vec());
         let now_ms = executor.now_ms();
         let mut times = usize::from(now_ms >= self.silent_until_ms);
         let (mut held, mut behind) = (None, None);
@@ -235,10 +241,16 @@ impl PublishTap {
                 Effect::Duplicate => times *= 2,
                 Effect::Drop => times = 0,
                 Effect::Damage => damage(&mut wire, payload.len()),
-                Effect::Forge { instead } => {
-                    let forged = self.codec.forge(payload, *instead);
+                Effect::Forge(how) => {
+                    let first = self.first.as_deref().unwrap_or(payload);
+                    let forged = match how {
+                        Forged::Instead => self.codec.forge(payload, true),
+                        Forged::Behind => self.codec.forge(payload, false),
+                        Forged::Old => self.codec.forge(first, false),
+                        Forged::Head => self.codec.forge_head(payload),
+                    };
                     behind = forged.map(|forged| with_payload(&wire, payload.len(), &forged));
-                    if *instead {
+                    if *how == Forged::Instead {
                         times = 0;
                     }
                 }
@@ -303,7 +315,7 @@ impl PublishTap {
                 self.trouble.lock().unwrap_or_else(PoisonError::into_inner).damaged += 1;
                 (from + u64::from(count), Effect::Damage, "damaged")
             }
-            Action::Forge { instead } => (from + 1, Effect::Forge { instead }, "forged"),
+            Action::Forge { how } => (from + 1, Effect::Forge(how), "forged"),
             // The event leaves; nothing behind it does.
             Action::PowerLoss {
                 target,

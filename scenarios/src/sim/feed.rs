@@ -4,7 +4,7 @@ use crate::setup::Preview;
 use engine::contradiction::{Contradiction, Falsehood};
 use faults::sim::feed::FeedCodec;
 use faults::{Action, Plan, When};
-use settlement_events::{Envelope, FeedMessage, OutputSequence, ReplayRefusal, ReplayReply};
+use settlement_events::{Envelope, FeedMessage, Heartbeat, OutputSequence, ReplayRefusal, ReplayReply};
 
 /// The feed's own encoding.
 pub struct Codec;
@@ -58,6 +58,21 @@ impl FeedCodec for Codec {
             event.prev_digest.0[0] ^= 1;
         }
         Some(FeedMessage::Event(Envelope::seal(&event)).encode().to_vec())
+    }
+
+    fn forge_head(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let Ok(FeedMessage::Event(envelope)) = FeedMessage::decode(&payload.to_vec().into()) else {
+            return None;
+        };
+        let header = envelope.header().ok()?;
+        let mut head_digest = envelope.digest;
+        head_digest.0[0] ^= 1;
+        let heartbeat = Heartbeat {
+            epoch: header.epoch,
+            head_sequence: header.output_sequence,
+            head_digest,
+        };
+        Some(FeedMessage::Heartbeat(heartbeat).encode().to_vec())
     }
 }
 

@@ -168,6 +168,7 @@ fn is_of_database(class: Class) -> bool {
 mod tests {
     use super::*;
     use faults::When;
+    use faults::plan::Forged;
 
     fn plan(classes: &[(Class, Action)]) -> Plan {
         let fault = |(id, (class, action)): (usize, &(Class, Action))| Fault {
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_stop_has_a_reason_only_in_a_fault_of_its_kind_and_a_forged_event_is_one_reason() {
-        let forge = (Class::ForgedDelivery, Action::Forge { instead: false });
+        let forge = (Class::ForgedDelivery, Action::Forge { how: Forged::Behind });
         let stops = |plan: &Plan, reasons: &[Reason]| {
             let stops = reasons.iter().map(|reason| (*reason, format!("{reason:?}")));
             unwarranted(plan, stops)
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_forged_event_that_came_is_a_fork_where_nothing_else_could_keep_it_away() {
-        let forge = || (Class::ForgedDelivery, Action::Forge { instead: true });
+        let forge = || (Class::ForgedDelivery, Action::Forge { how: Forged::Instead });
         let crash = (Class::EngineCrash, Action::PowerLossAll { restart_after_ms: 1 });
         assert_eq!(forks(&Plan::empty(), &[]), 0..=0);
         assert_eq!(forks(&plan(&[forge(), forge()]), &[1]), 1..=1);
