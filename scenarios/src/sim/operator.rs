@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How often the dead letters are looked at. A person, not a program.
 const LOOKS_EVERY: Duration = Duration::from_secs(3);
 
+/// How long this person thinks before starting settlement again: by then what came before the refused event is durable in
+/// the scenario for it, and the WAL may have forgotten it.
+const PONDERS: Duration = Duration::from_secs(6);
 /// How long settlement is away when it is started again.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -73,6 +76,7 @@ impl Operator {
         let Some(host) = self.restarts.as_ref().filter(|_| self.stream.below(2) == 0) else {
             return false;
         };
+        tokio::time::sleep(PONDERS).await;
         host.kill();
         tokio::time::sleep(AWAY).await;
         host.restart();

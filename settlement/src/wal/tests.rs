@@ -531,7 +531,9 @@ async fn damage_is_refused_with_its_place_or_set_aside_and_fetched_again() {
     assert_eq!(report.missing, vec![(seq(5), seq(5))]);
     let text = refused.to_string();
     assert!(
-        text.contains("between events 4 and 6") && text.contains("5..=5") && text.contains("SETTLEMENT_WAL__ON_DAMAGE=set_aside"),
+        text.contains("between events 4 and 6")
+            && text.contains("5..=5")
+            && text.contains("SETTLEMENT_WAL__ON_DAMAGE=set_aside"),
         "{text}"
     );
 
