@@ -9,6 +9,7 @@
 //! | a node's commit-log sync lag | below settlement's durable slack | `durable` is computed from it |
 //! | engine and settlement | any number of outages, each at most 10 min | the WAL's bound covers the longest budgeted outage |
 //! | settlement's disk | errors and full spells at most 60 s each | a disk that never works again is a replaced host |
+//! | settlement's WAL lost or damaged | only where the engine keeps every event (the scenario says so) | what nobody has cannot be settled |
 //!
 //! A plan drawn from a seed stays within it; a plan edited by hand may not. Beyond it a failure proves nothing, so the
 //! verdict is `inconclusive`, never pass.

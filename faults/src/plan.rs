@@ -5,7 +5,7 @@ use crate::class::Class;
 use serde::{Deserialize, Serialize};
 
 /// The version of the plan format that this build writes and reads.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// Every fault of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

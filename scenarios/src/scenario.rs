@@ -334,6 +334,19 @@ impl Scenario {
         for (what, value) in programs {
             range(what, value.unwrap_or(1).into(), 1, 1 << 30, "1 to 1,073,741,824")?;
         }
+        let takes = [Class::DiskLost, Class::DiskRot];
+        if let Some(found) = self.programs.retention_events
+            && self.classes().iter().any(|class| takes.contains(class))
+        {
+            return Err(ScenarioError::Range {
+                origin: origin.into(),
+                what: "programs.retention_events",
+                found: found.into(),
+                must:
+                    "left out beside disk-lost and disk-rot: what both the WAL and the engine have forgotten nobody has"
+                        .into(),
+            });
+        }
         range("cluster.nodes", self.cluster.nodes.into(), 3, 9, "3 to 9")?;
         let nodes = self.cluster.nodes.into();
         range(
@@ -634,6 +647,10 @@ mod tests {
             ("a count upside down", format!("{GOOD}count = [5, 1]\n")),
             ("a count beyond reason", format!("{GOOD}count = [0, 4000000]\n")),
             ("a fault of days", format!("{GOOD}duration_ms = [0, 999999999]\n")),
+            (
+                "events that nobody has",
+                replaced("process-kill", "disk-lost") + "[programs]\nretention_events = 10\n",
+            ),
             ("an unknown target", format!("{GOOD}target = \"nod\"\n")),
         ];
         let told: Vec<String> = cases

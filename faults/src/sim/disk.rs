@@ -21,41 +21,29 @@ pub(super) struct Rot {
 impl Executor {
     /// A power loss tears only what is unsynced, so the disk is made slow first and power goes while it syncs.
     pub(super) fn torn_tail(&self, fault: Fault, restart_after_ms: u64) {
-        let slow = DiskFault {
-            slow_fsync_ns: SLOW_FSYNC_MS * MS,
-            ..DiskFault::default()
-        };
-        self.machines().settlement.disk().set_fault(slow);
+        self.change_disk(|disk| disk.slow_fsync_ns = SLOW_FSYNC_MS * MS);
         let weak = self.weak();
         self.state().waiting.push(fault.clone());
         self.later(self.now_ms() + SLOW_FSYNC_MS - 1, move || {
             let Some(executor) = weak.upgrade() else { return };
             let Some(fault) = executor.take(fault.id) else { return };
-            executor.machines().settlement.disk().set_fault(DiskFault::default());
+            executor.change_disk(|disk| disk.slow_fsync_ns = 0);
             executor.outage(&fault, Target::Settlement, restart_after_ms, Blow::Power);
         });
     }
 
     pub(super) fn disk_eio(&self, fault: &Fault, writes: u32, fsyncs: u32) {
-        let broken = DiskFault {
-            fail_writes: writes,
-            fail_fsyncs: fsyncs,
-            ..DiskFault::default()
-        };
-        self.disk().set_fault(broken);
+        self.change_disk(|disk| (disk.fail_writes, disk.fail_fsyncs) = (writes, fsyncs));
         let detail = format!("the next {writes} writes and {fsyncs} fsyncs of settlement's disk fail");
         self.fired_until(fault, self.now_ms(), detail);
     }
 
     pub(super) fn disk_full(&self, fault: Fault, for_ms: u64) {
-        let disk = self.disk();
-        disk.set_fault(DiskFault {
-            capacity_bytes: Some(disk.used_bytes()),
-            ..DiskFault::default()
-        });
+        let used_bytes = self.disk().used_bytes();
+        self.change_disk(|disk| disk.capacity_bytes = Some(used_bytes));
         let until_ms = self.now_ms() + for_ms;
         self.fired_until(&fault, until_ms, format!("settlement's disk is full for {for_ms} ms"));
-        self.undo(until_ms, fault, |e| e.disk().set_fault(DiskFault::default()));
+        self.undo(until_ms, fault, |e| e.change_disk(|disk| disk.capacity_bytes = None));
     }
 
     pub(super) fn disk_lost(&self, fault: &Fault, restart_after_ms: u64) {
@@ -65,10 +53,7 @@ impl Executor {
 
     pub(super) fn disk_unreadable(&self, fault: &Fault, reads: u32, restart_after_ms: u64) {
         self.outage(fault, Target::Settlement, restart_after_ms, Blow::Kill);
-        self.disk().set_fault(DiskFault {
-            fail_reads: reads,
-            ..DiskFault::default()
-        });
+        self.change_disk(|disk| disk.fail_reads = reads);
     }
 
     /// The process is killed, not the machine, so that everything it wrote is there and only the bit is wrong.
@@ -82,6 +67,14 @@ impl Executor {
 
     fn disk(&self) -> Disk {
         self.machines().settlement.disk()
+    }
+
+    /// Faults of other kinds stay as they are.
+    fn change_disk(&self, change: impl FnOnce(&mut DiskFault)) {
+        let disk = self.disk();
+        let mut fault = disk.fault();
+        change(&mut fault);
+        disk.set_fault(fault);
     }
 }
 

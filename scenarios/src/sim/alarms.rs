@@ -78,6 +78,9 @@ impl Alarms {
         if starts != self.starts {
             (self.starts, self.seen) = (starts, Seen::default());
         }
+        // What has no room in the WAL waits outside, and the heartbeats behind it; when there is room again, old ones come
+        // first.
+        let listens = now.wal_full == 0 && now.wal_sync_failures == 0;
         let silent = [
             (
                 self.seen.is_durable_silent(now),
@@ -101,7 +104,7 @@ impl Alarms {
                 "the engine said that it does not have events, the watermark stays before them, and missing is 0",
             ),
             (
-                self.seen.behind_ms(at_ms, engine.head, now) > 2 * self.silence_ms + FEED_SLACK_MS,
+                self.seen.behind_ms(at_ms, engine.head.filter(|_| listens), now) > 2 * self.silence_ms + FEED_SLACK_MS,
                 "the feed is connected, and the head is said to be before the engine's",
             ),
             (
@@ -140,7 +143,9 @@ impl Seen {
         if now.replays_refused > self.before.replays_refused {
             self.refused_for = Some(0);
         }
-        if now.received != self.before.received || now.missing > 0 {
+        // What came meanwhile and is not yet fsynced is neither missing nor received.
+        let is_on_its_way = now.wal_blocked > 0 || now.unsynced > 0;
+        if now.received != self.before.received || now.missing > 0 || is_on_its_way {
             self.refused_for = None;
         }
         self.refused_for = self.refused_for.map(|looks| looks + 1);
@@ -276,13 +281,20 @@ mod tests {
                 .len()
         };
         assert_eq!((heads(6, 1), heads(7, 1), heads(6, 0)), (1, 0, 0));
+        let full = numbers(|m| (m.head, m.feed_connected, m.wal_full) = (6, 1, 1));
+        let engine = Engine {
+            alone: None,
+            head: Some(7),
+        };
         let mut alarms = alarms();
+        let told = (0..99).flat_map(|n| alarms.look(n * 100, 1, &full, engine));
+        assert_eq!(told.count(), 0, "it does not listen");
         let now = numbers(|m| m.feed_connected = 1);
         let goes_on = |n: u64| Engine {
             alone: None,
             head: Some(n / 30),
         };
-        let told = (0..99).flat_map(|n| alarms.look(n * 100, 1, &now, goes_on(n)));
+        let told = (0..99).flat_map(|n| alarms.look(20_000 + n * 100, 1, &now, goes_on(n)));
         assert_eq!(told.count(), 0, "the head was another one a moment ago");
     }
 

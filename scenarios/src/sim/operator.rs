@@ -3,7 +3,7 @@
 //! refused event for ever, as they should.
 use crate::client::Client;
 use crate::evidence::Decision;
-use crate::rows::{DeadLetterRow, Tables};
+use crate::rows::{BUCKET_SEQUENCES, DeadLetterRow, Tables};
 use scylla::statement::Consistency;
 use settlement_events::OutputSequence;
 use sim_world::{Host, Stream, World};
@@ -85,18 +85,25 @@ impl Operator {
 
     /// Where nothing strikes the database, `settlement status` lists every refused event that waits for this person.
     async fn compare_with_status(&self, waiting: &[&DeadLetterRow]) {
-        let Ok(status) = settlement::status(&self.config).await else {
-            return;
+        let status = match settlement::status(&self.config).await {
+            Ok(status) => status,
+            Err(error) => return self.complain([format!("status says nothing: {error}")]),
         };
+        // As far as it promises to look.
+        let until = status.checkpoint.map_or(0, |at| at.seq.0) + BUCKET_SEQUENCES;
         let lists = |letter: &DeadLetterRow| {
             let mut refused = status.refused.iter();
             let sequence = u64::try_from(letter.output_sequence).ok();
             refused.any(|refused| Some(refused.sequence.0) == sequence && refused.skipped.is_none())
         };
-        let hidden = waiting.iter().filter(|letter| !lists(letter));
-        let told = hidden.map(|letter| format!("status does not list refused event {}", letter.output_sequence));
+        let is_near = |letter: &DeadLetterRow| u64::try_from(letter.output_sequence).is_ok_and(|at| at <= until);
+        let hidden = waiting.iter().filter(|letter| is_near(letter) && !lists(letter));
+        self.complain(hidden.map(|letter| format!("status does not list refused event {}", letter.output_sequence)));
+    }
+
+    fn complain(&self, what: impl IntoIterator<Item = String>) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        complaints.extend(told);
+        complaints.extend(what);
     }
 
     async fn skip(&self, letter: &DeadLetterRow) {

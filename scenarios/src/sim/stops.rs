@@ -58,13 +58,13 @@ impl Reason {
     }
 }
 
-/// How many forks settlement may count: as many as events were forged. Where nothing else strikes, it must count each; else
-/// a forged event may be lost as any other, or come while settlement is away.
+/// How many forks settlement may count: as many as events were forged. Where nothing else strikes, it must count one, and
+/// stops at it; what is forged behind that may come while settlement is away, and where other things strike any may be lost.
 pub fn forks(plan: &Plan, fired: &[u32]) -> RangeInclusive<u64> {
     let forged = plan.faults.iter().filter(|fault| is_forged(&fault.action));
     let most = forged.filter(|fault| fired.contains(&fault.id)).count() as u64;
     match plan.faults.iter().all(|fault| is_forged(&fault.action)) {
-        true => most..=most,
+        true => most.min(1)..=most,
         false => 0..=most,
     }
 }
@@ -235,6 +235,7 @@ mod tests {
         let crash = (Class::EngineCrash, Action::PowerLossAll { restart_after_ms: 1 });
         assert_eq!(forks(&Plan::empty(), &[]), 0..=0);
         assert_eq!(forks(&plan(&[forge(), forge()]), &[1]), 1..=1);
+        assert_eq!(forks(&plan(&[forge(), forge()]), &[0, 1]), 1..=2, "away at the second");
         assert_eq!(forks(&plan(&[forge(), crash]), &[0, 1]), 0..=1);
     }
 }

@@ -51,8 +51,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts looking, on the main node.
-    /// `wal_losses`: how often something of settlement's WAL was taken away so far.
+    /// Starts looking, on the main node; `wal_losses` tells how often something of settlement's WAL was taken away so far.
     pub fn start(plant: &Plant, design: DesignName, wal_losses: impl Fn() -> usize + Send + 'static) -> Watch {
         let looker = Looker {
             world: plant.world.clone(),
@@ -69,6 +68,7 @@ impl Watch {
             wal_losses: Box::new(wal_losses),
             wal_losses_seen: 0,
             instance_of_loss: 0,
+            instances_before: 0,
             instance_count: 0,
             last_note: String::new(),
             recent: VecDeque::new(),
@@ -128,6 +128,8 @@ struct Looker {
     wal_losses_seen: usize,
     /// How many starts there were when it was last taken away.
     instance_of_loss: usize,
+    /// And how many at the last look.
+    instances_before: usize,
     instance_count: usize,
     last_note: String,
     /// At the last looks, how many starts there were and the numbers of the last of them.
@@ -375,8 +377,9 @@ impl Looker {
         let losses = (self.wal_losses)();
         if losses != self.wal_losses_seen {
             (self.wal_losses_seen, self.received) = (losses, 0);
-            self.instance_of_loss = instances;
+            self.instance_of_loss = self.instances_before;
         }
+        self.instances_before = instances;
         // The numbers are still those of the process that had it.
         if instances == self.instance_of_loss {
             return;
