@@ -136,9 +136,10 @@ impl std::fmt::Display for DamageReport {
         for (first, last) in &self.missing {
             write!(f, "{first}..={last}, ")?;
         }
+        let and = if self.missing.is_empty() { "" } else { "and " };
         write!(
             f,
-            "and perhaps events from {} on. Start once with SETTLEMENT_WAL__ON_DAMAGE=set_aside to fetch them again from \
+            "{and}perhaps events from {} on. Start once with SETTLEMENT_WAL__ON_DAMAGE=set_aside to fetch them again from \
              the matching engine, or restore the file",
             self.unknown_from
         )
