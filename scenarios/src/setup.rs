@@ -155,3 +155,39 @@ pub fn settlement_config(
     };
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job;
+    use crate::protocol::{ScenarioSource, SeedJob};
+
+    #[test]
+    fn every_bound_of_a_scenario_reaches_its_program() {
+        let toml = "version = 1\nname = \"mine\"\nabout = \"Mine.\"\n[workload]\ntrades = 10\n[programs]\nin_flight_max = 3\n\
+                    ready_max = 5\nahead_max = 7\nverify_entries_max = 9\nwal_segment_bytes = 70000\n\
+                    wal_max_bytes = 300000\nretention_events = 11\n";
+        let job = SeedJob {
+            scenario: ScenarioSource::Inline {
+                origin: "mine.toml".into(),
+                toml: toml.into(),
+            },
+            ..SeedJob::default()
+        };
+        let job = job::resolve(&job).expect("a scenario");
+        let (registry, addresses) = (
+            Registry::example(),
+            Addresses {
+                publish: "tcp://a:1".into(),
+                replay: "tcp://a:2".into(),
+            },
+        );
+        let config = settlement_config(&job, &registry, Vec::new(), "dir".as_ref(), &addresses);
+        let limits = &config.limits;
+        assert_eq!((limits.in_flight_max, limits.ready_max), (3, 5));
+        assert_eq!((limits.ahead_max, limits.verify_entries_max), (7, 9));
+        assert_eq!((config.wal.segment_bytes, config.wal.max_bytes), (70_000, 300_000));
+        let engine = engine_config(&job, &registry, Source::None, "dir".as_ref(), &addresses);
+        assert_eq!(engine.retention_events, 11);
+    }
+}

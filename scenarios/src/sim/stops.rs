@@ -109,24 +109,15 @@ pub fn unnoticed(plan: &Plan, fired: &[u32], mut stops: impl Iterator<Item = Rea
                 }
         )
     };
-    let inexplicable = |action: &Action| {
-        matches!(
-            action,
-            Action::DiskRot {
-                place: RotPlace::Header | RotPlace::LastHead,
-                ..
-            }
-        )
+    let inexplicable = |fault: &Fault| match fault.action {
+        Action::DiskRot { place, .. } if place != RotPlace::Anywhere => Some(place),
+        _ => None,
     };
-    let struck = |fault: &&Fault| fired.contains(&fault.id) && inexplicable(&fault.action);
     let is_there = plan.faults.iter().all(|fault| leaves_it_there(&fault.action));
-    let fault = plan.faults.iter().find(struck).filter(|_| is_there)?;
-    (!stops.any(|reason| reason == Reason::Damage)).then(|| {
-        let Action::DiskRot { place, .. } = fault.action else {
-            return String::new();
-        };
-        format!("a bit of the WAL turned over ({place:?}), and no start of settlement ended because of it")
-    })
+    let mut struck = plan.faults.iter().filter(|fault| fired.contains(&fault.id));
+    let place = struck.find_map(inexplicable).filter(|_| is_there)?;
+    (!stops.any(|reason| reason == Reason::Damage))
+        .then(|| format!("a bit of the WAL turned over ({place:?}), and no start of settlement ended because of it"))
 }
 
 /// Whether a class makes operations of settlement's own disk fail.
