@@ -5,6 +5,10 @@
 //!
 //! It suits a process that lives for one seed and ends by `_exit`: regions are never given back, blocks of one size never
 //! become blocks of another. It is not an allocator for services; those use what they like.
+//!
+//! The front of the seed's region is memory that the children of one zygote use one after the other ([`lay_shared`]): for
+//! fresh memory the kernel would clear every page for every seed. What an earlier seed left there is as good as any other
+//! garbage: nobody reads memory before writing it, and who asks for zeroes gets them written.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +19,13 @@ const BASE: usize = 0x1000_0000_0000;
 const SPAN_BYTES: usize = 1 << 36;
 /// Regions; a thread beyond them gets the system's allocator. A worker has two threads.
 const REGIONS: usize = 64;
+/// The region of the first thread that a process starts; in a worker's child that is the seed's.
+const SEEDS_REGION: usize = 1;
+/// The front of that region, shared by children: what most seeds touch, rounded up. A seed that wants more gets fresh
+/// memory for the rest.
+const SHARED_BYTES: usize = 32 << 20;
+/// A large page of x86-64, and of aarch64 with pages of 4 KiB.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 /// Every block is a multiple of this and so aligned.
 const GRAIN_BYTES: usize = 16;
 /// Up to here a class per grain; above, four classes per doubling.
@@ -27,6 +38,7 @@ const PAGE_BYTES: usize = 4096;
 
 const _: () = assert!(FINE_BYTES.is_power_of_two() && GRAIN_BYTES.is_power_of_two() && PAGE_BYTES >= FINE_BYTES);
 const _: () = assert!(class_of(SPAN_BYTES) < CLASSES);
+const _: () = assert!((BASE + SEEDS_REGION * SPAN_BYTES).is_multiple_of(LARGE_PAGE_BYTES));
 
 /// The allocator. All state is per thread.
 pub struct Arenas;
@@ -37,6 +49,8 @@ struct Region {
     next: usize,
     /// End of the region; 0 where the thread has none.
     end: usize,
+    /// From here on what was never handed out is zero.
+    zeroes: usize,
     /// Per class the first free block, 0 if none; a free block's first word is the next one.
     free: [usize; CLASSES],
 }
@@ -44,9 +58,46 @@ struct Region {
 thread_local! {
     // `const` and without a destructor: reached without allocating, at any time in a thread's life.
     static REGION: UnsafeCell<Region> =
-        const { UnsafeCell::new(Region { next: 0, end: 0, free: [0; CLASSES] }) };
+        const { UnsafeCell::new(Region { next: 0, end: 0, zeroes: 0, free: [0; CLASSES] }) };
 }
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
+/// Bytes at the front of the seed's region that are mapped and shared.
+static SHARED: AtomicUsize = AtomicUsize::new(0);
+
+/// Lays shared memory under the front of [`SEEDS_REGION`], for the children that this process will fork. To be called once,
+/// before any thread but the first exists. Where the kernel has no large pages for it, nothing is laid: a fault for each
+/// small page costs more than clearing does.
+pub fn lay_shared() {
+    let start = BASE + SEEDS_REGION * SPAN_BYTES;
+    let Some(front) = map(start, SHARED_BYTES, libc::MAP_SHARED) else {
+        return;
+    };
+    // The kernel makes a page large where there is a small one.
+    for page in (0..SHARED_BYTES).step_by(LARGE_PAGE_BYTES) {
+        // SAFETY: within the mapping just made, which nobody else has seen.
+        unsafe { front.cast::<u8>().add(page).write_volatile(0) };
+    }
+    // SAFETY: the mapping just made, whole.
+    if unsafe { libc::madvise(front, SHARED_BYTES, libc::MADV_COLLAPSE) } == 0 {
+        SHARED.store(SHARED_BYTES, Ordering::Relaxed);
+    } else {
+        // SAFETY: as above; nobody will use it.
+        unsafe { libc::munmap(front, SHARED_BYTES) };
+    }
+}
+
+/// Maps memory at an address where there is none. None where the kernel refuses.
+fn map(start: usize, bytes: usize, sharing: libc::c_int) -> Option<*mut libc::c_void> {
+    let flags = sharing | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let wanted = start as *mut libc::c_void;
+    // SAFETY: MAP_FIXED_NOREPLACE never touches an existing mapping, and nobody else uses these addresses.
+    let got = unsafe { libc::mmap(wanted, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if got != wanted && got != libc::MAP_FAILED {
+        // SAFETY: a kernel older than the flag mapped elsewhere; nobody has seen that mapping but us.
+        unsafe { libc::munmap(got, bytes) };
+    }
+    (got == wanted).then_some(got)
+}
 
 /// The class of a size from 1 up.
 const fn class_of(bytes: usize) -> usize {
@@ -94,7 +145,7 @@ const fn rare_class_for(layout: &Layout) -> usize {
 }
 
 impl Region {
-    /// An address for the layout, and whether its bytes were never used (and so are zero). None: ask the system.
+    /// An address for the layout, and whether its bytes are known to be zero. None: ask the system.
     #[inline(always)]
     fn take(&mut self, layout: &Layout) -> Option<(usize, bool)> {
         let class = class_for(layout);
@@ -122,7 +173,7 @@ impl Region {
         let start = self.next.next_multiple_of(natural.max(align));
         let end = start.checked_add(bytes).filter(|end| *end <= self.end)?;
         self.next = end;
-        Some((start, true))
+        Some((start, start >= self.zeroes))
     }
 
     /// Keeps a block for the next who asks. A block of another thread's region is left alone for good: what a thread gets
@@ -148,29 +199,21 @@ impl Region {
             return;
         }
         let start = BASE + region * SPAN_BYTES;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
-        // SAFETY: MAP_FIXED_NOREPLACE never touches an existing mapping, and nobody else uses these addresses.
-        let got = unsafe {
-            libc::mmap(
-                start as *mut libc::c_void,
-                SPAN_BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                -1,
-                0,
-            )
+        let shared = if region == SEEDS_REGION {
+            SHARED.load(Ordering::Relaxed)
+        } else {
+            0
         };
-        if got as usize == start {
-            (self.next, self.end) = (start, start + SPAN_BYTES);
-            if region > 0 {
-                // A seed touches megabytes that nobody touched before: a large page at a time costs a fifth less than one
-                // fault per 4 KiB. Not in the first thread's region, which every fork would have to take apart again.
-                // SAFETY: advice about this thread's own mapping; where the kernel does not take it, nothing changes.
-                unsafe { libc::madvise(got, SPAN_BYTES, libc::MADV_HUGEPAGE) };
-            }
-        } else if got != libc::MAP_FAILED {
-            // SAFETY: a kernel older than the flag mapped elsewhere; nobody has seen that mapping but us.
-            unsafe { libc::munmap(got, SPAN_BYTES) };
+        let Some(fresh) = map(start + shared, SPAN_BYTES - shared, libc::MAP_PRIVATE) else {
+            return;
+        };
+        (self.next, self.end) = (start, start + SPAN_BYTES);
+        self.zeroes = start + shared;
+        if region > 0 {
+            // A seed touches megabytes that nobody touched before: a large page at a time costs a fifth less than one
+            // fault per 4 KiB. Not in the first thread's region, which every fork would have to take apart again.
+            // SAFETY: advice about this thread's own mapping; where the kernel does not take it, nothing changes.
+            unsafe { libc::madvise(fresh, SPAN_BYTES - shared, libc::MADV_HUGEPAGE) };
         }
     }
 }
@@ -352,10 +395,38 @@ mod tests {
     }
 
     #[test]
+    fn only_fresh_memory_counts_as_zero() {
+        let start = BASE + SEEDS_REGION * SPAN_BYTES;
+        let mut region = Region {
+            next: start,
+            end: start + SPAN_BYTES,
+            zeroes: start + 2 * PAGE_BYTES,
+            free: [0; CLASSES],
+        };
+        let page = Layout::from_size_align(PAGE_BYTES, 16).unwrap();
+        let taken: Vec<_> = (0..4).map(|_| region.take(&page)).collect();
+        let expected = [(0, false), (1, false), (2, true), (3, true)];
+        assert_eq!(taken, expected.map(|(n, zero)| Some((start + n * PAGE_BYTES, zero))));
+    }
+
+    #[test]
+    fn shared_memory_is_laid_whole_or_not_at_all() {
+        lay_shared();
+        let (start, laid) = (BASE + SEEDS_REGION * SPAN_BYTES, SHARED.load(Ordering::Relaxed));
+        // Nothing is where the kernel has no large pages for it, or a thread of another test was there first.
+        assert!(laid == 0 || laid == SHARED_BYTES);
+        assert!(
+            laid == 0 || map(start, LARGE_PAGE_BYTES, libc::MAP_PRIVATE).is_none(),
+            "nothing is there"
+        );
+    }
+
+    #[test]
     fn what_is_larger_than_a_region_is_the_systems_affair() {
         let mut region = Region {
             next: 0,
             end: 0,
+            zeroes: 0,
             free: [0; CLASSES],
         };
         region.next = GRAIN_BYTES;

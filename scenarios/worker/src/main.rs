@@ -41,6 +41,7 @@ fn main() -> std::process::ExitCode {
 fn main() -> std::process::ExitCode {
     match reexec::enter() {
         Ok(()) => {
+            alloc::lay_shared();
             scenarios::sim::warm_up();
             zygote::serve()
         }
