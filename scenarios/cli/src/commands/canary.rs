@@ -7,7 +7,7 @@
 use crate::args::{CanaryArgs, WorldArgs};
 use crate::client::{Client, Start};
 use crate::exit::Exit;
-use crate::launch::{self, Build, Profile};
+use crate::launch::{self, Build, CargoProfile, Profile};
 use crate::planted::{self, Planted};
 use crate::pool::{Event, Pool, Task};
 use crate::problem::{Problem, say};
@@ -22,8 +22,8 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Ours is compiled anew for every bug, in the little pieces that changed; what is not ours must stay as the plain worker
-/// was built, so that it can be taken over from there.
+/// Ours is compiled anew for every bug, in the little pieces that changed, and not optimised across crates: a bug is built
+/// for a few dozen seeds.
 const QUICK_BUILD: &[&str] = &["--config", "profile.release.incremental=true"];
 /// Seeds of each scenario before it is asked whether the bug is caught: enough for the matrix to say something.
 const ROUND: u64 = 20;
@@ -34,7 +34,6 @@ pub fn run(arguments: &CanaryArgs) -> Result<Exit, Problem> {
     let root = launch::workspace()?;
     let bugs = choose(planted::all(&root)?, &arguments.bug)?;
     let session = Session::open(Profile::of(arguments.worker.debug_build))?;
-    let built = session.worker.parent().map(Path::to_path_buf);
     let canary = Canary {
         tree: ScratchTree::new(&root, &root.join("target/quench/canary/tree")),
         target: root.join("target/quench/canary/build"),
@@ -43,9 +42,6 @@ pub fn run(arguments: &CanaryArgs) -> Result<Exit, Problem> {
         first_seed,
         seeds: arguments.seeds,
     };
-    if let Some(built) = built.filter(|_| !arguments.worker.debug_build) {
-        take_over(&built, &canary.target.join(Profile::Release.name()))?;
-    }
     let mut rows = Vec::new();
     for bug in &bugs {
         if interrupt::seen() {
@@ -161,11 +157,12 @@ impl Canary {
         let wanted = Build {
             root: &self.tree.root,
             target: &self.target,
-            profile: Profile::Release,
+            profile: CargoProfile::Release,
             what: &what,
             packages: &["quench-worker"],
             is_simulated: true,
             extra: QUICK_BUILD,
+            linking: &[],
         };
         Ok(launch::build(&wanted)?.join("quench-worker"))
     }
@@ -225,32 +222,6 @@ impl Canary {
         progress.finish();
         Ok(outcome)
     }
-}
-
-/// Gives a target directory that is not there yet what the plain worker's has of crates that are not ours, as links:
-/// they are the same, and take minutes to compile. Anything that cannot be linked is compiled.
-fn take_over(built: &Path, target: &Path) -> Result<(), Problem> {
-    if target.exists() {
-        return Ok(());
-    }
-    for part in ["deps", "build", ".fingerprint"] {
-        let mut waiting = vec![PathBuf::from(part)];
-        while let Some(relative) = waiting.pop() {
-            let Ok(entries) = std::fs::read_dir(built.join(&relative)) else {
-                continue;
-            };
-            let to = target.join(&relative);
-            std::fs::create_dir_all(&to).map_err(Problem::file("create", &to))?;
-            for entry in entries.flatten() {
-                let relative = relative.join(entry.file_name());
-                match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    true => waiting.push(relative),
-                    false => drop(std::fs::hard_link(entry.path(), target.join(&relative))),
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Outcome {
