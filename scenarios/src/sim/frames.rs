@@ -2,6 +2,8 @@
 //! PREPARE, which say what a statement's markers are called. Written from the protocol's description, not shared with the
 //! cluster, which it looks at. What it does not understand it says.
 
+use std::ops::Range;
+
 const HEADER_BYTES: usize = 9;
 /// `kind` of a RESULT that answers a PREPARE.
 const PREPARED: u32 = 4;
@@ -55,27 +57,12 @@ pub struct Batch<'a> {
     pub statements: Vec<Statement<'a>>,
 }
 
-/// One statement of a batch, with its values.
+/// One statement of a batch.
 pub struct Statement<'a> {
-    /// Of a prepared one.
-    pub id: Option<&'a [u8]>,
-    /// Everything that it takes in the frame.
-    pub bytes: &'a [u8],
-    /// Where its values begin in that.
-    values_at: usize,
-}
-
-impl<'a> Statement<'a> {
-    /// The n-th value; none if it is null, unset or not there.
-    pub fn value(&self, place: usize) -> Option<&'a [u8]> {
-        let mut reader = Reader {
-            rest: self.bytes.get(self.values_at..)?,
-        };
-        for _ in 0..place {
-            reader.value()?;
-        }
-        reader.value()?
-    }
+    /// Where it stands in the body of its frame. The next one follows at once.
+    pub at: Range<usize>,
+    /// The one of its values that was asked for; none if it is null, unset or not there.
+    pub value: Option<&'a [u8]>,
 }
 
 /// Calls `f` with each whole frame; how many bytes they were.
@@ -96,29 +83,31 @@ pub fn each<'a>(bytes: &'a [u8], mut f: impl FnMut(Frame<'a>)) -> usize {
     at
 }
 
-/// The body of a BATCH.
-pub fn batch(body: &[u8]) -> Option<Batch<'_>> {
+/// The body of a BATCH, with one value of each statement: the one whose place `wanted` says, given the statement's id.
+pub fn batch(body: &[u8], wanted: impl Fn(&[u8]) -> Option<usize>) -> Option<Batch<'_>> {
     let mut reader = Reader { rest: body };
     let kind = reader.byte()?;
     let count = reader.short()?;
     let mut statements = Vec::with_capacity(count.into());
     for _ in 0..count {
-        let whole = reader.rest;
-        let id = match reader.byte()? {
-            1 => Some(reader.short_bytes()?),
+        let start = body.len() - reader.rest.len();
+        let place = match reader.byte()? {
+            1 => wanted(reader.short_bytes()?),
             _ => {
                 let length = reader.int()?;
                 reader.take(length as usize)?;
                 None
             }
         };
-        let values = reader.short()?;
-        let values_at = whole.len() - reader.rest.len();
-        for _ in 0..values {
-            reader.value()?;
+        let mut value = None;
+        for n in 0..usize::from(reader.short()?) {
+            let this = reader.value()?;
+            if place == Some(n) {
+                value = this;
+            }
         }
-        let bytes = &whole[..whole.len() - reader.rest.len()];
-        statements.push(Statement { id, bytes, values_at });
+        let at = start..body.len() - reader.rest.len();
+        statements.push(Statement { at, value });
     }
     Some(Batch {
         kind,
@@ -332,13 +321,15 @@ mod tests {
     #[test]
     fn what_is_cut_short_or_something_else_is_not_read() {
         let (_, whole) = opened(&samples::batch(0, &[(b"id", vec![b"v"])], 4)).expect("a body");
-        let batch = batch(&whole).expect("is a batch");
-        let statement = &batch.statements[0];
-        assert_eq!((batch.consistency, statement.id), (4, Some(&b"id"[..])));
-        assert_eq!(statement.value(0), Some(&b"v"[..]));
-        assert_eq!((statement.value(1), statement.value(2)), (None, None));
+        let value = |place: usize| {
+            let batch = batch(&whole, |id| (id == b"id").then_some(place)).expect("is a batch");
+            assert_eq!((batch.consistency, batch.statements.len()), (4, 1));
+            assert_eq!(batch.statements[0].at, 3..whole.len() - 3, "between count and level");
+            batch.statements[0].value
+        };
+        assert_eq!((value(0), value(1), value(2)), (Some(&b"v"[..]), None, None));
         for cut in 0..whole.len() - 1 {
-            assert!(super::batch(&whole[..cut]).is_none(), "cut at {cut}");
+            assert!(batch(&whole[..cut], |_| None).is_none(), "cut at {cut}");
         }
         let (_, body) = opened(&samples::prepared(b"id", &["a", "digest"])).expect("a body");
         let answer = Prepared {

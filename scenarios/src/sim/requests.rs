@@ -14,6 +14,7 @@ use sim_cluster::host::sim::CQL_PORT;
 use sim_world::trace::Fold;
 use sim_world::{ConnInfo, TapGuard, TapVerdict, TcpTap};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const OPCODE_BATCH: u8 = 0x0D;
@@ -40,12 +41,21 @@ struct Seen {
     requests: Requests,
     /// Of each event (0: of nobody knows which) what a batch had of it.
     contents: BTreeSet<(u64, u64)>,
-    /// Per prepared statement the place of its marker for [`IDENTITY`].
-    identities: Vec<(Vec<u8>, usize)>,
+    /// The statements that were prepared.
+    identities: Vec<Identity>,
     /// Of the batch that is being read; kept for its memory.
     events: Vec<(u64, Fold)>,
     /// Events in the batches since everything is being settled again.
     again: Option<BTreeSet<u64>>,
+}
+
+/// Where a prepared statement has the event's identity.
+struct Identity {
+    /// The statement's id, and how it begins: which tells nearly all apart, in one comparison.
+    id: Vec<u8>,
+    begins: Option<[u8; IDENTITY_BYTES]>,
+    /// The place of its marker for [`IDENTITY`].
+    place: usize,
 }
 
 impl RequestWatch {
@@ -132,8 +142,12 @@ impl Seen {
             && let Some(place) = prepared.markers.iter().position(|name| *name == IDENTITY)
         {
             // Every node answers for every statement; there are about ten.
-            if !self.identities.iter().any(|(known, _)| known == prepared.id) {
-                self.identities.push((prepared.id.to_vec(), place));
+            if place_in(&self.identities, prepared.id).is_none() {
+                self.identities.push(Identity {
+                    id: prepared.id.to_vec(),
+                    begins: prepared.id.first_chunk().copied(),
+                    place,
+                });
             }
         }
         Some(())
@@ -142,21 +156,21 @@ impl Seen {
     /// A batch; None if it cannot be read.
     fn batch(&mut self, frame: Frame<'_>) -> Option<()> {
         let (_, body) = frame.body()?;
-        let batch = frames::batch(body)?;
+        let batch = frames::batch(body, |id| place_in(&self.identities, id))?;
         self.requests.batches += 1;
         self.requests.not_logged += u64::from(batch.kind != LOGGED);
         self.requests.below_quorum += u64::from(BELOW_QUORUM.contains(&batch.consistency));
         self.events.clear();
-        for statement in &batch.statements {
-            let event = self.event_of(statement);
-            // The statements of an event stand together, as a rule.
+        // The statements of an event stand together, as a rule.
+        for together in batch.statements.chunk_by(|a, b| event_of(a) == event_of(b)) {
+            let (event, bytes) = (event_of(&together[0]), span(together));
             let at = self.events.iter().rposition(|(other, _)| *other == event);
             let at = at.unwrap_or_else(|| {
                 self.events.push((event, Fold::resume(Fold::START)));
                 self.events.len() - 1
             });
             // As with the trace, nobody here tries to make two contents look alike.
-            self.events[at].1.add_bytes(statement.bytes);
+            self.events[at].1.add_bytes(&body[bytes]);
         }
         let contents = self.events.iter().map(|(event, hash)| (*event, hash.value()));
         self.contents.extend(contents);
@@ -170,17 +184,25 @@ impl Seen {
         }
         Some(())
     }
+}
 
-    /// The first bytes of the digest that a statement's row carries; 0 if that is not known.
-    fn event_of(&self, statement: &Statement<'_>) -> u64 {
-        let place = |id: &[u8]| self.identities.iter().find(|(known, _)| known == id);
-        let value = statement
-            .id
-            .and_then(place)
-            .and_then(|(_, place)| statement.value(*place));
-        let first = value.and_then(|value| value.first_chunk::<IDENTITY_BYTES>());
-        first.map_or(NOBODY, |bytes| u64::from_be_bytes(*bytes))
-    }
+/// The place of the identity among a prepared statement's values, if it was seen to be prepared.
+fn place_in(identities: &[Identity], id: &[u8]) -> Option<usize> {
+    let begins = id.first_chunk().copied();
+    let known = identities.iter().find(|known| known.begins == begins && known.id == id);
+    known.map(|known| known.place)
+}
+
+/// The first bytes of the digest that a statement's row carries; [`NOBODY`] if that is not known.
+fn event_of(statement: &Statement<'_>) -> u64 {
+    let first = statement.value.and_then(|value| value.first_chunk::<IDENTITY_BYTES>());
+    first.map_or(NOBODY, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Where statements that follow each other stand.
+fn span(together: &[Statement<'_>]) -> Range<usize> {
+    let (first, last) = (&together[0], &together[together.len() - 1]);
+    first.at.start..last.at.end
 }
 
 #[cfg(test)]

@@ -43,6 +43,10 @@ struct OnDeliver {
 }
 
 impl TcpTap for OnDeliver {
+    fn watches_deliveries(&self) -> bool {
+        true
+    }
+
     fn on_deliver(&mut self, conn: &ConnInfo, _: &[u8]) -> DeliverVerdict {
         if conn.to_server == self.to_server {
             self.verdict

@@ -118,6 +118,7 @@ impl Writer {
         self.tail.extend_from_slice(&bytes[inline..]);
     }
 
+    #[inline(always)]
     fn finish(self) -> Key {
         Key {
             head: std::array::from_fn(|i| u64::from_be_bytes(self.head[i * 8..i * 8 + 8].try_into().expect("8 bytes"))),

@@ -647,6 +647,7 @@ impl RowState {
 
 /// The low bits of the first word tell markers, deletions and cells apart. `before_us` is the timestamp of what was folded
 /// in before: nearly every cell has the same one, and a value of eight bytes.
+#[inline(always)]
 fn digest_cell(out: &mut Fold, cell: &Cell, value: &[u8], before_us: Option<i64>) {
     let is_plain = cell.kind == CellKind::Whole && !cell.dead && cell.ttl_s == 0 && cell.local_s == 0;
     if is_plain

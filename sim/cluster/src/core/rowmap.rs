@@ -19,6 +19,7 @@ const SHARE: usize = 8;
 const CHUNK: usize = 128;
 
 /// A part of a key's hash, made by folding its words. Keys begin with a token, which is a hash already.
+#[inline(always)]
 fn tag(key: &Key) -> u32 {
     // wyhash's mixing step.
     let fold = |state: u64, word: u64| {

@@ -144,6 +144,7 @@ impl WriteSet {
     ///
     /// `timestamp_us` is `USING TIMESTAMP` of the statement; `None` leaves it to the request's default or the
     /// coordinator's clock. `i64::MIN` is not a valid CQL timestamp and means `None`.
+    #[inline]
     pub fn begin(
         &mut self,
         kind: OpKind,
@@ -310,6 +311,7 @@ impl WriteSet {
         *self.starts.last().expect("begin() came first") as usize
     }
 
+    #[inline]
     fn component(&mut self, component: &[u8], length_at: usize) -> &mut Self {
         let at = self.at() + length_at;
         let before = u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]);
@@ -325,6 +327,7 @@ impl WriteSet {
         self
     }
 
+    #[inline]
     fn cell_header(&mut self, column: ColumnId, length: Option<usize>) {
         debug_assert!(self.open, "no operation was begun");
         self.cells = self.cells.saturating_add(1);
@@ -435,6 +438,7 @@ impl<'a> OpView<'a> {
         &self.bytes[HEADER_BYTES..HEADER_BYTES + usize::from(self.u16_at(40))]
     }
     /// Clustering key, or start bound of a range, encoded as [`super::ClusteringKey`].
+    #[inline(always)]
     pub fn clustering(&self) -> &'a [u8] {
         let start = HEADER_BYTES + usize::from(self.u16_at(40));
         &self.bytes[start..start + usize::from(self.u16_at(42))]
@@ -454,6 +458,7 @@ impl<'a> OpView<'a> {
     pub fn cell_count(&self) -> usize {
         usize::from(self.u16_at(44))
     }
+    #[inline(always)]
     fn cells_at(&self) -> usize {
         HEADER_BYTES + usize::from(self.u16_at(40)) + usize::from(self.u16_at(42)) + usize::from(self.u16_at(46))
     }

@@ -34,7 +34,7 @@ use crate::summary::NetStats;
 use crate::trace::{Class, HostId, Kind};
 use crate::world::{Shared, World, lock};
 use smallvec::SmallVec;
-use state::State;
+use state::{State, TapEntry};
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -240,7 +240,8 @@ impl Net {
     }
 
     pub(crate) fn add_tap(&self, shared: &Arc<Shared>, filter: TapFilter, tap: Box<dyn TcpTap>) -> TapGuard {
-        let id = lock(&self.state).add_tap(filter, Arc::new(Mutex::new(tap)));
+        let entry = TapEntry::new(filter, tap);
+        let id = lock(&self.state).add_tap(entry);
         TapGuard::new(shared, id)
     }
 

@@ -3,7 +3,7 @@
 
 use super::conn::{CLIENT, Conn, End, Phase, SERVER, STUCK};
 use super::links::LinkTable;
-use super::tap::{ConnInfo, SharedTap, TapFilter};
+use super::tap::{ConnInfo, SharedTap, TapFilter, TcpTap};
 use super::{Effects, NetConfig};
 use crate::host::Death;
 use crate::summary::NetStats;
@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 /// Linux's range of ephemeral ports.
@@ -77,6 +78,17 @@ pub(super) struct Event {
 pub(super) struct TapEntry {
     filter: TapFilter,
     tap: SharedTap,
+    watches_deliveries: bool,
+}
+
+impl TapEntry {
+    pub(super) fn new(filter: TapFilter, tap: Box<dyn TcpTap>) -> TapEntry {
+        TapEntry {
+            filter,
+            watches_deliveries: tap.watches_deliveries(),
+            tap: Arc::new(Mutex::new(tap)),
+        }
+    }
 }
 
 pub(crate) struct State {
@@ -478,9 +490,9 @@ impl State {
 
     // ---- taps -----------------------------------------------------------------------------------------------------
 
-    pub(super) fn add_tap(&mut self, filter: TapFilter, tap: SharedTap) -> u64 {
+    pub(super) fn add_tap(&mut self, entry: TapEntry) -> u64 {
         let id = self.number();
-        self.taps.insert(id, TapEntry { filter, tap });
+        self.taps.insert(id, entry);
         (0..self.conns.len()).for_each(|conn| self.choose_tap(conn));
         id
     }
@@ -506,6 +518,12 @@ impl State {
             .find(|(_, entry)| entry.filter.matches(client, server, port))
             .map(|(id, _)| *id);
         self.conns[conn].tap = tap;
+    }
+
+    /// As [`State::tap_of`], if that tap is to be shown what is read.
+    pub(super) fn reading_tap_of(&self, conn: usize, side: usize) -> Option<(SharedTap, ConnInfo)> {
+        let entry = self.taps.get(&self.conns[conn].tap?)?;
+        entry.watches_deliveries.then(|| self.tap_of(conn, side)).flatten()
     }
 
     /// The tap of a connection and what it is told about the connection.

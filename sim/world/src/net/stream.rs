@@ -180,7 +180,7 @@ impl TcpStream {
             let poll = self.poll_readable(cx, |state, conn, readable| {
                 if readable > 0 && state.conns[conn].tap.is_some() {
                     tapped = state
-                        .tap_of(conn, 1 - self.socket.side)
+                        .reading_tap_of(conn, 1 - self.socket.side)
                         .map(|(tap, info)| (tap, info, readable.min(out.remaining())));
                 }
                 if tapped.is_none() {

@@ -77,7 +77,12 @@ pub trait TcpTap: Send {
         TapVerdict::Pass
     }
 
-    /// A program reads these bytes.
+    /// Whether it is to be shown what is read; asked once. Showing costs a copy.
+    fn watches_deliveries(&self) -> bool {
+        false
+    }
+
+    /// A program reads these bytes. Only of taps that watch deliveries.
     fn on_deliver(&mut self, conn: &ConnInfo, bytes: &[u8]) -> DeliverVerdict {
         let _ = (conn, bytes);
         DeliverVerdict::Pass

@@ -642,7 +642,7 @@ const KEY_BYTES_MAX: usize = 65_535;
 ///
 /// # Errors
 /// Null and unset values, and values that a key cannot hold.
-#[inline]
+#[inline(always)]
 pub(super) fn key_value<'a>(value: Value<'a>, column: &Column) -> Result<&'a [u8], CqlError> {
     match value {
         Value::Bytes(bytes) => {

@@ -105,6 +105,7 @@ impl<'a> PartitionView<'a> {
 }
 
 impl RowView for PartitionView<'_> {
+    #[inline(always)]
     fn value(&self, column: usize) -> Option<&[u8]> {
         if let Some(component) = self
             .components

@@ -572,6 +572,7 @@ impl WritePlan {
         check_clustering(out)
     }
 
+    #[inline]
     pub(super) fn ttl_s(&self, bound: &[Value<'_>]) -> Result<u32, CqlError> {
         let default = self.table.options.default_ttl_s;
         let Some(source) = &self.using.ttl else {

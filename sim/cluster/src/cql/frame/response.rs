@@ -45,11 +45,17 @@ pub fn put_short_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 #[inline]
 pub fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
+        // The commonest length, in one piece.
+        Some(b) if b.len() == 8 => {
+            let mut value = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+            value[4..].copy_from_slice(b);
+            out.extend_from_slice(&value);
+        }
         Some(b) => {
-            out.extend((b.len() as i32).to_be_bytes());
+            out.extend_from_slice(&(b.len() as i32).to_be_bytes());
             out.extend_from_slice(b);
         }
-        None => out.extend((-1i32).to_be_bytes()),
+        None => out.extend_from_slice(&(-1i32).to_be_bytes()),
     }
 }
 
