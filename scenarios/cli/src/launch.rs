@@ -46,10 +46,10 @@ pub enum CargoProfile {
 }
 
 impl CargoProfile {
-    /// What a worker of the simulated world is built with.
-    fn of_worker(profile: Profile) -> CargoProfile {
+    /// What is built with: `optimised`, or for debugging.
+    fn of(profile: Profile, optimised: CargoProfile) -> CargoProfile {
         match profile {
-            Profile::Release => CargoProfile::Seeds,
+            Profile::Release => optimised,
             Profile::Debug => CargoProfile::Dev,
         }
     }
@@ -75,7 +75,7 @@ impl CargoProfile {
 /// For the one compilation that links everything into a worker that runs seeds: LLVM inlines what it would otherwise find
 /// too large (its limit is 225). A seed goes through some thirty layers of small functions, each of which is called from few
 /// places; this takes a twentieth off its CPU time, for half a minute more of compiling.
-const INLINE_MORE: &[&str] = &["-C", "llvm-args=-inline-threshold=1500"];
+const INLINE_MORE: &[&str] = &["--", "-C", "llvm-args=-inline-threshold=1500"];
 /// Flags between which cargo's encoded form puts this.
 const SEPARATOR: &str = "\u{1f}";
 
@@ -114,7 +114,7 @@ pub fn worker(profile: Profile) -> Result<PathBuf, Problem> {
         return Ok(path);
     }
     let root = workspace()?;
-    let cargo = CargoProfile::of_worker(profile);
+    let cargo = CargoProfile::of(profile, CargoProfile::Seeds);
     let binary = root.join("target/sim").join(cargo.directory()).join("quench-worker");
     let stamp = root
         .join("target/quench")
@@ -130,7 +130,6 @@ pub fn worker(profile: Profile) -> Result<PathBuf, Problem> {
             packages: &["quench-worker"],
             is_simulated: true,
             extra: &[],
-            linking: if cargo == CargoProfile::Seeds { INLINE_MORE } else { &[] },
         })?;
         write_file(&stamp, now.as_bytes())?;
     }
@@ -144,15 +143,11 @@ pub fn real_programs(profile: Profile) -> Result<PathBuf, Problem> {
     build(&Build {
         root: &root,
         target: &root.join("target"),
-        profile: match profile {
-            Profile::Release => CargoProfile::Release,
-            Profile::Debug => CargoProfile::Dev,
-        },
+        profile: CargoProfile::of(profile, CargoProfile::Release),
         what: "the worker, settlement and the engine",
         packages: &["quench-worker", "settlement", "engine"],
         is_simulated: false,
         extra: &[],
-        linking: &[],
     })
 }
 
@@ -172,8 +167,6 @@ pub struct Build<'a> {
     pub is_simulated: bool,
     /// More arguments for cargo.
     pub extra: &'a [&'a str],
-    /// Flags of the compiler for the program itself, into which everything else is linked. Only with one package.
-    pub linking: &'a [&'a str],
 }
 
 /// Builds it and returns the directory of the programs.
@@ -208,7 +201,11 @@ struct Attempt {
 }
 
 fn run_cargo(wanted: &Build, offline: bool) -> Result<Attempt, Problem> {
-    let verb = if wanted.linking.is_empty() { "build" } else { "rustc" };
+    // Flags for the program alone, into which everything else is linked, are for `cargo rustc` and one package.
+    let (verb, linking) = match wanted.profile {
+        CargoProfile::Seeds => ("rustc", INLINE_MORE),
+        _ => ("build", &[][..]),
+    };
     let mut arguments = vec![verb, "--profile", wanted.profile.name()];
     for package in wanted.packages {
         arguments.extend(["--package", package]);
@@ -217,17 +214,13 @@ fn run_cargo(wanted: &Build, offline: bool) -> Result<Attempt, Problem> {
         arguments.push("--offline");
     }
     arguments.extend(wanted.extra);
-    let linking = match wanted.linking {
-        [] => Vec::new(),
-        flags => [&["--"], flags].concat(),
-    };
     let terminal = std::io::stderr().is_terminal();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(&arguments)
         .arg("--target-dir")
         .arg(wanted.target)
-        .args(&linking)
+        .args(linking)
         .current_dir(wanted.root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -162,7 +162,6 @@ impl Canary {
             packages: &["quench-worker"],
             is_simulated: true,
             extra: QUICK_BUILD,
-            linking: &[],
         };
         Ok(launch::build(&wanted)?.join("quench-worker"))
     }
